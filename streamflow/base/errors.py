@@ -1,0 +1,38 @@
+"""Every exception that StreamFlow raises on purpose, and what the caller does about it.
+
+    StreamFlowError
+    ├── PipelineError      fix your code: the pipeline can't work, refused when it is built
+    ├── DataError          fix your data: an event or row does not fit what was declared
+    ├── NotFoundError      fix the name: no such topic, table, row store or pipeline
+    ├── ConflictError      fix the request: it contradicts what exists (partition count, pipeline shape)
+    ├── FencedError        do nothing: another owner has taken over; drop the work, it is done elsewhere
+    └── CorruptionError    report a bug: committed bytes fail their checksum
+"""
+
+
+class StreamFlowError(Exception):
+    """Base of all; the message says what happened, then a hint."""
+
+
+class PipelineError(StreamFlowError):
+    """The pipeline can't work as it is written."""
+
+
+class DataError(StreamFlowError):
+    """An event or row does not fit what was declared."""
+
+
+class NotFoundError(StreamFlowError):
+    """A name that does not exist was used."""
+
+
+class ConflictError(StreamFlowError):
+    """The request contradicts what is already there."""
+
+
+class FencedError(StreamFlowError):
+    """A newer owner holds the task; nothing of this attempt was applied."""
+
+
+class CorruptionError(StreamFlowError):
+    """Committed bytes can't be read back as they were written."""

@@ -1,0 +1,291 @@
+"""What a log backend is: the one contract that `memory`, `embedded` (and later Kafka) fulfil.
+
+Only data classes and protocols live here; no backend, no encoding. A *topic* is a set of partitions; a partition is an
+append-only sequence of *records*; a record holds `count` events and occupies the offsets `[offset, offset + count)`, so
+offsets number events and a backlog is a subtraction. A record is read and processed whole.
+
+Truth is transactional: `publish` and `commit` either happen for all they were given or for nothing, and are durable
+when they return.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Protocol
+
+PARTITIONS_DEFAULT = 16
+RETENTION_DEFAULT_S = 7 * 24 * 3600
+
+
+class Kind(IntEnum):
+    """How a record's payload is encoded (see `codec.py`)."""
+
+    JSON = 1
+    ARROW = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """`count` events of one partition. `offset` and `published_us` are set by the log; -1 and 0 before that."""
+
+    topic: str
+    partition: int
+    kind: Kind
+    count: int
+    payload: bytes
+    time_min_us: int
+    time_max_us: int
+    offset: int = -1
+    published_us: int = 0
+
+    @property
+    def end(self) -> int:
+        """The offset after the last event."""
+        return self.offset + self.count
+
+
+@dataclass(frozen=True, slots=True)
+class TopicConfig:
+    """`internal` topics (shuffles, sink inputs) are pruned as soon as their reading task has committed past them;
+    others keep records for `retention_s` seconds after publication."""
+
+    partitions: int = PARTITIONS_DEFAULT
+    retention_s: float = RETENTION_DEFAULT_S
+    internal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """`watermark_us`: the publishers' promise that no earlier event will follow (`advance_watermark`)."""
+
+    name: str
+    config: TopicConfig
+    watermark_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Producer:
+    """Identity for idempotent publishing: a publish whose `sequence` is not above the last one stored for
+    (topic, name) changes nothing."""
+
+    name: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is committed to a partition and not yet read: exact."""
+
+    events: int
+    bytes: int
+    oldest_age_s: float
+
+    def __add__(self, other: "Backlog") -> "Backlog":
+        return Backlog(
+            self.events + other.events, self.bytes + other.bytes, max(self.oldest_age_s, other.oldest_age_s)
+        )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TaskId:
+    """One stage on one partition of its input topic."""
+
+    pipeline: str
+    stage: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.pipeline}/{self.stage}/{self.partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class StageInput:
+    """A stage and the one topic it reads; it has a task for each partition of that topic."""
+
+    stage: str
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class StateSegment:
+    """A durable piece of a task's state. `sequence` rises within the task; `stamp` is the input offset it covers;
+    `watermark_us` is the task's watermark after the step that wrote it."""
+
+    sequence: int
+    payload: bytes
+    stamp: int
+    watermark_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """A task as the log knows it. `offset`: the next input offset to read. `assigned`: who should run it; `owner`: who
+    does; `epoch`: raised by each claim and each fencing; `counters`: cumulative, committed with the step."""
+
+    task: TaskId
+    topic: str
+    offset: int
+    watermark_us: int
+    epoch: int
+    owner: str | None
+    assigned: str | None
+    counters: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A task taken over, with all it needs to go on: state segments in `sequence` order."""
+
+    state: TaskState
+    segments: Sequence[StateSegment]
+
+
+@dataclass(frozen=True, slots=True)
+class StepCommit:
+    """The atomic end of one step: outputs, new offset, state delta, watermark and counters, for the holder of `epoch`.
+
+    `segments_drop` names sequences that the added segments replace (compaction, expiry)."""
+
+    task: TaskId
+    epoch: int
+    offset: int
+    watermark_us: int
+    outputs: Sequence[Record] = ()
+    segments_add: Sequence[StateSegment] = ()
+    segments_drop: Sequence[int] = ()
+    counters: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker of a pipeline. `process`: pid and start time (so that a reused pid is not mistaken); `heartbeat_us`: wall
+    time of the last sign of life; `draining`: it has asked to hand its tasks over."""
+
+    id: str
+    pipeline: str
+    pid: int
+    process_started: float
+    heartbeat_us: int
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One consistent view of a pipeline: every number was true at the same instant.
+
+    `ends`: (topic, partition) → the offset after the last committed event, for every input topic of the pipeline.
+    """
+
+    ends: Mapping[tuple[str, int], int]
+    topics: Mapping[str, TopicInfo]
+    tasks: Mapping[TaskId, TaskState]
+    workers: Mapping[str, WorkerInfo]
+    stopping: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A change of membership: workers found dead (their tasks are fenced) and tasks that get another assignee."""
+
+    dead: frozenset[str] = frozenset()
+    moves: Mapping[TaskId, str | None] = field(default_factory=dict)
+
+
+class TopicLog(Protocol):
+    """Topics: publish, read, measure."""
+
+    def create_topic(self, name: str, config: TopicConfig | None = None) -> TopicInfo:
+        """Create, or return the existing one. ConflictError if it exists with another partition count.
+        Names: 1-200 of `[A-Za-z0-9._-]`, first a letter or digit; else DataError."""
+
+    def topic(self, name: str) -> TopicInfo:
+        """NotFoundError (with the closest names) if there is none."""
+
+    def topics(self) -> list[TopicInfo]:
+        """All, sorted by name, internal ones included."""
+
+    def delete_topic(self, name: str) -> None: ...
+
+    def publish(self, records: Sequence[Record], producer: Producer | None = None) -> list[int]:
+        """Append all records atomically and durably; their offsets in the order given. With a `producer` whose sequence
+        was published before (to the topic of the first record), nothing is written and the list is empty."""
+
+    def last_sequence(self, topic: str, producer: str) -> int:
+        """The highest sequence published by that producer; -1 if none."""
+
+    def advance_watermark(self, topic: str, watermark_us: int) -> None:
+        """Promise that no event before `watermark_us` follows in any partition. Never goes back."""
+
+    def read(
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        *,
+        end: int | None = None,
+        max_events: int = 1 << 62,
+        max_bytes: int = 1 << 62,
+    ) -> list[Record]:
+        """Committed records from the one that contains `offset` (or the first kept one after it), stopping before
+        `end`. At least one record if there is one, then as many as fit both bounds. CorruptionError on a bad checksum."""
+
+    def end(self, topic: str, partition: int) -> int:
+        """The offset after the last committed event; 0 for an empty partition."""
+
+    def backlog(self, topic: str, partition: int, offset: int) -> Backlog:
+        """Of a reader whose next offset is `offset` (a record boundary). Age is counted from publication."""
+
+
+class TaskLog(Protocol):
+    """Pipelines, tasks, workers: the truth that makes a step atomic."""
+
+    def register_pipeline(self, name: str, fingerprint: str, inputs: Sequence[StageInput]) -> None:
+        """Create the pipeline's tasks (offset 0, epoch 0, watermark MIN_US), or check that it is the same one.
+        ConflictError if it exists with another fingerprint. Clears the `stopping` mark. The topics must exist."""
+
+    def pipelines(self) -> dict[str, str]:
+        """Name → fingerprint."""
+
+    def reset_pipeline(self, name: str) -> None:
+        """Forget tasks, state and workers of the pipeline, and delete the internal topics `<name>.…`. Source topics stay."""
+
+    def request_stop(self, name: str) -> None:
+        """Mark the pipeline as stopping: every worker drains and exits."""
+
+    def snapshot(self, pipeline: str) -> Snapshot: ...
+
+    def claim(self, task: TaskId, worker: str) -> Claim | None:
+        """Become the owner: only if `assigned` is this worker and there is no other owner. Raises the epoch by one."""
+
+    def release(self, task: TaskId, epoch: int) -> bool:
+        """Give it up; False if it was fenced before."""
+
+    def commit(self, commits: Sequence[StepCommit]) -> list[bool]:
+        """Apply each commit whose epoch is the task's current one, all in one durable transaction; False for those that
+        were fenced (nothing of these is applied). Other tasks' commits go on."""
+
+    def join(self, worker: WorkerInfo) -> None: ...
+
+    def heartbeat(self, worker: str, now_us: int, *, draining: bool = False) -> bool:
+        """False if the worker is not (or no longer) a member: it must stop."""
+
+    def leave(self, worker: str) -> None:
+        """Remove the worker; tasks it still owns are fenced and unassigned."""
+
+    def reassign(self, pipeline: str, decide: Callable[[Snapshot], Assignment]) -> Assignment:
+        """Run the pure `decide` on a snapshot and apply its result in the same exclusive transaction."""
+
+
+class Log(TopicLog, TaskLog, Protocol):
+    """A backend: both faces on one storage."""
+
+    url: str
+
+    def wait_changed(self, timeout_s: float) -> bool:
+        """Block until something was committed by anyone since the last call of this method on this handle, or the
+        time-out. May return True without need, never False wrongly (beyond the time-out)."""
+
+    def prune(self) -> int:
+        """Delete what retention, consumption and dropped state no longer need; bytes freed."""
+
+    def close(self) -> None: ...
