@@ -1,0 +1,1 @@
+"""StreamFlow: topics, Beam-style pipelines on elastic workers, columnar tables and wide rows."""
