@@ -1,12 +1,12 @@
 """Every exception that StreamFlow raises on purpose, and what the caller does about it.
 
-    StreamFlowError
-    ├── PipelineError      fix your code: the pipeline can't work, refused when it is built
-    ├── DataError          fix your data: an event or row does not fit what was declared
-    ├── NotFoundError      fix the name: no such topic, table, row store or pipeline
-    ├── ConflictError      fix the request: it contradicts what exists (partition count, pipeline shape)
-    ├── FencedError        do nothing: another owner has taken over; drop the work, it is done elsewhere
-    └── CorruptionError    report a bug: committed bytes fail their checksum
+StreamFlowError
+├── PipelineError      fix your code: the pipeline can't work, refused when it is built
+├── DataError          fix your data: an event or row does not fit what was declared
+├── NotFoundError      fix the name: no such topic, table, row store or pipeline
+├── ConflictError      fix the request: it contradicts what exists (partition count, pipeline shape)
+├── FencedError        do nothing: another owner has taken over; drop the work, it is done elsewhere
+└── CorruptionError    report a bug: committed bytes fail their checksum
 """
 
 

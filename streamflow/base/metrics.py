@@ -1,0 +1,65 @@
+"""The one place where metric names are decided: what is exported, with which labels, and what it means.
+
+Only the table; counting and exporting belong to the layers that do the work. Names follow Prometheus: a unit last,
+`_total` on counters. The dashboard in `deploy/` is checked against this table.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+_PIPELINE = ("pipeline",)
+_STAGE = ("pipeline", "stage")
+_TOPIC = ("pipeline", "stage", "topic")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One family. `name` is the exported one, with `_total` for a counter; a histogram adds `_bucket` and so on."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+
+
+EVENTS_IN = Metric("streamflow_events_in_total", "counter", _STAGE, "Events read and committed.")
+EVENTS_OUT = Metric("streamflow_events_out_total", "counter", _STAGE, "Events written and committed.")
+EVENTS_LATE = Metric("streamflow_events_late_total", "counter", _STAGE, "Events behind the watermark, dropped or not.")
+EVENTS_DROPPED = Metric(
+    "streamflow_events_dropped_total", "counter", _STAGE, "Late events whose window was gone already."
+)
+EVENTS_DEAD_LETTERED = Metric(
+    "streamflow_events_dead_lettered_total", "counter", _STAGE, "Events that failed and went to the dead letters."
+)
+STEP_SECONDS = Metric("streamflow_step_seconds", "histogram", _STAGE, "Seconds of one step: read, compute, commit.")
+COMMIT_SECONDS = Metric("streamflow_commit_seconds", "histogram", _STAGE, "Seconds of a step's durable commit.")
+BACKLOG_EVENTS = Metric("streamflow_backlog_events", "gauge", _TOPIC, "Committed events not read yet.")
+BACKLOG_BYTES = Metric("streamflow_backlog_bytes", "gauge", _TOPIC, "Bytes of the events not read yet.")
+BACKLOG_OLDEST_AGE_SECONDS = Metric(
+    "streamflow_backlog_oldest_age_seconds", "gauge", _TOPIC, "Seconds since the oldest unread event was published."
+)
+WATERMARK_LAG_SECONDS = Metric(
+    "streamflow_watermark_lag_seconds", "gauge", _STAGE, "Wall time minus the stage's watermark, in seconds."
+)
+WORKERS = Metric("streamflow_workers", "gauge", _PIPELINE, "Workers alive.")
+WORKERS_WANTED = Metric("streamflow_workers_wanted", "gauge", _PIPELINE, "Workers the autoscaler asks for.")
+TASKS = Metric("streamflow_tasks", "gauge", (*_STAGE, "state"), "Tasks by state: owned, assigned, unassigned.")
+
+METRICS: tuple[Metric, ...] = (
+    EVENTS_IN,
+    EVENTS_OUT,
+    EVENTS_LATE,
+    EVENTS_DROPPED,
+    EVENTS_DEAD_LETTERED,
+    STEP_SECONDS,
+    COMMIT_SECONDS,
+    BACKLOG_EVENTS,
+    BACKLOG_BYTES,
+    BACKLOG_OLDEST_AGE_SECONDS,
+    WATERMARK_LAG_SECONDS,
+    WORKERS,
+    WORKERS_WANTED,
+    TASKS,
+)

@@ -1,0 +1,31 @@
+"""Settings: frozen data, passed in. Every one is documented here, the one place where defaults are decided."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a pipeline is executed.
+
+    partitions: of the internal topics of groupings; how far a stage can be spread. Fixed once a pipeline has state.
+    step_events_max, step_bytes_max: the most that one step reads; bounds memory and the time to the next commit.
+    commit_events_max: a worker commits its finished steps together once they hold this many events.
+    sink_interval_s: a store sink collects this long before it writes, unless step_events_max are waiting.
+    poll_s: how long a worker with nothing to do waits before it looks again without having been woken.
+    heartbeat_s: how often a worker gives a sign of life; lease_s: silence after which it is taken for dead.
+    compact_segments: a task's state is rewritten as one piece once it consists of this many.
+    prune_s: how often space that nothing needs any more is given back.
+    rows_only: run aggregates on the row path, one event at a time; for comparison and tests.
+    """
+
+    partitions: int = 16
+    step_events_max: int = 200_000
+    step_bytes_max: int = 16 << 20
+    commit_events_max: int = 400_000
+    sink_interval_s: float = 0.2
+    poll_s: float = 0.25
+    heartbeat_s: float = 0.5
+    lease_s: float = 10.0
+    compact_segments: int = 32
+    prune_s: float = 10.0
+    rows_only: bool = False

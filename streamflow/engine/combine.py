@@ -1,0 +1,244 @@
+"""The two ways to combine: on columns by expressions, on rows by a CombineFn. One contract, so that shuffle and state know
+only frames: a *partial* frame has the group's key columns, its window, the accumulators, and `_n`, the events behind them.
+"""
+
+import pickle
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+import polars as pl
+
+from streamflow.base.errors import DataError
+from streamflow.model.aggregates import RecordCombineFn
+from streamflow.model.batch import OFFSET, PANE, Batch, Elements, OnBad, to_elements, to_frame
+from streamflow.model.combiner import CombineFn
+from streamflow.model.time import MAX_US, Timestamp
+from streamflow.model.window import (
+    GLOBAL_WINDOW,
+    TIME,
+    WINDOW_END,
+    WINDOW_START,
+    IntervalWindow,
+    Windowing,
+)
+from streamflow.transforms.combine import WINDOW_COLUMNS, Aggregate, Grouping, PerGlobal, PerKey
+
+EVENTS = "_n"
+ON_TIME = "_ontime"
+LATE = "_late"
+KEY = "_key"
+KEY_VALUE = "_keyvalue"
+ACCUMULATOR = "_acc"
+
+_FLAGS = (ON_TIME, LATE)
+_UTC = pl.Datetime("us", "UTC")
+
+
+class Combiner(Protocol):
+    """`keys`: the columns that name a group, besides its window."""
+
+    keys: Sequence[str]
+
+    def partial(self, batch: Batch, on_bad: OnBad) -> pl.DataFrame:
+        """One row per group and window of the batch."""
+
+    def merge(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Rows of equal key and window become one; `_n` and `_late` add up, `_ontime` is the greater."""
+
+    def final(self, frame: pl.DataFrame) -> Batch:
+        """Merged partials as results, timed at the end of their window."""
+
+    def empty(self) -> Batch | None:
+        """The result for an input without any event, if there is one."""
+
+
+def combiner_of(transform: Grouping, windowing: Windowing, *, rows_only: bool) -> Combiner:
+    if isinstance(transform, Aggregate):
+        return RowAggregate(transform, windowing) if rows_only else ColumnCombiner(transform, windowing)
+    assert isinstance(transform, PerKey)
+    return RowCombiner(transform, windowing)
+
+
+def _merge_flags(frame: pl.DataFrame) -> list[pl.Expr]:
+    merges = [pl.col(WINDOW_END).first(), pl.col(EVENTS).sum()]
+    if ON_TIME in frame.columns:
+        merges += [pl.col(ON_TIME).max(), pl.col(LATE).sum()]
+    return merges
+
+
+class ColumnCombiner:
+    """Aggregate on columns: three group-bys."""
+
+    def __init__(self, transform: Aggregate, windowing: Windowing) -> None:
+        self.transform, self.windowing = transform, windowing
+        self.keys = transform.keys
+        self._partial = [e for name, fn in transform.aggregates.items() for e in fn.partial(name)]
+        self._merge = [e for name, fn in transform.aggregates.items() for e in fn.merge(name)]
+        self._final = [fn.final(name) for name, fn in transform.aggregates.items()]
+
+    def partial_frame(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """The partial step as a query, to be fused with the expressions before it."""
+        windowed = frame if self.windowing.assigned else self.windowing.fn.assign_columns(frame)
+        named = [by.alias(key) for by, key in zip(self.transform.by, self.keys, strict=True)]
+        grouped = windowed.group_by([*named, WINDOW_START]).agg(
+            pl.col(WINDOW_END).first(), pl.len().cast(pl.Int64).alias(EVENTS), *self._partial
+        )
+        return grouped.with_columns((pl.col(WINDOW_END) - 1).alias(TIME))
+
+    def partial(self, batch: Batch, on_bad: OnBad) -> pl.DataFrame:
+        return self.partial_frame(to_frame(batch, on_bad).lazy()).collect()
+
+    def merge(self, frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.group_by([*self.keys, WINDOW_START]).agg(*_merge_flags(frame), *self._merge)
+
+    def final(self, frame: pl.DataFrame) -> Batch:
+        public = [
+            pl.col(WINDOW_START).cast(_UTC).alias("window_start"),
+            pl.col(WINDOW_END).cast(_UTC).alias("window_end"),
+        ]
+        return frame.select(
+            *self.keys,
+            *([] if self.windowing.is_global else public),
+            *self._final,
+            (pl.col(WINDOW_END) - 1).alias(TIME),
+            WINDOW_START,
+            WINDOW_END,
+            (pl.col(ON_TIME) + pl.col(LATE) - 1).alias(PANE),
+        )
+
+    def empty(self) -> Batch | None:
+        return None
+
+
+class RowCombiner:
+    """(key, value) pairs through a CombineFn. Keys are compared by their deterministic encoding."""
+
+    keys: Sequence[str] = (KEY,)
+
+    def __init__(self, transform: PerKey, windowing: Windowing) -> None:
+        self.fn: CombineFn = transform.fn
+        self.keyed = transform.keyed
+        self.windowing = windowing
+        self.defaults = isinstance(transform, PerGlobal) and transform.defaults
+        self.fn.setup()
+
+    def pairs(self, batch: Batch, on_bad: OnBad) -> Elements:
+        """Elements whose values are (key, value)."""
+        return to_elements(batch)
+
+    def partial(self, batch: Batch, on_bad: OnBad) -> pl.DataFrame:
+        elements = self.pairs(batch, on_bad)
+        groups: dict[tuple[bytes, IntervalWindow], list[Any]] = {}
+        for i, element in enumerate(elements.values):
+            try:
+                key, value = _pair(element) if self.keyed else (None, element)
+                encoded = encode_key(key) if self.keyed else b""
+                window = elements.window(i) if self.windowing.assigned else None
+                windows = [window] if window else self.windowing.fn.assign(elements.times[i])
+                inputs = [self._fresh(groups.get((encoded, w)), value) for w in windows]
+            except Exception as error:
+                on_bad(element, elements.offsets[i], error)
+                continue
+            for w, (count, accumulator) in zip(windows, inputs, strict=True):
+                groups[encoded, w] = [key, count, accumulator]
+        return self._frame([(k, w, v, n, self.fn.compact(acc)) for (k, w), (v, n, acc) in groups.items()])
+
+    def _fresh(self, group: list[Any] | None, value: Any) -> tuple[int, Any]:
+        count, accumulator = (0, self.fn.create_accumulator()) if group is None else (group[1], group[2])
+        return count + 1, self.fn.add_input(accumulator, value)
+
+    def _frame(self, groups: list[tuple[bytes, IntervalWindow, Any, int, Any]]) -> pl.DataFrame:
+        return pl.DataFrame(
+            {
+                KEY: [key for key, *_ in groups],
+                WINDOW_START: [window.start_us for _, window, *_ in groups],
+                WINDOW_END: [window.end_us for _, window, *_ in groups],
+                EVENTS: [count for *_, count, _ in groups],
+                KEY_VALUE: [pickle.dumps(value, protocol=5) for _, _, value, *_ in groups],
+                ACCUMULATOR: [pickle.dumps(accumulator, protocol=5) for *_, accumulator in groups],
+                TIME: [window.end_us - 1 for _, window, *_ in groups],
+            },
+            schema={
+                KEY: pl.Binary,
+                WINDOW_START: pl.Int64,
+                WINDOW_END: pl.Int64,
+                EVENTS: pl.Int64,
+                KEY_VALUE: pl.Binary,
+                ACCUMULATOR: pl.Binary,
+                TIME: pl.Int64,
+            },
+        )
+
+    def merge(self, frame: pl.DataFrame) -> pl.DataFrame:
+        grouped = frame.group_by([KEY, WINDOW_START]).agg(
+            *_merge_flags(frame), pl.col(KEY_VALUE).first(), pl.col(ACCUMULATOR)
+        )
+        merged = [parts[0] if len(parts) == 1 else self._merged(parts) for parts in grouped[ACCUMULATOR].to_list()]
+        return grouped.with_columns(pl.Series(ACCUMULATOR, merged, dtype=pl.Binary))
+
+    def _merged(self, parts: list[bytes]) -> bytes:
+        accumulators = [pickle.loads(part) for part in parts]
+        return pickle.dumps(self.fn.compact(self.fn.merge_accumulators(accumulators)), protocol=5)
+
+    def final(self, frame: pl.DataFrame) -> Batch:
+        out = Elements(windows=[])
+        columns = (KEY_VALUE, ACCUMULATOR, WINDOW_START, WINDOW_END)
+        for key, accumulator, start, end in frame.select(columns).iter_rows():
+            result = self.fn.extract_output(pickle.loads(accumulator))
+            window = IntervalWindow(start, end)
+            out.append(self.result(pickle.loads(key), result, window), end - 1, -1, window)
+        return out
+
+    def result(self, key: Any, result: Any, window: IntervalWindow) -> Any:
+        return (key, result) if self.keyed else result
+
+    def empty(self) -> Batch | None:
+        if not self.defaults:
+            return None
+        value = self.fn.extract_output(self.fn.create_accumulator())
+        return Elements([value], [MAX_US - 1], [-1], [GLOBAL_WINDOW])
+
+
+class RowAggregate(RowCombiner):
+    """Aggregate on rows: the same answer as on columns, an event at a time."""
+
+    def __init__(self, transform: Aggregate, windowing: Windowing) -> None:
+        super().__init__(PerKey(RecordCombineFn(transform.aggregates)), windowing)
+        self.transform = transform
+
+    def pairs(self, batch: Batch, on_bad: OnBad) -> Elements:
+        names = [f"{i}" for i in range(len(self.transform.keys))]
+        frame = to_frame(batch, on_bad)
+        keys = frame.select(by.alias(name) for by, name in zip(self.transform.by, names, strict=True))
+        elements = to_elements(frame)
+        rows = keys.rows() if names else [()] * len(elements)
+        elements.values = list(zip(rows, elements.values, strict=True))
+        return elements
+
+    def result(self, key: Any, result: Any, window: IntervalWindow) -> Any:
+        row = dict(zip(self.transform.keys, key, strict=True))
+        if not self.windowing.is_global:
+            bounds = (Timestamp(micros=us).as_datetime() for us in (window.start_us, window.end_us))
+            row |= dict(zip(WINDOW_COLUMNS, bounds, strict=True))
+        return row | result
+
+
+def encode_key(key: Any) -> bytes:
+    """Equal keys give equal bytes, in every process. DataError for a type without such an encoding."""
+    try:
+        return _encoder.encode(key)
+    except (TypeError, OverflowError) as error:
+        raise DataError(
+            f"{key!r} can't be a key: {error}. Use numbers, strings, bytes, dates, tuples, dataclasses or None."
+        ) from error
+
+
+def _pair(element: Any) -> tuple[Any, Any]:
+    if isinstance(element, (tuple, list)) and len(element) == 2:
+        return element[0], element[1]
+    raise DataError(f"grouping by key needs (key, value) pairs, got {element!r}. Make them with Map.")
+
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+__all__ = ["EVENTS", "LATE", "OFFSET", "ON_TIME", "Combiner", "combiner_of", "encode_key"]

@@ -1,0 +1,198 @@
+"""Heads: how a stage takes in what it reads. A source decodes, a grouping keeps windows, a sink writes to its store.
+
+A head first *absorbs* the records of a step, then *fires*: it gives the batches that go down the stage's tree, knowing
+how far the watermark has moved.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import polars as pl
+
+from streamflow.engine.combine import Combiner
+from streamflow.engine.context import StepContext
+from streamflow.engine.source import SourceDecoder, with_offsets
+from streamflow.engine.state import WindowState
+from streamflow.engine.stores import SinkWriter
+from streamflow.model.batch import Batch, Elements
+from streamflow.model.time import MAX_US
+from streamflow.model.window import TIME, Windowing
+from streamflow.topics import codec
+from streamflow.topics.protocol import Record, StateSegment
+
+
+@dataclass(slots=True)
+class Delta:
+    """What of a step's state must be persisted, and which earlier segments it makes needless."""
+
+    add: list[StateSegment] = field(default_factory=list)
+    drop: list[int] = field(default_factory=list)
+
+
+class Head(Protocol):
+    time_max_us: int | None
+    """The newest event time absorbed so far; None for heads that do not decode events."""
+
+    def absorb(self, records: Sequence[Record], context: StepContext) -> None: ...
+
+    def fire(self, before_us: int, after_us: int, context: StepContext) -> list[Batch]: ...
+
+    def delta(self, stamp: int, watermark_us: int) -> Delta:
+        """State to commit with the step; `stamp` is the input offset it covers."""
+
+    def close(self) -> None: ...
+
+
+class _Stateless:
+    time_max_us: int | None = None
+
+    def delta(self, stamp: int, watermark_us: int) -> Delta:
+        return Delta()
+
+    def close(self) -> None: ...
+
+
+class SourceHead(_Stateless):
+    """Events of a user's topic."""
+
+    def __init__(self, decoder: SourceDecoder, label: str) -> None:
+        self.decoder, self.label = decoder, label
+        self._batches: list[Batch] = []
+
+    def absorb(self, records: Sequence[Record], context: StepContext) -> None:
+        self._batches = self.decoder.decode(records, context.on_bad(self.label))
+        for batch in self._batches:
+            newest = _newest(batch)
+            if newest is not None:
+                self.time_max_us = newest if self.time_max_us is None else max(self.time_max_us, newest)
+
+    def fire(self, before_us: int, after_us: int, context: StepContext) -> list[Batch]:
+        batches, self._batches = self._batches, []
+        return batches
+
+
+class CreateHead(_Stateless):
+    """The values of Create, from the internal log that holds them."""
+
+    def __init__(self) -> None:
+        self._batches: list[Batch] = []
+
+    def absorb(self, records: Sequence[Record], context: StepContext) -> None:
+        self._batches = [with_offsets(record) for record in records]
+
+    def fire(self, before_us: int, after_us: int, context: StepContext) -> list[Batch]:
+        batches, self._batches = self._batches, []
+        return batches
+
+
+class SinkHead(_Stateless):
+    """Rows into a store; gives nothing on."""
+
+    def __init__(self, writer: SinkWriter, epoch: int) -> None:
+        self.writer, self.epoch = writer, epoch
+
+    def absorb(self, records: Sequence[Record], context: StepContext) -> None:
+        if records:
+            frame = pl.concat([with_offsets(record) for record in records], how="diagonal_relaxed")
+            self.writer.write(frame, records[-1].end, self.epoch)
+            context.counts["events_out"] += frame.height
+
+    def fire(self, before_us: int, after_us: int, context: StepContext) -> list[Batch]:
+        return []
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class GroupingHead:
+    """Partials into window state; panes of the windows that the watermark has passed, and of late groups."""
+
+    time_max_us: int | None = None
+
+    def __init__(
+        self,
+        combiner: Combiner,
+        windowing: Windowing,
+        restored: Sequence[StateSegment],
+        watermark_us: int,
+        segments_max: int,
+    ) -> None:
+        self.combiner = combiner
+        self.segments_max = segments_max
+        self.state = WindowState(combiner, windowing)
+        self._ledger = _Ledger()
+        self._incoming: list[pl.DataFrame] = []
+        self._fresh: pl.DataFrame | None = None
+        frames = [codec.read_frame(segment.payload) for segment in restored]
+        for segment, frame in zip(restored, frames, strict=True):
+            self._ledger.restore(segment.sequence, self.state.expires_us(frame), frame.height)
+        self.state.restore(frames, watermark_us)
+
+    def absorb(self, records: Sequence[Record], context: StepContext) -> None:
+        self._incoming = [codec.decode(record) for record in records]
+
+    def fire(self, before_us: int, after_us: int, context: StepContext) -> list[Batch]:
+        fired = self.state.step(self._incoming, before_us, after_us)
+        self._incoming, self._fresh = [], fired.delta
+        context.counts["late"] += fired.late
+        context.counts["dropped"] += fired.dropped
+        if fired.panes is not None:
+            return [self.combiner.final(fired.panes)]
+        if after_us == MAX_US > before_us and (empty := self.combiner.empty()) is not None:
+            return [empty]
+        return []
+
+    def delta(self, stamp: int, watermark_us: int) -> Delta:
+        delta = Delta(drop=self._ledger.drop_expired(watermark_us))
+        fresh, self._fresh = self._fresh, None
+        if self._ledger.worth_compacting(self.segments_max, self.state.rows()):
+            fresh = self.state.compacted()
+            delta.drop += self._ledger.drop_all()
+        if fresh is not None and fresh.height and (until := self.state.expires_us(fresh)) > watermark_us:
+            sequence = self._ledger.add(until, fresh.height)
+            delta.add.append(StateSegment(sequence, codec.write_frame(fresh), stamp, watermark_us))
+        return delta
+
+    def close(self) -> None: ...
+
+
+class _Ledger:
+    """Which state segments are persisted, until which watermark each is needed, and how many rows they hold."""
+
+    def __init__(self) -> None:
+        self._segments: dict[int, tuple[int, int]] = {}
+        self._next = 0
+
+    def restore(self, sequence: int, until_us: int, rows: int) -> None:
+        self._segments[sequence] = (until_us, rows)
+        self._next = max(self._next, sequence + 1)
+
+    def add(self, until_us: int, rows: int) -> int:
+        sequence = self._next
+        self.restore(sequence, until_us, rows)
+        return sequence
+
+    def drop_expired(self, watermark_us: int) -> list[int]:
+        gone = [sequence for sequence, (until_us, _) in self._segments.items() if until_us <= watermark_us]
+        for sequence in gone:
+            del self._segments[sequence]
+        return gone
+
+    def drop_all(self) -> list[int]:
+        gone = list(self._segments)
+        self._segments.clear()
+        return gone
+
+    def worth_compacting(self, segments_max: int, live_rows: int) -> bool:
+        """There are many pieces, and rewriting costs no more than was written since; or there are far too many."""
+        pieces = len(self._segments)
+        rows = sum(rows for _, rows in self._segments.values())
+        return pieces > segments_max and (rows > 2 * live_rows or pieces > 8 * segments_max)
+
+
+def _newest(batch: Batch) -> int | None:
+    if isinstance(batch, Elements):
+        return max(batch.times, default=None)
+    newest = batch[TIME].max()
+    return newest if isinstance(newest, int) else None

@@ -1,0 +1,278 @@
+"""Operators: a stage's tree of transforms, compiled to run on batches. Each hands its result to its children; leaves emit.
+
+A failing event is isolated: rows one by one on the row path, by bisection on the column path.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import orjson
+import polars as pl
+
+from streamflow.base.errors import DataError
+from streamflow.engine.combine import ColumnCombiner, combiner_of
+from streamflow.engine.context import StepContext
+from streamflow.engine.plan import Step
+from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, pickled, public, to_elements, to_frame
+from streamflow.model.time import Timestamp
+from streamflow.model.window import TIME, IntervalWindow, TimestampedValue, Windowing
+from streamflow.transforms.columns import FrameTransform
+from streamflow.transforms.combine import Grouping
+from streamflow.transforms.core import DoFn, ParDo
+from streamflow.transforms.io import StoreSink
+
+FrameFunction = Callable[[pl.LazyFrame], pl.LazyFrame]
+PartitionsOf = Callable[[str], int]
+
+
+class Operator(Protocol):
+    def run(self, batch: Batch, context: StepContext) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def compile_steps(
+    steps: Sequence[Step], partitions_of: PartitionsOf, *, partition: int, rows_only: bool
+) -> list[Operator]:
+    """Operators for the tree below a stage's head, as one task (of `partition`) runs them."""
+    compiler = _Compiler(partitions_of, partition, rows_only)
+    return [compiler.compile(step) for step in steps]
+
+
+class _Compiler:
+    def __init__(self, partitions_of: PartitionsOf, partition: int, rows_only: bool) -> None:
+        self.partitions_of, self.partition, self.rows_only = partitions_of, partition, rows_only
+
+    def compile(self, step: Step) -> Operator:
+        if step.topic is not None:
+            return self.leaf(step, step.topic)
+        children = [self.compile(child) for child in step.children]
+        transform = step.node.transform
+        if isinstance(transform, FrameTransform):
+            return fused(FrameOperator(step.node.label, transform.apply_frame, children))
+        assert isinstance(transform, ParDo)
+        return RowOperator(step.node.label, transform, step.windowing, children)
+
+    def leaf(self, step: Step, topic: str) -> Operator:
+        transform, label = step.node.transform, step.node.label
+        if isinstance(transform, Grouping):
+            combiner = combiner_of(transform, step.windowing, rows_only=self.rows_only)
+            shuffle = Shuffle(topic, combiner.keys, self.partitions_of(topic))
+            if isinstance(combiner, ColumnCombiner):
+                return FrameOperator(label, combiner.partial_frame, [shuffle])
+            return PartialOperator(label, combiner.partial, [shuffle])
+        if isinstance(transform, StoreSink):
+            return FrameOperator(label, transform.prepare, [Append(topic, 0)])
+        return Publish(label, topic, self.partition % self.partitions_of(topic))
+
+
+def fused(operator: "FrameOperator") -> "FrameOperator":
+    """A frame operator whose only child is one too becomes a single query."""
+    if len(operator.children) == 1 and isinstance(child := operator.children[0], FrameOperator):
+        first, second = operator.apply, child.apply
+        return FrameOperator(child.label, lambda frame: second(first(frame)), child.children)
+    return operator
+
+
+class _Inner:
+    """An operator with children."""
+
+    def __init__(self, label: str, children: Sequence[Operator]) -> None:
+        self.label, self.children = label, children
+
+    def hand_on(self, batch: Batch, context: StepContext) -> None:
+        if len(batch):
+            for child in self.children:
+                child.run(batch, context)
+
+    def close(self) -> None:
+        for child in self.children:
+            child.close()
+
+
+class FrameOperator(_Inner):
+    """One query over the batch."""
+
+    def __init__(self, label: str, apply: FrameFunction, children: Sequence[Operator]) -> None:
+        super().__init__(label, children)
+        self.apply = apply
+
+    def run(self, batch: Batch, context: StepContext) -> None:
+        on_bad = context.on_bad(self.label)
+        frame = to_frame(batch, on_bad)
+        if frame.height:
+            self.hand_on(guarded(frame, self.apply, on_bad), context)
+
+
+class PartialOperator(_Inner):
+    """The partial combine of the row path."""
+
+    def __init__(
+        self, label: str, partial: Callable[[Batch, OnBad], pl.DataFrame], children: Sequence[Operator]
+    ) -> None:
+        super().__init__(label, children)
+        self.partial = partial
+
+    def run(self, batch: Batch, context: StepContext) -> None:
+        self.hand_on(self.partial(batch, context.on_bad(self.label)), context)
+
+
+class RowOperator(_Inner):
+    """A DoFn over the elements of the batch, one at a time."""
+
+    def __init__(self, label: str, transform: ParDo, windowing: Windowing, children: Sequence[Operator]) -> None:
+        super().__init__(label, children)
+        self.fn = copy.deepcopy(transform.fn)
+        self.args, self.kwargs, self.params = transform.args, transform.kwargs, transform.params
+        self.windowing = windowing
+        self.per_window = any(param is DoFn.WindowParam for param in self.params.values())
+        self.fn.setup()
+
+    def run(self, batch: Batch, context: StepContext) -> None:
+        elements = to_elements(batch)
+        on_bad = context.on_bad(self.label)
+        out = Elements()
+        self.fn.start_bundle()
+        for i, value in enumerate(elements.values):
+            try:
+                results = self._results(elements, i, value)
+            except Exception as error:
+                on_bad(value, elements.offsets[i], error)
+                continue
+            for result, time_us, window in results:
+                out.append(result, time_us, elements.offsets[i], window)
+        self.fn.finish_bundle()
+        self.hand_on(out, context)
+
+    def _results(self, elements: Elements, i: int, value: Any) -> list[tuple[Any, int, IntervalWindow | None]]:
+        time_us, window = elements.times[i], elements.window(i) if self.windowing.assigned else None
+        windows: Sequence[IntervalWindow | None] = [window]
+        if self.per_window and window is None:
+            windows = self.windowing.fn.assign(time_us)
+        results: list[tuple[Any, int, IntervalWindow | None]] = []
+        for each in windows:
+            outputs = self.fn.process(value, *self.args, **self.kwargs, **self._asked(time_us, each, value))
+            for output in _iterated(outputs):
+                if isinstance(output, TimestampedValue):
+                    results.append((output.value, output.time_us, each))
+                else:
+                    results.append((output, time_us, each))
+        return results
+
+    def _asked(self, time_us: int, window: IntervalWindow | None, value: Any) -> dict[str, Any]:
+        offers = {
+            DoFn.TimestampParam: Timestamp(micros=time_us),
+            DoFn.WindowParam: window,
+            DoFn.ElementParam: value,
+        }
+        return {name: offers[param] for name, param in self.params.items()} if self.params else {}
+
+    def close(self) -> None:
+        self.fn.teardown()
+        super().close()
+
+
+class Shuffle:
+    """Splits partials by the hash of their key and appends them to a grouping's log."""
+
+    def __init__(self, topic: str, keys: Sequence[str], partitions: int) -> None:
+        self.topic, self.keys, self.partitions = topic, list(keys), partitions
+
+    def run(self, batch: Batch, context: StepContext) -> None:
+        assert isinstance(batch, pl.DataFrame)
+        if self.partitions == 1 or not self.keys:
+            context.frames[self.topic, 0].append(batch)
+            return
+        target = (batch.select(self.keys).hash_rows(seed=0) % self.partitions).alias("_target")
+        parts = batch.with_columns(target).partition_by("_target", as_dict=True, include_key=False)
+        for (partition,), part in parts.items():
+            context.frames[self.topic, int(partition)].append(part)
+
+    def close(self) -> None: ...
+
+
+class Append:
+    """Appends the batch to one partition of an internal log."""
+
+    def __init__(self, topic: str, partition: int) -> None:
+        self.topic, self.partition = topic, partition
+
+    def run(self, batch: Batch, context: StepContext) -> None:
+        frame = batch if isinstance(batch, pl.DataFrame) else pickled(batch)
+        context.frames[self.topic, self.partition].append(frame.drop(OFFSET, strict=False))
+
+    def close(self) -> None: ...
+
+
+class Publish:
+    """WriteToTopic: columns as an envelope, Python values as JSON events."""
+
+    def __init__(self, label: str, topic: str, partition: int) -> None:
+        self.label, self.topic, self.partition = label, topic, partition
+
+    def run(self, batch: Batch, context: StepContext) -> None:
+        if isinstance(batch, pl.DataFrame):
+            frame = public(batch).with_columns(batch[TIME])
+            context.frames[self.topic, self.partition].append(frame)
+            return
+        on_bad = context.on_bad(self.label)
+        for i, value in enumerate(batch.values):
+            try:
+                event = json_event(value)
+            except DataError as error:
+                on_bad(value, batch.offsets[i], error)
+            else:
+                context.events[self.topic, self.partition].append((event, batch.times[i]))
+
+    def close(self) -> None: ...
+
+
+def guarded(frame: pl.DataFrame, apply: FrameFunction, on_bad: OnBad) -> pl.DataFrame:
+    """`apply` on the frame; if rows make it fail, on all rows but these, which are told to `on_bad`.
+
+    A query that can't work on any row of such columns is bad for all rows at once. Bad rows are found by bisection: k of n
+    cost about k·log2(n) queries."""
+    lazy = apply(frame.lazy())
+    try:
+        lazy.collect_schema()
+    except pl.exceptions.PolarsError as error:
+        _all_bad(frame, on_bad, error)
+        return pl.DataFrame()
+    try:
+        return lazy.collect()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, TypeError) as error:
+        if frame.height == 1:
+            _all_bad(frame, on_bad, error)
+            return pl.DataFrame()
+    half = frame.height // 2
+    parts = [guarded(part, apply, on_bad) for part in (frame.head(half), frame.tail(frame.height - half))]
+    good = [part for part in parts if part.width]
+    return pl.concat(good, how="diagonal_relaxed") if good else pl.DataFrame()
+
+
+def json_event(value: Any) -> bytes:
+    """A Python value as the bytes of an event. DataError if JSON has no form for it."""
+    if isinstance(value, bytes):
+        return value
+    try:
+        return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
+    except TypeError as error:
+        raise DataError(
+            f"{type(value).__name__} can't be published as JSON: {error}. Map it to a dict first."
+        ) from error
+
+
+def _all_bad(frame: pl.DataFrame, on_bad: OnBad, error: Exception) -> None:
+    elements = to_elements(frame)
+    for value, offset in zip(elements.values, elements.offsets, strict=True):
+        on_bad(value, offset, error)
+
+
+def _iterated(outputs: Any) -> Sequence[Any]:
+    if outputs is None:
+        return ()
+    if isinstance(outputs, (str, bytes, dict)):
+        kind = type(outputs).__name__
+        raise DataError(f"a function must return an iterable of outputs, got a {kind}. Wrap it in a list, or use Map.")
+    return list(outputs)

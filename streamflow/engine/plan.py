@@ -1,0 +1,180 @@
+"""The plan: which stages a pipeline consists of, what each reads, what it runs, where it writes. Pure; nothing executes here.
+
+A stage begins at a topic: one of the user's (source), values of Create, a shuffle (grouping) or the input of a store sink.
+From there everything that can be fused is fused: the transforms form a tree whose leaves write to logs. A tree is built
+anew for each stage that reaches it, so Flatten costs nothing.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from streamflow.base.errors import PipelineError
+from streamflow.base.settings import Settings
+from streamflow.model.aggregates import RecordCombineFn
+from streamflow.model.graph import Graph, Node, PCollection
+from streamflow.model.window import Windowing
+from streamflow.transforms.columns import FrameTransform
+from streamflow.transforms.combine import Aggregate, Grouping, PerKey
+from streamflow.transforms.core import Create, Flatten, ParDo, WindowInto
+from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToTopic
+
+DEAD_LETTER = "dead-letter"
+StageKind = Literal["source", "create", "grouping", "sink"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One transform at its place in a stage's tree. A leaf has a `topic` to write to."""
+
+    node: Node
+    windowing: Windowing
+    children: tuple["Step", ...] = ()
+    topic: str | None = None
+
+    def walk(self) -> Iterator["Step"]:
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`node`: the transform at its head, whose input is `topic`. `upstream`: names of the stages that write to it."""
+
+    name: str
+    kind: StageKind
+    node: Node
+    topic: str
+    partitions: int | None
+    steps: tuple[Step, ...] = ()
+    upstream: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> dict[str, Step]:
+        """Topic → the leaf that writes to it."""
+        return {step.topic: step for root in self.steps for step in root.walk() if step.topic is not None}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages in topological order."""
+
+    pipeline: str
+    stages: tuple[Stage, ...]
+    settings: Settings = field(default_factory=Settings)
+
+    def stage(self, name: str) -> Stage:
+        return next(stage for stage in self.stages if stage.name == name)
+
+    @property
+    def dead_letter_topic(self) -> str:
+        return f"{self.pipeline}.{DEAD_LETTER}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for two plans whose state and logs mean the same."""
+        parts = [f"{s.name}|{s.kind}|{s.topic}|{s.partitions}|{_meaning(s.node)}" for s in self.stages]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    def depth(self, stage: str) -> int:
+        """How many stages stand before it; later stages run first, so that logs between stages stay short."""
+        upstream = self.stage(stage).upstream
+        return 1 + max((self.depth(name) for name in upstream), default=0)
+
+
+def build_plan(graph: Graph, settings: Settings | None = None) -> Plan:
+    """PipelineError if there is nothing to run."""
+    settings = settings or Settings()
+    if not graph.nodes:
+        raise PipelineError(
+            f"pipeline '{graph.name}' is empty. Begin with `pipeline | ReadFromTopic(…)` or `| Create(…)`."
+        )
+    stages = [stage for node in graph.nodes if (stage := _stage(graph, node, settings)) is not None]
+    writers: dict[str, list[str]] = {}
+    for stage in stages:
+        for topic in stage.outputs:
+            writers.setdefault(topic, []).append(stage.name)
+    linked = [
+        Stage(s.name, s.kind, s.node, s.topic, s.partitions, s.steps, tuple(writers.get(s.topic, ())))
+        if s.kind in ("grouping", "sink")
+        else s
+        for s in stages
+    ]
+    return Plan(graph.name, tuple(linked), settings)
+
+
+def topic_of(graph_name: str, node: Node) -> str:
+    """The log in front of a node that begins a stage."""
+    if isinstance(node.transform, ReadFromTopic):
+        return node.transform.topic
+    return f"{graph_name}.{node.slug}"
+
+
+def _stage(graph: Graph, node: Node, settings: Settings) -> Stage | None:
+    transform = node.transform
+    topic = topic_of(graph.name, node)
+    steps = _steps(graph, node.output)
+    if isinstance(transform, ReadFromTopic):
+        return Stage(node.slug, "source", node, topic, None, steps)
+    if isinstance(transform, Create):
+        return Stage(node.slug, "create", node, topic, 1, steps)
+    if isinstance(transform, Grouping):
+        single = (isinstance(transform, PerKey) and not transform.keyed) or (
+            isinstance(transform, Aggregate) and not transform.by
+        )
+        return Stage(node.slug, "grouping", node, topic, 1 if single else settings.partitions, steps)
+    if isinstance(transform, StoreSink):
+        return Stage(node.slug, "sink", node, topic, 1)
+    return None
+
+
+def _steps(graph: Graph, pcoll: PCollection) -> tuple[Step, ...]:
+    return tuple(step for node in graph.consumers(pcoll) for step in _step(graph, node, pcoll.windowing))
+
+
+def _step(graph: Graph, node: Node, windowing: Windowing) -> tuple[Step, ...]:
+    transform = node.transform
+    if isinstance(transform, (Flatten, WindowInto)):
+        return _steps(graph, node.output)
+    if isinstance(transform, (Grouping, StoreSink)):
+        return (Step(node, windowing, topic=topic_of(graph.name, node)),)
+    if isinstance(transform, WriteToTopic):
+        return (Step(node, windowing, topic=transform.topic),)
+    if isinstance(transform, (ParDo, FrameTransform)):
+        return (Step(node, windowing, _steps(graph, node.output)),)
+    raise PipelineError(f"{node.label}: the engine can't run {type(transform).__name__}.")
+
+
+def _meaning(node: Node) -> str:
+    """What of a head transform decides how its stored state is read."""
+    transform = node.transform
+    windowing = node.inputs[0].windowing if node.inputs else None
+    if isinstance(transform, Aggregate):
+        return f"{transform.keys}|{RecordCombineFn(transform.aggregates).aggregates}|{windowing}"
+    if isinstance(transform, PerKey):
+        return f"{type(transform.fn).__name__}|{transform.keyed}|{windowing}"
+    if isinstance(transform, StoreSink):
+        return repr(sorted((k, str(v)) for k, v in vars(transform).items() if k != "label"))
+    return ""
+
+
+def describe(plan: Plan) -> str:
+    """The plan as text, a stage a block."""
+    lines: list[str] = [f"pipeline {plan.pipeline}"]
+    for stage in plan.stages:
+        parts = f"{stage.partitions} partitions" if stage.partitions else "the topic's partitions"
+        lines.append(f"  stage {stage.name} [{stage.kind}] reads {stage.topic} ({parts})")
+        lines += _describe_steps(stage.steps, "    ")
+    return "\n".join(lines)
+
+
+def _describe_steps(steps: tuple[Step, ...], indent: str) -> list[str]:
+    lines: list[str] = []
+    for step in steps:
+        target = f" → {step.topic}" if step.topic else ""
+        partial: Any = " (partial)" if isinstance(step.node.transform, Grouping) else ""
+        lines.append(f"{indent}{step.node.label}{partial}{target}")
+        lines += _describe_steps(step.children, indent + "  ")
+    return lines

@@ -1,0 +1,67 @@
+"""Where sinks lead: opens the store of a sink stage. The one place that knows every kind of store."""
+
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+
+from streamflow.base.errors import PipelineError
+from streamflow.engine.plan import Stage
+from streamflow.model.batch import OFFSET
+from streamflow.model.window import TIME, WINDOW_START
+from streamflow.model.time import MIN_US
+from streamflow.stores.table import TableSpec, TableWriter
+from streamflow.stores.widerow import WideRowSpec, WideRowWriter
+from streamflow.transforms.io import WriteToRows, WriteToTable
+
+
+class SinkWriter(Protocol):
+    """Writing is idempotent by offset: rows below the stored end are skipped, and the end moves with the rows."""
+
+    def write(self, frame: pl.DataFrame, end: int, epoch: int) -> int:
+        """Rows with `_offset` below `end`, the offset after the last; how many were written. FencedError for a zombie."""
+
+    def close(self) -> None: ...
+
+
+class _TableSink:
+    def __init__(self, writer: TableWriter) -> None:
+        self.writer = writer
+
+    def write(self, frame: pl.DataFrame, end: int, epoch: int) -> int:
+        return self.writer.write(_rows(frame), end)
+
+    def close(self) -> None: ...
+
+
+class _RowsSink:
+    def __init__(self, writer: WideRowWriter) -> None:
+        self.writer = writer
+
+    def write(self, frame: pl.DataFrame, end: int, epoch: int) -> int:
+        timed = pl.col(TIME)
+        if WINDOW_START in frame.columns:
+            timed = pl.when(pl.col(WINDOW_START) > MIN_US).then(pl.col(WINDOW_START)).otherwise(pl.col(TIME))
+        stamped = frame.with_columns(timed.alias("_timestamp"))
+        return self.writer.write(_rows(stamped, "_row_key", "_timestamp"), end, epoch)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def open_sink(stage: Stage, data: Path | None) -> SinkWriter:
+    """The writer for a sink stage's only task. PipelineError if there is no folder to keep stores in."""
+    transform = stage.node.transform
+    if data is None:
+        raise PipelineError(f"{stage.node.label}: a store needs a folder. Run with data='some-folder', or on a folder.")
+    app = f"{stage.topic}/0"
+    if isinstance(transform, WriteToTable):
+        spec = TableSpec(transform.table, transform.partition_by, transform.key)
+        return _TableSink(TableWriter(data / "tables", spec, app))
+    assert isinstance(transform, WriteToRows)
+    return _RowsSink(WideRowWriter(data / "rows", WideRowSpec(transform.name, transform.family), app))
+
+
+def _rows(frame: pl.DataFrame, *reserved: str) -> pl.DataFrame:
+    names = [name for name in frame.columns if not name.startswith("_") or name in (OFFSET, *reserved)]
+    return frame.select(names)

@@ -1,0 +1,188 @@
+"""The task: one stage on one partition. It repeats one step: read a batch at an offset, compute it, hand over the commit.
+
+    killed before the commit   nothing of the step exists; the next owner reads the same offset again
+    killed after the commit    everything of it exists; the next owner goes on behind it
+    killed in between (sinks)  the store has the rows and their end offset; it skips them when they are repeated
+
+A task that was fenced learns it from the refused commit, and must be thrown away: its memory is ahead of the truth.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from streamflow.base.clock import Clock
+from streamflow.engine.combine import combiner_of
+from streamflow.engine.context import StepContext
+from streamflow.engine.heads import CreateHead, GroupingHead, Head, SinkHead, SourceHead
+from streamflow.engine.operators import compile_steps
+from streamflow.engine.plan import Plan, Stage
+from streamflow.engine.source import SourceDecoder
+from streamflow.engine.stores import open_sink
+from streamflow.model.batch import OFFSET
+from streamflow.model.watermark import Horizon, advance, source_watermark
+from streamflow.topics import codec
+from streamflow.topics.protocol import Claim, Log, Record, Snapshot, StepCommit
+from streamflow.transforms.combine import Grouping
+from streamflow.transforms.io import ReadFromTopic
+
+SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds of the histograms of step and commit times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all tasks of a worker share. `data`: the folder of the stores, if there is one."""
+
+    plan: Plan
+    log: Log
+    data: Path | None
+    clock: Clock
+
+
+class Task:
+    """Holds what one claim gives: position, watermark, state. Not shared between threads."""
+
+    def __init__(self, setting: Setting, stage: Stage, claim: Claim) -> None:
+        self.log, self.clock, self.plan, self.stage = setting.log, setting.clock, setting.plan, stage
+        self.settings = setting.plan.settings
+        self.id, self.epoch = claim.state.task, claim.state.epoch
+        self.offset, self.watermark_us = claim.state.offset, claim.state.watermark_us
+        self.counters = dict(claim.state.counters)
+        self._horizon = Horizon(-1, self.watermark_us)
+        self._written_s = self.clock.monotonic_s()
+        self._head = _open_head(setting, stage, claim)
+        self._operators = compile_steps(
+            stage.steps, self._partitions, partition=self.id.partition, rows_only=self.settings.rows_only
+        )
+
+    def ready(self, snapshot: Snapshot, stage_watermark_us: int) -> bool:
+        """Is there something to do: events to read, or a watermark to take up?"""
+        waiting = self.waiting(snapshot)
+        if self.stage.kind == "sink":
+            rested = self.clock.monotonic_s() - self._written_s >= self.settings.sink_interval_s
+            return waiting > 0 and (rested or waiting >= self.settings.step_events_max)
+        self._see(snapshot, stage_watermark_us)
+        return waiting > 0 or self._input_watermark() > self.watermark_us
+
+    def waiting(self, snapshot: Snapshot) -> int:
+        """Events committed to the input and not yet read."""
+        return snapshot.ends[self.stage.topic, self.id.partition] - self.offset
+
+    def step(self, snapshot: Snapshot, stage_watermark_us: int) -> StepCommit:
+        """One round up to its commit. `stage_watermark_us`: of the stage's input at the instant of the snapshot."""
+        began_s = self.clock.monotonic_s()
+        self._see(snapshot, stage_watermark_us)
+        context = StepContext()
+        records = self.log.read(
+            self.stage.topic,
+            self.id.partition,
+            self.offset,
+            end=snapshot.ends[self.stage.topic, self.id.partition],
+            max_events=self.settings.step_events_max,
+            max_bytes=self.settings.step_bytes_max,
+        )
+        context.counts["events_in"] += sum(record.count for record in records)
+        self.offset = records[-1].end if records else self.offset
+        self._head.absorb(records, context)
+        before_us = self.watermark_us
+        self.watermark_us = advance(before_us, self._input_watermark())
+        for batch in self._head.fire(before_us, self.watermark_us, context):
+            if len(batch):
+                for operator in self._operators:
+                    operator.run(batch, context)
+        self._written_s = self.clock.monotonic_s()
+        return self._commit(context, self._written_s - began_s)
+
+    def close(self) -> None:
+        for operator in self._operators:
+            operator.close()
+        self._head.close()
+
+    def _partitions(self, topic: str) -> int:
+        return self.log.topic(topic).config.partitions
+
+    def _see(self, snapshot: Snapshot, stage_watermark_us: int) -> None:
+        """Pair the watermark with the end of the input at the same instant: it holds for us once we have read that far."""
+        if self.offset >= self._horizon.offset:
+            end = snapshot.ends[self.stage.topic, self.id.partition]
+            at_source = not self.stage.upstream
+            promise = snapshot.topics[self.stage.topic].watermark_us if at_source else stage_watermark_us
+            self._horizon = Horizon(end, promise)
+
+    def _input_watermark(self) -> int:
+        promised = self._horizon.watermark_us if self.offset >= self._horizon.offset else None
+        transform = self.stage.node.transform
+        if isinstance(transform, ReadFromTopic):
+            return source_watermark(self._head.time_max_us, transform.disorder_us, promised)
+        return self.watermark_us if promised is None else promised
+
+    def _commit(self, context: StepContext, seconds: float) -> StepCommit:
+        outputs = [*self._envelopes(context), *self._json_records(context), *self._dead_letters(context)]
+        context.counts["events_out"] += sum(record.count for record in outputs)
+        context.counts["dead_lettered"] += len(context.dead)
+        delta = self._head.delta(self.offset, self.watermark_us)
+        self._count(context.counts, seconds)
+        return StepCommit(
+            self.id,
+            self.epoch,
+            self.offset,
+            self.watermark_us,
+            outputs,
+            delta.add,
+            delta.drop,
+            dict(self.counters),
+        )
+
+    def _envelopes(self, context: StepContext) -> list[Record]:
+        records = []
+        for (topic, partition), frames in context.frames.items():
+            frame = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
+            records.append(codec.encode_frame(topic, partition, frame.drop(OFFSET, strict=False)))
+        return records
+
+    def _json_records(self, context: StepContext) -> list[Record]:
+        return [
+            codec.encode_json(topic, partition, [event for event, _ in events], [time_us for _, time_us in events])
+            for (topic, partition), events in context.events.items()
+        ]
+
+    def _dead_letters(self, context: StepContext) -> list[Record]:
+        if not context.dead:
+            return []
+        events = [letter.to_json(self.stage.topic, self.id.partition) for letter in context.dead]
+        now_us = self.clock.now_us()
+        return [codec.encode_json(self.plan.dead_letter_topic, 0, events, [now_us] * len(events))]
+
+    def _count(self, counts: Mapping[str, float], seconds: float) -> None:
+        """Counters are cumulative and part of the commit: exact, whatever is killed."""
+        for name, value in {**counts, **histogram("step_seconds", seconds)}.items():
+            if value:
+                self.counters[name] = self.counters.get(name, 0) + value
+
+    def count_commit(self, seconds: float) -> None:
+        """The time that a commit took is known only after it, so it goes with the next one."""
+        for name, value in histogram("commit_seconds", seconds).items():
+            self.counters[name] = self.counters.get(name, 0) + value
+
+
+def histogram(name: str, seconds: float) -> dict[str, float]:
+    """One observation as counters: how often, how long in all, and how often up to each bound (not cumulative)."""
+    bound = next((bound for bound in SECONDS_BUCKETS if seconds <= bound), float("inf"))
+    return {f"{name}_count": 1, f"{name}_sum": seconds, f"{name}_le:{bound:g}": 1}
+
+
+def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
+    transform = stage.node.transform
+    if isinstance(transform, ReadFromTopic):
+        return SourceHead(SourceDecoder(transform), stage.node.label)
+    if isinstance(transform, Grouping):
+        windowing = stage.node.inputs[0].windowing
+        combiner = combiner_of(transform, windowing, rows_only=setting.plan.settings.rows_only)
+        segments_max = setting.plan.settings.compact_segments
+        return GroupingHead(combiner, windowing, claim.segments, claim.state.watermark_us, segments_max)
+    if stage.kind == "sink":
+        return SinkHead(open_sink(stage, setting.data), claim.state.epoch)
+    return CreateHead()

@@ -1,0 +1,201 @@
+"""Aggregates: one computation stated twice, as a CombineFn on rows and as three expressions on columns.
+
+`partial` runs over a batch of events before the shuffle, `merge` over partials after it, `final` over merged partials. A
+property test holds rows and columns equal. Nulls are skipped, as in SQL; a group without values gives null, Count and Sum 0.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import polars as pl
+
+from streamflow.model.combiner import CombineFn
+
+ColumnLike = str | pl.Expr
+
+
+class AggregateFn(CombineFn):
+    """Base of the aggregates. `column`: a field's name, or an expression over the event's fields."""
+
+    def __init__(self, column: ColumnLike) -> None:
+        self.expr = pl.col(column) if isinstance(column, str) else column
+        self.column = column
+
+    def partial(self, out: str) -> Sequence[pl.Expr]:
+        """Over the events of a batch; columns named `out` or `out` with a suffix."""
+        raise NotImplementedError
+
+    def merge(self, out: str) -> Sequence[pl.Expr]:
+        """Over partials, giving partials of the same names."""
+        raise NotImplementedError
+
+    def final(self, out: str) -> pl.Expr:
+        """Over merged partials, named `out`."""
+        return pl.col(out)
+
+    def value(self, row: dict[str, Any]) -> Any:
+        """What one event contributes, on the row path."""
+        if isinstance(self.column, str):
+            return row[self.column]
+        return pl.DataFrame([row]).select(self.expr).item()
+
+    def add_input(self, accumulator: Any, element: dict[str, Any]) -> Any:
+        value = self.value(element)
+        return accumulator if value is None else self.add_value(accumulator, value)
+
+    def add_value(self, accumulator: Any, value: Any) -> Any:
+        raise NotImplementedError
+
+    def extract_output(self, accumulator: Any) -> Any:
+        return accumulator
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.column})"
+
+
+class Count(AggregateFn):
+    """How many events; with a column, how many in which it is not null."""
+
+    def __init__(self, column: ColumnLike | None = None) -> None:
+        super().__init__(pl.lit(1) if column is None else column)
+        self.every = column is None
+
+    def partial(self, out: str) -> Sequence[pl.Expr]:
+        count = pl.len() if self.every else self.expr.count()
+        return [count.cast(pl.Int64).alias(out)]
+
+    def merge(self, out: str) -> Sequence[pl.Expr]:
+        return [pl.col(out).sum()]
+
+    def value(self, row: dict[str, Any]) -> Any:
+        return 1 if self.every else super().value(row)
+
+    def create_accumulator(self) -> int:
+        return 0
+
+    def add_value(self, accumulator: int, value: Any) -> int:
+        return accumulator + 1
+
+    def merge_accumulators(self, accumulators: Iterable[int]) -> int:
+        return sum(accumulators)
+
+
+class Sum(AggregateFn):
+    """The sum; 0 of nothing. Integers are summed as 64-bit."""
+
+    def partial(self, out: str) -> Sequence[pl.Expr]:
+        return [self.expr.sum().alias(out)]
+
+    def merge(self, out: str) -> Sequence[pl.Expr]:
+        return [pl.col(out).sum()]
+
+    def create_accumulator(self) -> Any:
+        return 0
+
+    def add_value(self, accumulator: Any, value: Any) -> Any:
+        return accumulator + value
+
+    def merge_accumulators(self, accumulators: Iterable[Any]) -> Any:
+        return sum(accumulators)
+
+
+class Mean(AggregateFn):
+    """The arithmetic mean, from a sum and a count, so that partials merge without error for integers."""
+
+    def partial(self, out: str) -> Sequence[pl.Expr]:
+        return [self.expr.sum().alias(f"{out}.sum"), self.expr.count().cast(pl.Int64).alias(f"{out}.count")]
+
+    def merge(self, out: str) -> Sequence[pl.Expr]:
+        return [pl.col(f"{out}.sum").sum(), pl.col(f"{out}.count").sum()]
+
+    def final(self, out: str) -> pl.Expr:
+        total, count = pl.col(f"{out}.sum"), pl.col(f"{out}.count")
+        return pl.when(count > 0).then(total / count).alias(out)
+
+    def create_accumulator(self) -> tuple[Any, int]:
+        return 0, 0
+
+    def add_value(self, accumulator: tuple[Any, int], value: Any) -> tuple[Any, int]:
+        return accumulator[0] + value, accumulator[1] + 1
+
+    def merge_accumulators(self, accumulators: Iterable[tuple[Any, int]]) -> tuple[Any, int]:
+        total, count = 0, 0
+        for part in accumulators:
+            total, count = total + part[0], count + part[1]
+        return total, count
+
+    def extract_output(self, accumulator: tuple[Any, int]) -> Any:
+        total, count = accumulator
+        return total / count if count else None
+
+
+class _Extreme(AggregateFn):
+    """Min and Max: the same but for the choice."""
+
+    def partial(self, out: str) -> Sequence[pl.Expr]:
+        return [self.column_choice(self.expr).alias(out)]
+
+    def merge(self, out: str) -> Sequence[pl.Expr]:
+        return [self.column_choice(pl.col(out))]
+
+    def column_choice(self, expr: pl.Expr) -> pl.Expr:
+        raise NotImplementedError
+
+    def row_choice(self, left: Any, right: Any) -> Any:
+        raise NotImplementedError
+
+    def create_accumulator(self) -> Any:
+        return None
+
+    def add_value(self, accumulator: Any, value: Any) -> Any:
+        return value if accumulator is None else self.row_choice(accumulator, value)
+
+    def merge_accumulators(self, accumulators: Iterable[Any]) -> Any:
+        merged = None
+        for part in accumulators:
+            if part is not None:
+                merged = self.add_value(merged, part)
+        return merged
+
+
+class Min(_Extreme):
+    """The smallest value; null of nothing."""
+
+    def column_choice(self, expr: pl.Expr) -> pl.Expr:
+        return expr.min()
+
+    def row_choice(self, left: Any, right: Any) -> Any:
+        return min(left, right)
+
+
+class Max(_Extreme):
+    """The largest value; null of nothing."""
+
+    def column_choice(self, expr: pl.Expr) -> pl.Expr:
+        return expr.max()
+
+    def row_choice(self, left: Any, right: Any) -> Any:
+        return max(left, right)
+
+
+class RecordCombineFn(CombineFn):
+    """Several named aggregates over one record: a record of results. The row path of `Aggregate`."""
+
+    def __init__(self, aggregates: dict[str, AggregateFn]) -> None:
+        self.aggregates = aggregates
+
+    def create_accumulator(self) -> list[Any]:
+        return [fn.create_accumulator() for fn in self.aggregates.values()]
+
+    def add_input(self, accumulator: list[Any], element: dict[str, Any]) -> list[Any]:
+        pairs = zip(self.aggregates.values(), accumulator, strict=True)
+        return [fn.add_input(part, element) for fn, part in pairs]
+
+    def merge_accumulators(self, accumulators: Iterable[list[Any]]) -> list[Any]:
+        columns = zip(*accumulators, strict=True)
+        pairs = zip(self.aggregates.values(), columns, strict=True)
+        return [fn.merge_accumulators(parts) for fn, parts in pairs]
+
+    def extract_output(self, accumulator: list[Any]) -> dict[str, Any]:
+        pairs = zip(self.aggregates.items(), accumulator, strict=True)
+        return {name: fn.extract_output(part) for (name, fn), part in pairs}

@@ -1,0 +1,166 @@
+"""The pipeline as a graph: transforms applied to PCollections. Building is lazy and checks what can be checked.
+
+Primitives are what the engine knows; a transform with `expand` composes them. This module knows no particular transform.
+"""
+
+import copy
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from streamflow.base.errors import PipelineError
+from streamflow.model.window import Windowing
+
+Columns = Mapping[str, pl.DataType]
+
+
+class PTransform:
+    """A step of a pipeline. Subclass and define `expand` to compose others; `"label" >> transform` names it.
+
+    Labels name stages, and stages name their state: a pipeline that is to go on from stored state keeps its labels.
+    """
+
+    primitive = False
+    label: str | None = None
+
+    def expand(self, pcoll: Any) -> Any:
+        """The composition: takes what stood left of `|`, returns what the whole gives."""
+        raise PipelineError(f"{type(self).__name__} must define expand(pcoll).")
+
+    def default_label(self) -> str:
+        return self.label or type(self).__name__
+
+    def __rrshift__(self, label: str) -> "PTransform":
+        named = copy.copy(self)
+        named.label = label
+        return named
+
+    def __ror__(self, left: Any) -> Any:
+        parts = _pcollections(left)
+        if not parts:
+            raise PipelineError(
+                f"{self.default_label()} can't be applied to {left!r}. Left of `|` stands a PCollection."
+            )
+        return parts[0].pipeline.apply(self, left)
+
+
+class Primitive(PTransform):
+    """A transform that the engine runs itself."""
+
+    primitive = True
+
+    def output(self, inputs: Sequence["PCollection"]) -> "Shape":
+        """Shape of the result, having checked that the inputs fit; PipelineError if they can't work."""
+        return inputs[0].shape
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is known of a PCollection when it is built. `columns`: names and types, None if its elements are Python values;
+    `bounded`: it ends by itself."""
+
+    windowing: Windowing = field(default_factory=Windowing)
+    columns: Columns | None = None
+    bounded: bool = True
+
+
+@dataclass(eq=False)
+class Node:
+    """One primitive at its place in the graph."""
+
+    label: str
+    transform: Primitive
+    inputs: tuple["PCollection", ...]
+    output: "PCollection" = field(init=False)
+
+    @property
+    def slug(self) -> str:
+        """The label as part of a stage or topic name."""
+        return re.sub(r"[^A-Za-z0-9]+", "-", self.label).strip("-").lower() or "step"
+
+
+@dataclass(eq=False)
+class PCollection:
+    """A collection of events, each with an event time and windows; perhaps without end."""
+
+    pipeline: "Graph"
+    producer: Node
+    shape: Shape
+
+    def __or__(self, transform: PTransform) -> Any:
+        return self.pipeline.apply(transform, self)
+
+    @property
+    def windowing(self) -> Windowing:
+        return self.shape.windowing
+
+    def __repr__(self) -> str:
+        return f"PCollection[{self.producer.label}]"
+
+
+class Graph:
+    """Nodes in the order in which they were applied, which is a topological order."""
+
+    def __init__(self, name: str = "pipeline") -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+            raise PipelineError(f"pipeline name {name!r} must be 1-64 letters, digits, '_' or '-'.")
+        self.name = name
+        self.nodes: list[Node] = []
+        self._scope: list[str] = []
+        self._labels: set[str] = set()
+
+    def __or__(self, transform: PTransform) -> Any:
+        return self.apply(transform, self)
+
+    def apply(self, transform: PTransform, left: Any) -> Any:
+        """What `left | transform` does. `left`: this pipeline, a PCollection, or a tuple, list or dict of them."""
+        if not isinstance(transform, PTransform):
+            raise PipelineError(f"{transform!r} is no transform. Right of `|` stands one, e.g. `| sf.Map(fn)`.")
+        inputs = _pcollections(left)
+        if any(pcoll.pipeline is not self for pcoll in inputs):
+            raise PipelineError(f"{transform.default_label()} mixes PCollections of different pipelines.")
+        label = self._unique_label(transform)
+        if transform.primitive:
+            assert isinstance(transform, Primitive)
+            node = Node(label, transform, tuple(inputs))
+            node.output = PCollection(self, node, _checked_shape(node))
+            self.nodes.append(node)
+            return node.output
+        self._scope.append(label.rsplit("/", 1)[-1])
+        try:
+            return transform.expand(left)
+        finally:
+            self._scope.pop()
+
+    def consumers(self, pcoll: PCollection) -> list[Node]:
+        return [node for node in self.nodes if pcoll in node.inputs]
+
+    def _unique_label(self, transform: PTransform) -> str:
+        label = "/".join([*self._scope, transform.default_label()])
+        if label in self._labels:
+            if transform.label is not None:
+                raise PipelineError(f"label {label!r} is used twice. Labels name state, so each is used once.")
+            numbers = iter(range(2, 1_000_000))
+            label = next(f"{label}-{n}" for n in numbers if f"{label}-{n}" not in self._labels)
+        self._labels.add(label)
+        return label
+
+
+def _pcollections(left: Any) -> list[PCollection]:
+    if isinstance(left, PCollection):
+        return [left]
+    if isinstance(left, Mapping):
+        left = left.values()
+    if isinstance(left, Iterable) and not isinstance(left, (str, bytes)):
+        return [pcoll for pcoll in left if isinstance(pcoll, PCollection)]
+    return []
+
+
+def _checked_shape(node: Node) -> Shape:
+    try:
+        return node.transform.output(node.inputs)
+    except PipelineError as error:
+        raise PipelineError(f"{node.label}: {error}") from error.__cause__

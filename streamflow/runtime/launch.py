@@ -1,0 +1,82 @@
+"""From a pipeline to something that can run: its plan, its topics, the values of Create, its registration. Idempotent."""
+
+from collections.abc import Sequence
+
+from streamflow.base.errors import ConflictError, NotFoundError, PipelineError
+from streamflow.base.settings import Settings
+from streamflow.engine.plan import Plan, Stage, build_plan
+from streamflow.model.batch import Elements, pickled
+from streamflow.model.graph import Graph
+from streamflow.model.time import MAX_US, MIN_US
+from streamflow.model.window import TimestampedValue
+from streamflow.topics import codec
+from streamflow.topics.protocol import Log, Producer, StageInput, TopicConfig
+from streamflow.transforms.core import Create
+from streamflow.transforms.io import ReadFromTopic, WriteToTopic
+
+CREATE_RECORD_VALUES_MAX = 10_000
+
+
+def launch(graph: Graph, log: Log, settings: Settings | None = None) -> Plan:
+    """Make everything that the pipeline's tasks need. Running it again changes nothing.
+
+    NotFoundError if a source topic does not exist; ConflictError if the pipeline is known with another shape."""
+    plan = build_plan(graph, settings)
+    for stage in plan.stages:
+        if stage.kind == "source":
+            _check_source(log, stage)
+        else:
+            log.create_topic(stage.topic, TopicConfig(stage.partitions or 1, internal=True))
+    for stage in plan.stages:
+        for topic, step in stage.outputs.items():
+            if isinstance(step.node.transform, WriteToTopic):
+                log.create_topic(topic, _existing(log, topic))
+    log.create_topic(plan.dead_letter_topic, TopicConfig(partitions=1))
+    inputs = [StageInput(stage.name, stage.topic) for stage in plan.stages]
+    try:
+        log.register_pipeline(plan.pipeline, plan.fingerprint, inputs)
+    except ConflictError as error:
+        raise ConflictError(
+            f"pipeline '{plan.pipeline}' has state of another shape: stages, windows, keys or aggregates differ. "
+            f"Give the new one another name, or forget the old one with `streamflow reset {plan.pipeline}`."
+        ) from error
+    for stage in plan.stages:
+        if stage.kind == "create":
+            _publish_values(log, stage)
+    return plan
+
+
+def _check_source(log: Log, stage: Stage) -> None:
+    assert isinstance(stage.node.transform, ReadFromTopic)
+    try:
+        log.topic(stage.topic)
+    except NotFoundError as error:
+        hint = f"Create it with `streamflow topic create {stage.topic}`, or publish to it first."
+        raise NotFoundError(f"{error} {hint}") from error
+
+
+def _existing(log: Log, topic: str) -> TopicConfig | None:
+    return next((info.config for info in log.topics() if info.name == topic), None)
+
+
+def _publish_values(log: Log, stage: Stage) -> None:
+    """Create's values go to a log like everything else, once: the sequences make a repetition harmless."""
+    transform = stage.node.transform
+    assert isinstance(transform, Create)
+    values = transform.values
+    for sequence, begin in enumerate(range(0, len(values), CREATE_RECORD_VALUES_MAX)):
+        frame = pickled(_timed(values[begin : begin + CREATE_RECORD_VALUES_MAX])).drop("_offset")
+        log.publish([codec.encode_frame(stage.topic, 0, frame)], Producer("create", sequence))
+    log.advance_watermark(stage.topic, MAX_US)
+
+
+def _timed(values: Sequence[object]) -> Elements:
+    elements = Elements()
+    for value in values:
+        if isinstance(value, TimestampedValue):
+            if not MIN_US < value.time_us < MAX_US:
+                raise PipelineError(f"timestamp of {value!r} is beyond what can be a time.")
+            elements.append(value.value, value.time_us, -1, None)
+        else:
+            elements.append(value, MIN_US + 1, -1, None)
+    return elements

@@ -1,0 +1,62 @@
+"""How far a pipeline has come, read from one snapshot: watermarks, backlog, whether it is drained or finished. Pure."""
+
+from collections.abc import Iterable
+
+from streamflow.engine.plan import Plan, Stage
+from streamflow.model.time import MAX_US
+from streamflow.model.watermark import SourceMark, merged_watermark
+from streamflow.topics.protocol import Snapshot, TaskState
+
+
+def stage_tasks(snapshot: Snapshot, stage: str) -> list[TaskState]:
+    return [state for task, state in snapshot.tasks.items() if task.stage == stage]
+
+
+def stage_watermarks(plan: Plan, snapshot: Snapshot) -> dict[str, int]:
+    """The watermark of each stage's input at the instant of the snapshot; of a source, what its publishers promise."""
+    marks: dict[str, int] = {}
+    by_stage: dict[str, list[TaskState]] = {}
+    for task, state in snapshot.tasks.items():
+        by_stage.setdefault(task.stage, []).append(state)
+    for stage in plan.stages:
+        if not stage.upstream:
+            marks[stage.name] = snapshot.topics[stage.topic].watermark_us
+            continue
+        upstream = [plan.stage(name) for name in stage.upstream]
+        sources = [s for up in upstream if not up.upstream for s in by_stage.get(up.name, ())]
+        between = [s.watermark_us for up in upstream if up.upstream for s in by_stage.get(up.name, ())]
+        marks[stage.name] = merged_watermark((_mark(state, snapshot) for state in sources), between)
+    return marks
+
+
+def backlog_events(snapshot: Snapshot, stages: Iterable[Stage]) -> int:
+    """Events committed to the stages' inputs and not yet read by them."""
+    names = {stage.name for stage in stages}
+    return sum(
+        snapshot.ends[state.topic, task.partition] - state.offset
+        for task, state in snapshot.tasks.items()
+        if task.stage in names
+    )
+
+
+def is_drained(plan: Plan, snapshot: Snapshot) -> bool:
+    """Everything published so far has gone all the way: no backlog anywhere, no watermark still to be taken up."""
+    if not snapshot.tasks or backlog_events(snapshot, plan.stages):
+        return False
+    marks = stage_watermarks(plan, snapshot)
+    return all(
+        state.watermark_us >= marks[task.stage]
+        for task, state in snapshot.tasks.items()
+        if plan.stage(task.stage).kind != "sink"
+    )
+
+
+def is_finished(plan: Plan, snapshot: Snapshot) -> bool:
+    """Drained, and every input has been ended by its publishers."""
+    ended = all(snapshot.topics[stage.topic].watermark_us >= MAX_US for stage in plan.stages if not stage.upstream)
+    return ended and is_drained(plan, snapshot)
+
+
+def _mark(state: TaskState, snapshot: Snapshot) -> SourceMark:
+    end = snapshot.ends[state.topic, state.task.partition]
+    return SourceMark(state.watermark_us, caught_up=state.offset >= end)

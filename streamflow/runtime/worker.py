@@ -1,0 +1,211 @@
+"""The worker: owns tasks and runs their steps until told to stop. One thread computes, another says that it is alive.
+
+It needs nothing but the log: what it should own stands there, and whoever it is, a later owner fences it by the epoch.
+"""
+
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streamflow.base.clock import Clock, SystemClock
+from streamflow.base.errors import FencedError
+from streamflow.engine.plan import Plan
+from streamflow.engine.task import Setting, Task
+from streamflow.runtime.assignment import coordinate
+from streamflow.runtime.processes import is_alive, started_at
+from streamflow.runtime.progress import stage_watermarks
+from streamflow.topics.protocol import Log, Snapshot, StepCommit, TaskId, WorkerInfo
+
+logger = logging.getLogger(__name__)
+
+COORDINATE_S = 1.0
+"""How often a worker looks for dead colleagues; the supervisor, which sees exits at once, looks more often."""
+FAILURES_MAX = 5
+"""Steps of one task that may fail in a row before the worker gives up and lets the error be seen."""
+RETRY_S = 0.5
+"""Before a failed task is taken up again; doubled with each failure."""
+
+
+@dataclass(slots=True)
+class Stop:
+    """A request to drain, set from a signal handler or another thread."""
+
+    event: threading.Event = field(default_factory=threading.Event)
+
+    def request(self) -> None:
+        self.event.set()
+
+    @property
+    def requested(self) -> bool:
+        return self.event.is_set()
+
+
+class Worker:
+    """Runs the tasks that the log assigns to it. `until`: return when this holds of a snapshot (else run until stopped)."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        log: Log,
+        data: Path | None,
+        *,
+        worker_id: str | None = None,
+        stop: Stop | None = None,
+        until: Callable[[Snapshot], bool] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.plan, self.log, self.until = plan, log, until
+        self.id = worker_id or f"worker-{secrets.token_hex(3)}"
+        self.stop = stop or Stop()
+        self.clock = clock or SystemClock()
+        self._setting = Setting(plan, log, data, self.clock)
+        self._depths = {stage.name: plan.depth(stage.name) for stage in plan.stages}
+        self._tasks: dict[TaskId, Task] = {}
+        self._failures: dict[TaskId, int] = {}
+        self._retry_at_s: dict[TaskId, float] = {}
+        self._fenced = False
+        self._next_coordination_s = 0.0
+        self._next_prune_s = self.clock.monotonic_s() + plan.settings.prune_s
+
+    def run(self) -> None:
+        """Until stopped, finished or fenced. Tasks are released with everything committed; raises what a task keeps raising."""
+        now_us = self.clock.now_us()
+        self.log.join(WorkerInfo(self.id, self.plan.pipeline, os.getpid(), started_at(os.getpid()), now_us))
+        done = threading.Event()
+        beat = threading.Thread(target=self._beat, args=(done,), name="heartbeat", daemon=True)
+        beat.start()
+        try:
+            while not self.stop.requested and not self._fenced and self._round():
+                pass
+        finally:
+            done.set()
+            beat.join()
+            self._release(list(self._tasks))
+            self.log.leave(self.id)
+
+    def _round(self) -> bool:
+        """One look at the truth, one step of each task that has something to do. False when there is nothing left to run for."""
+        self._housekeeping()
+        snapshot = self.log.snapshot(self.plan.pipeline)
+        if snapshot.stopping or (self.until is not None and self.until(snapshot)):
+            return False
+        if self._own(snapshot):
+            snapshot = self.log.snapshot(self.plan.pipeline)
+        if not self._step_all(snapshot):
+            waiting = any(task.waiting(snapshot) for task in self._tasks.values())
+            self.log.wait_changed(0.02 if waiting else self.plan.settings.poll_s)
+        return True
+
+    def _own(self, snapshot: Snapshot) -> bool:
+        """Release what is assigned elsewhere, claim what is ours and free. True if that changed anything."""
+        leaving = [task for task in self._tasks if snapshot.tasks[task].assigned != self.id]
+        self._release(leaving)
+        now_s = self.clock.monotonic_s()
+        claimed = False
+        for task, state in snapshot.tasks.items():
+            free = state.owner is None or (state.owner == self.id and task not in self._tasks)
+            if state.assigned == self.id and free and self._retry_at_s.get(task, 0) <= now_s:
+                claimed |= self._claim(task)
+        return bool(leaving) or claimed
+
+    def _claim(self, task: TaskId) -> bool:
+        claim = self.log.claim(task, self.id)
+        if claim is None:
+            return False
+        try:
+            self._tasks[task] = Task(self._setting, self.plan.stage(task.stage), claim)
+        except Exception as error:
+            self._failed(task, claim.state.epoch, error)
+        return True
+
+    def _release(self, tasks: list[TaskId]) -> None:
+        for task in tasks:
+            held = self._tasks.pop(task)
+            held.close()
+            self.log.release(task, held.epoch)
+
+    def _step_all(self, snapshot: Snapshot) -> bool:
+        """A step of each ready task, the last stages first, committed in groups. False if none was ready."""
+        watermarks = stage_watermarks(self.plan, snapshot)
+        order = sorted(self._tasks, key=lambda task: (-self._depths[task.stage], task))
+        pending: list[tuple[Task, StepCommit]] = []
+        events = 0
+        stepped = False
+        for id_ in order:
+            task = self._tasks[id_]
+            mark = watermarks[id_.stage]
+            if self.stop.requested or not task.ready(snapshot, mark):
+                continue
+            stepped = True
+            before = task.offset
+            try:
+                pending.append((task, task.step(snapshot, mark)))
+            except Exception as error:
+                self._tasks.pop(id_).close()
+                self._failed(id_, task.epoch, error)
+                continue
+            events += task.offset - before
+            if events >= self.plan.settings.commit_events_max:
+                self._commit(pending)
+                pending, events = [], 0
+        self._commit(pending)
+        return stepped
+
+    def _commit(self, pending: list[tuple[Task, StepCommit]]) -> None:
+        if not pending:
+            return
+        began_s = self.clock.monotonic_s()
+        results = self.log.commit([commit for _, commit in pending])
+        seconds = self.clock.monotonic_s() - began_s
+        for (task, _), held in zip(pending, results, strict=True):
+            if held:
+                self._failures.pop(task.id, None)
+                task.count_commit(seconds)
+            else:
+                logger.warning("%s: task %s was taken over; its last step is void", self.id, task.id)
+                self._tasks.pop(task.id).close()
+
+    def _failed(self, task: TaskId, epoch: int, error: Exception) -> None:
+        """Nothing of a failed step exists. Give the task back and try again later; give up after several failures in a row."""
+        if isinstance(error, FencedError):
+            logger.warning("%s: task %s was fenced by its store: %s", self.id, task, error)
+            self.log.release(task, epoch)
+            return
+        self.log.release(task, epoch)
+        failures = self._failures.get(task, 0) + 1
+        self._failures[task] = failures
+        if failures >= FAILURES_MAX:
+            raise error
+        pause_s = RETRY_S * 2 ** (failures - 1)
+        logger.warning(
+            "%s: step of %s failed (%s of %s), again in %.1f s",
+            self.id,
+            task,
+            failures,
+            FAILURES_MAX,
+            pause_s,
+            exc_info=error,
+        )
+        self._retry_at_s[task] = self.clock.monotonic_s() + pause_s
+
+    def _housekeeping(self) -> None:
+        now_s = self.clock.monotonic_s()
+        if now_s >= self._next_coordination_s:
+            self._next_coordination_s = now_s + COORDINATE_S
+            self.log.reassign(self.plan.pipeline, coordinate(self.clock.now_us(), self.plan.settings.lease_s, is_alive))
+        if now_s >= self._next_prune_s:
+            self._next_prune_s = now_s + self.plan.settings.prune_s
+            self.log.prune()
+
+    def _beat(self, done: threading.Event) -> None:
+        """From its own thread, so that a long step is not taken for death; a worker that was removed learns it here."""
+        while not done.wait(self.plan.settings.heartbeat_s):
+            draining = self.stop.requested
+            if not self.log.heartbeat(self.id, self.clock.now_us(), draining=draining):
+                logger.warning("%s: no longer a member of pipeline %s, stopping", self.id, self.plan.pipeline)
+                self._fenced = True
+                return

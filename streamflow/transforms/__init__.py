@@ -1,0 +1,1 @@
+"""What users compose pipelines of. Transforms say what is to be done; no execution and no I/O happens here."""

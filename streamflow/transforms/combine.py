@@ -1,0 +1,146 @@
+"""Groupings: GroupByKey, CombinePerKey, CombineGlobally as in Apache Beam, and Aggregate on columns.
+
+Each is one primitive, `Grouping`: a partial combine before the shuffle, the shuffle, a merge after it, and a result per key
+and window when the trigger fires.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+
+from streamflow.base.errors import PipelineError
+from streamflow.model.aggregates import AggregateFn, ColumnLike
+from streamflow.model.combiner import CombineFn, ListCombineFn
+from streamflow.model.graph import PCollection, Primitive, PTransform, Shape
+from streamflow.transforms.columns import RESERVED_PREFIX, resolve_columns
+
+WINDOW_COLUMNS = ("window_start", "window_end")
+
+
+class Grouping(Primitive):
+    """What all groupings share: results carry their window, and an endless input must have windows that close."""
+
+    def output(self, inputs: Sequence[PCollection]) -> Shape:
+        (pcoll,) = inputs
+        shape = pcoll.shape
+        if shape.windowing.is_global and not shape.bounded:
+            raise PipelineError(
+                "an endless input in the global window would never give a result. Apply e.g. "
+                "WindowInto(FixedWindows(60)) before, or read with bounded=True if the topic will be ended."
+            )
+        return Shape(replace(shape.windowing, assigned=True), self.columns(shape), shape.bounded)
+
+    def columns(self, shape: Shape) -> dict[str, pl.DataType] | None:
+        return None
+
+
+class PerKey(Grouping):
+    """Groups (key, value) pairs and combines the values. `keyed=False`: values alone, as one group."""
+
+    def __init__(self, fn: CombineFn, *, keyed: bool = True) -> None:
+        self.fn, self.keyed = fn, keyed
+
+
+class GroupByKey(PTransform):
+    """(key, value) pairs → (key, list of values) per key and window. The order of the values is not defined."""
+
+    def expand(self, pcoll: PCollection) -> PCollection:
+        result: PCollection = pcoll | PerKey(ListCombineFn())
+        return result
+
+
+class CombinePerKey(PTransform):
+    """(key, value) pairs → (key, combined value) per key and window. `fn`: a CombineFn, or a function such as `sum`."""
+
+    def __init__(self, fn: CombineFn | Callable[..., Any]) -> None:
+        self.fn = CombineFn.of(fn)
+
+    def default_label(self) -> str:
+        return self.label or f"CombinePerKey({_name(self.fn)})"
+
+    def expand(self, pcoll: PCollection) -> PCollection:
+        result: PCollection = pcoll | PerKey(self.fn)
+        return result
+
+
+class CombineGlobally(PTransform):
+    """All values of a window → one combined value.
+
+    An empty input in the global window gives the combination of nothing (0 for `sum`), unless `without_defaults()`; a window
+    without events gives nothing, so other windows demand `without_defaults()`, as in Apache Beam."""
+
+    def __init__(self, fn: CombineFn | Callable[..., Any]) -> None:
+        self.fn = CombineFn.of(fn)
+        self.defaults = True
+
+    def default_label(self) -> str:
+        return self.label or f"CombineGlobally({_name(self.fn)})"
+
+    def without_defaults(self) -> "CombineGlobally":
+        clone = CombineGlobally(self.fn)
+        clone.label, clone.defaults = self.label, False
+        return clone
+
+    def expand(self, pcoll: PCollection) -> PCollection:
+        if self.defaults and not pcoll.windowing.is_global:
+            raise PipelineError("a window without events has no default. Write CombineGlobally(…).without_defaults().")
+        result: PCollection = pcoll | PerGlobal(self.fn, defaults=self.defaults)
+        return result
+
+
+class PerGlobal(PerKey):
+    """One group; `defaults`: give the combination of nothing when the global window closes without an event."""
+
+    def __init__(self, fn: CombineFn, *, defaults: bool) -> None:
+        super().__init__(fn, keyed=False)
+        self.defaults = defaults
+
+
+class Aggregate(Grouping):
+    """Named aggregates per group and window, on columns.
+
+        flights | sf.WindowInto(sf.FixedWindows(3600)) | sf.Aggregate(by=["origin"], flights=sf.Count())
+
+    gives the columns of `by`, `window_start` and `window_end` (UTC; not in the global window), and one per aggregate.
+    `by`: column names, or expressions with an alias.
+    """
+
+    def __init__(self, by: Sequence[ColumnLike] | str = (), **aggregates: AggregateFn) -> None:
+        keys = [by] if isinstance(by, (str, pl.Expr)) else list(by)
+        self.by = [pl.col(key) if isinstance(key, str) else key for key in keys]
+        self.keys = [key if isinstance(key, str) else key.meta.output_name() for key in keys]
+        self.aggregates = aggregates
+        if not aggregates:
+            raise PipelineError("no aggregate given. Write e.g. Aggregate(by=['origin'], flights=Count()).")
+        for name, fn in aggregates.items():
+            if not isinstance(fn, AggregateFn):
+                raise PipelineError(f"'{name}' must be an aggregate such as Count() or Mean('delay'), not {fn!r}.")
+        names = [*self.keys, *aggregates, *WINDOW_COLUMNS]
+        for name in names:
+            if names.count(name) > 1 or name.startswith(RESERVED_PREFIX):
+                raise PipelineError(f"column '{name}' is given twice, or is reserved. Choose another name.")
+
+    def columns(self, shape: Shape) -> dict[str, pl.DataType] | None:
+        if shape.columns is None:
+            return None
+        known = {**shape.columns, **self.window_columns(shape)}
+        return resolve_columns(known, lambda frame: self.whole(frame, shape))
+
+    def window_columns(self, shape: Shape) -> dict[str, pl.DataType]:
+        dtype = pl.Datetime("us", "UTC")
+        return {} if shape.windowing.is_global else dict.fromkeys(WINDOW_COLUMNS, dtype)
+
+    def whole(self, frame: pl.LazyFrame, shape: Shape) -> pl.LazyFrame:
+        """All three steps over one frame: what the engine's result looks like."""
+        windows = list(self.window_columns(shape))
+        partial = [e for name, fn in self.aggregates.items() for e in fn.partial(name)]
+        final = [fn.final(name) for name, fn in self.aggregates.items()]
+        grouped = frame.group_by([*self.by, *windows]).agg(partial) if self.by or windows else frame.select(partial)
+        return grouped.select(*self.keys, *windows, *final)
+
+
+def _name(fn: CombineFn) -> str:
+    inner = getattr(fn, "fn", fn)
+    return getattr(inner, "__name__", None) or type(inner).__name__
