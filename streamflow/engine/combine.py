@@ -1,5 +1,6 @@
-"""The two ways to combine: on columns by expressions, on rows by a CombineFn. One contract, so that shuffle and state know
-only frames: a *partial* frame has the group's key columns, its window, the accumulators, and `_n`, the events behind them.
+"""The two ways to combine: on columns by expressions, on rows by a CombineFn. One contract, so that shuffle and state
+know only frames: a *partial* frame has the group's key columns, its window, the accumulators, and `_n`, the events
+behind them.
 """
 
 import pickle
@@ -11,7 +12,7 @@ import polars as pl
 
 from streamflow.base.errors import DataError
 from streamflow.model.aggregates import RecordCombineFn
-from streamflow.model.batch import OFFSET, PANE, Batch, Elements, OnBad, to_elements, to_frame
+from streamflow.model.batch import PANE, Batch, Elements, OnBad, to_elements, to_frame
 from streamflow.model.combiner import CombineFn
 from streamflow.model.time import MAX_US, Timestamp
 from streamflow.model.window import (
@@ -22,7 +23,7 @@ from streamflow.model.window import (
     IntervalWindow,
     Windowing,
 )
-from streamflow.transforms.combine import WINDOW_COLUMNS, Aggregate, Grouping, PerGlobal, PerKey
+from streamflow.transforms.combine import WINDOW_COLUMNS, Aggregate, Grouping, PerKey
 
 EVENTS = "_n"
 ON_TIME = "_ontime"
@@ -36,9 +37,9 @@ _UTC = pl.Datetime("us", "UTC")
 
 
 class Combiner(Protocol):
-    """`keys`: the columns that name a group, besides its window."""
-
-    keys: Sequence[str]
+    @property
+    def keys(self) -> Sequence[str]:
+        """The columns that name a group, besides its window."""
 
     def partial(self, batch: Batch, on_bad: OnBad) -> pl.DataFrame:
         """One row per group and window of the batch."""
@@ -114,13 +115,13 @@ class ColumnCombiner:
 class RowCombiner:
     """(key, value) pairs through a CombineFn. Keys are compared by their deterministic encoding."""
 
-    keys: Sequence[str] = (KEY,)
+    keys: tuple[str, ...] = (KEY,)
 
     def __init__(self, transform: PerKey, windowing: Windowing) -> None:
         self.fn: CombineFn = transform.fn
         self.keyed = transform.keyed
         self.windowing = windowing
-        self.defaults = isinstance(transform, PerGlobal) and transform.defaults
+        self.defaults = transform.defaults
         self.fn.setup()
 
     def pairs(self, batch: Batch, on_bad: OnBad) -> Elements:
@@ -241,4 +242,3 @@ def _pair(element: Any) -> tuple[Any, Any]:
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
-__all__ = ["EVENTS", "LATE", "OFFSET", "ON_TIME", "Combiner", "combiner_of", "encode_key"]

@@ -1,4 +1,5 @@
-"""What one step gathers while it computes: outputs, dead letters, counts. Nothing of it exists until the step is committed."""
+"""What one step gathers while it computes: outputs, dead letters, counts. Nothing of it exists until the step is
+committed."""
 
 import traceback
 from collections import defaultdict
@@ -41,7 +42,8 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class StepContext:
-    """`frames`: (topic, partition) → frames to append as envelopes; `events`: the same for JSON events, with their times."""
+    """`frames`: (topic, partition) → frames to append as envelopes; `events`: the same for JSON events, with their
+    times."""
 
     frames: dict[tuple[str, int], list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
     events: dict[tuple[str, int], list[tuple[bytes, int]]] = field(default_factory=lambda: defaultdict(list))

@@ -1,4 +1,5 @@
-"""Operators: a stage's tree of transforms, compiled to run on batches. Each hands its result to its children; leaves emit.
+"""Operators: a stage's tree of transforms, compiled to run on batches. Each hands its result to its children; leaves
+emit.
 
 A failing event is isolated: rows one by one on the row path, by bisection on the column path.
 """
@@ -231,8 +232,8 @@ class Publish:
 def guarded(frame: pl.DataFrame, apply: FrameFunction, on_bad: OnBad) -> pl.DataFrame:
     """`apply` on the frame; if rows make it fail, on all rows but these, which are told to `on_bad`.
 
-    A query that can't work on any row of such columns is bad for all rows at once. Bad rows are found by bisection: k of n
-    cost about k·log2(n) queries."""
+    A query that can't work on any row of such columns is bad for all rows at once. Bad rows are found by bisection: k
+    of n cost about k·log2(n) queries."""
     lazy = apply(frame.lazy())
     try:
         lazy.collect_schema()

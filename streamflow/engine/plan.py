@@ -1,8 +1,9 @@
-"""The plan: which stages a pipeline consists of, what each reads, what it runs, where it writes. Pure; nothing executes here.
+"""The plan: which stages a pipeline consists of, what each reads, what it runs, where it writes. Pure; nothing
+executes here.
 
-A stage begins at a topic: one of the user's (source), values of Create, a shuffle (grouping) or the input of a store sink.
-From there everything that can be fused is fused: the transforms form a tree whose leaves write to logs. A tree is built
-anew for each stage that reaches it, so Flatten costs nothing.
+A stage begins at a topic: one of the user's (source), values of Create, a shuffle (grouping) or the input of a store
+sink. From there everything that can be fused is fused: the transforms form a tree whose leaves write to logs. A tree
+is built anew for each stage that reaches it, so Flatten costs nothing.
 """
 
 import hashlib

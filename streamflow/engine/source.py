@@ -1,7 +1,8 @@
-"""From records to batches: the decoding of a user's topic, by schema where there is one. Bad events are told, never raised.
+"""From records to batches: the decoding of a user's topic, by schema where there is one. Bad events are told, never
+raised.
 
-With a schema, JSON is decoded straight into the wanted columns: the whole batch at once, and only if that fails event by event
-to find the bad ones. Batch envelopes are projected and cast to the same columns.
+With a schema, JSON is decoded straight into the wanted columns: the whole batch at once, and only if that fails event
+by event to find the bad ones. Batch envelopes are projected and cast to the same columns.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Window state of one task: a small log-structured merge of partial frames. Columns all the way, no I/O.
 
-A step adds one frame (the delta); frames are merged when the tail has outgrown the base. What a step must persist is the
-delta alone; now and then everything is written as one piece instead (compaction), and pieces whose windows are all gone
-are dropped.
+A step adds one frame (the delta); frames are merged when the tail has outgrown the base. What a step must persist is
+the delta alone; now and then everything is written as one piece instead (compaction), and pieces whose windows are
+all gone are dropped.
 
 Two flags make panes exact without any further record: `_ontime` is 1 if the group had events before its window closed,
 `_late` counts the steps that brought late ones; the newest pane's index is `_ontime + _late - 1`.
@@ -20,7 +20,8 @@ from streamflow.model.window import WINDOW_END, WINDOW_START, AccumulationMode, 
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """What a step gives: merged partials that fire now, the delta to persist, and how many events were late or dropped."""
+    """What a step gives: merged partials that fire now, the delta to persist, and how many events were late or
+    dropped."""
 
     panes: pl.DataFrame | None
     delta: pl.DataFrame | None

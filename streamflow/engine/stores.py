@@ -1,31 +1,37 @@
-"""Where sinks lead: opens the store of a sink stage. The one place that knows every kind of store."""
+"""Where sinks lead: opens the store of a sink stage. The one place that knows every kind of store.
+
+Stores are imported when a task opens one: their libraries take tens of megabytes that other workers can do without.
+"""
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import polars as pl
 
 from streamflow.base.errors import PipelineError
 from streamflow.engine.plan import Stage
 from streamflow.model.batch import OFFSET
-from streamflow.model.window import TIME, WINDOW_START
 from streamflow.model.time import MIN_US
-from streamflow.stores.table import TableSpec, TableWriter
-from streamflow.stores.widerow import WideRowSpec, WideRowWriter
+from streamflow.model.window import TIME, WINDOW_START
 from streamflow.transforms.io import WriteToRows, WriteToTable
+
+if TYPE_CHECKING:
+    from streamflow.stores.table import TableWriter
+    from streamflow.stores.widerow import WideRowWriter
 
 
 class SinkWriter(Protocol):
     """Writing is idempotent by offset: rows below the stored end are skipped, and the end moves with the rows."""
 
     def write(self, frame: pl.DataFrame, end: int, epoch: int) -> int:
-        """Rows with `_offset` below `end`, the offset after the last; how many were written. FencedError for a zombie."""
+        """Rows with `_offset` below `end`, the offset after the last; how many were written. FencedError for a
+        zombie."""
 
     def close(self) -> None: ...
 
 
 class _TableSink:
-    def __init__(self, writer: TableWriter) -> None:
+    def __init__(self, writer: "TableWriter") -> None:
         self.writer = writer
 
     def write(self, frame: pl.DataFrame, end: int, epoch: int) -> int:
@@ -35,7 +41,7 @@ class _TableSink:
 
 
 class _RowsSink:
-    def __init__(self, writer: WideRowWriter) -> None:
+    def __init__(self, writer: "WideRowWriter") -> None:
         self.writer = writer
 
     def write(self, frame: pl.DataFrame, end: int, epoch: int) -> int:
@@ -56,9 +62,13 @@ def open_sink(stage: Stage, data: Path | None) -> SinkWriter:
         raise PipelineError(f"{stage.node.label}: a store needs a folder. Run with data='some-folder', or on a folder.")
     app = f"{stage.topic}/0"
     if isinstance(transform, WriteToTable):
+        from streamflow.stores.table import TableSpec, TableWriter
+
         spec = TableSpec(transform.table, transform.partition_by, transform.key)
         return _TableSink(TableWriter(data / "tables", spec, app))
     assert isinstance(transform, WriteToRows)
+    from streamflow.stores.widerow import WideRowSpec, WideRowWriter
+
     return _RowsSink(WideRowWriter(data / "rows", WideRowSpec(transform.name, transform.family), app))
 
 

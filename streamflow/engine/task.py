@@ -1,4 +1,5 @@
-"""The task: one stage on one partition. It repeats one step: read a batch at an offset, compute it, hand over the commit.
+"""The task: one stage on one partition. It repeats one step: read a batch at an offset, compute it, hand over the
+commit.
 
     killed before the commit   nothing of the step exists; the next owner reads the same offset again
     killed after the commit    everything of it exists; the next owner goes on behind it
@@ -105,7 +106,8 @@ class Task:
         return self.log.topic(topic).config.partitions
 
     def _see(self, snapshot: Snapshot, stage_watermark_us: int) -> None:
-        """Pair the watermark with the end of the input at the same instant: it holds for us once we have read that far."""
+        """Pair the watermark with the end of the input at the same instant: it holds for us once we have read that
+        far."""
         if self.offset >= self._horizon.offset:
             end = snapshot.ends[self.stage.topic, self.id.partition]
             at_source = not self.stage.upstream

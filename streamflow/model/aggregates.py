@@ -1,7 +1,8 @@
 """Aggregates: one computation stated twice, as a CombineFn on rows and as three expressions on columns.
 
-`partial` runs over a batch of events before the shuffle, `merge` over partials after it, `final` over merged partials. A
-property test holds rows and columns equal. Nulls are skipped, as in SQL; a group without values gives null, Count and Sum 0.
+`partial` runs over a batch of events before the shuffle, `merge` over partials after it, `final` over merged
+partials. A property test holds rows and columns equal. Nulls are skipped, as in SQL; a group without values gives
+null, Count and Sum 0.
 """
 
 from collections.abc import Iterable, Sequence

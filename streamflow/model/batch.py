@@ -1,7 +1,9 @@
-"""The batch: the only thing that moves inside the engine. A frame of columns, or a list of Python values, with event times.
+"""The batch: the only thing that moves inside the engine. A frame of columns, or a list of Python values, with event
+times.
 
-Both forms have a value, an event time, the source offset (for dead letters) and perhaps a window per event. A frame holds
-these as `_time`, `_offset`, `_wstart`, `_wend`; Python values that cross a log are pickled into the one column `_value`.
+Both forms have a value, an event time, the source offset (for dead letters) and perhaps a window per event. A frame
+holds these as `_time`, `_offset`, `_wstart`, `_wend`; Python values that cross a log are pickled into the one column
+`_value`.
 """
 
 import pickle

@@ -1,6 +1,7 @@
 """The pipeline as a graph: transforms applied to PCollections. Building is lazy and checks what can be checked.
 
-Primitives are what the engine knows; a transform with `expand` composes them. This module knows no particular transform.
+Primitives are what the engine knows; a transform with `expand` composes them. This module knows no particular
+transform.
 """
 
 import copy
@@ -59,7 +60,8 @@ class Primitive(PTransform):
 
 @dataclass(frozen=True)
 class Shape:
-    """What is known of a PCollection when it is built. `columns`: names and types, None if its elements are Python values;
+    """What is known of a PCollection when it is built. `columns`: names and types, None if its elements are Python
+    values;
     `bounded`: it ends by itself."""
 
     windowing: Windowing = field(default_factory=Windowing)

@@ -1,7 +1,7 @@
 """Schemas: the fields of an event, their Polars types, and which of them must be there and may be null.
 
-A schema is written as a class with annotations (msgspec.Struct, dataclass, TypedDict, NamedTuple) or as a mapping of name to
-Polars type. From it comes the strict JSON decoder of the column path.
+A schema is written as a class with annotations (msgspec.Struct, dataclass, TypedDict, NamedTuple) or as a mapping of
+name to Polars type. From it comes the strict JSON decoder of the column path.
 """
 
 import datetime as dt

@@ -58,7 +58,8 @@ class Duration:
 
 @total_ordering
 class Timestamp:
-    """A point in time. `Timestamp(1.5)` is 1.5 s after the Unix epoch; arithmetic with numbers takes them as seconds."""
+    """A point in time. `Timestamp(1.5)` is 1.5 s after the Unix epoch; arithmetic with numbers takes them as
+    seconds."""
 
     __slots__ = ("micros",)
 

@@ -12,8 +12,8 @@ from streamflow.model.time import MAX_US, MIN_US
 
 @dataclass(frozen=True, slots=True)
 class SourceMark:
-    """A source task as others see it. `caught_up`: its committed offset is the end of its partition; proven, never guessed
-    from silence."""
+    """A source task as others see it. `caught_up`: its committed offset is the end of its partition; proven, never
+    guessed from silence."""
 
     watermark_us: int
     caught_up: bool
@@ -24,8 +24,9 @@ def advance(current_us: int, candidate_us: int) -> int:
 
 
 def source_watermark(time_max_us: int | None, disorder_us: int, promised_us: int | None) -> int:
-    """Of one source partition: the newest event time processed, less the disorder it may have; or the publishers' promise
-    where that is later. `promised_us` counts only for a reader that had caught up when the promise was seen, else None."""
+    """Of one source partition: the newest event time processed, less the disorder it may have; or the publishers'
+    promise where that is later. `promised_us` counts only for a reader that had caught up when the promise was seen,
+    else None."""
     seen = MIN_US if time_max_us is None else time_max_us - disorder_us
     return max(seen, MIN_US if promised_us is None else promised_us)
 
@@ -34,7 +35,8 @@ def merged_watermark(sources: Iterable[SourceMark], intermediates: Iterable[int]
     """Of a stage's input: the minimum over the upstream tasks; idle source tasks are left out while any is not idle.
 
     `intermediates`: watermarks of upstream tasks that are not at a source; these speak even without data, so silence of
-    theirs is never idleness. If every source task is idle, the newest of them speaks for all: their events are all read.
+    theirs is never idleness. If every source task is idle, the newest of them speaks for all: their events are all
+    read.
     """
     marks = list(sources)
     busy = [mark.watermark_us for mark in marks if not mark.caught_up]

@@ -148,8 +148,8 @@ class AccumulationMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Windowing:
-    """How a PCollection is windowed. `assigned`: its events already carry their window (they come from a grouping), so it
-    is not derived from the timestamp again."""
+    """How a PCollection is windowed. `assigned`: its events already carry their window (they come from a grouping),
+    so it is not derived from the timestamp again."""
 
     fn: WindowFn = field(default_factory=GlobalWindows)
     allowed_lateness_us: int = 0

@@ -1,7 +1,7 @@
 """Assignment: which worker runs which task. Pure, sticky, balanced: only the tasks that must move do.
 
-Each stage is spread evenly, so that the work of every stage uses all workers; where counts can't be equal, the extra tasks
-go to the workers with the fewest tasks overall.
+Each stage is spread evenly, so that the work of every stage uses all workers; where counts can't be equal, the extra
+tasks go to the workers with the fewest tasks overall.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +12,8 @@ from streamflow.topics.protocol import Assignment, Snapshot, TaskId, TaskState, 
 def balance(tasks: Mapping[TaskId, str | None], workers: Sequence[str]) -> dict[TaskId, str | None]:
     """The new assignee of each task that must move. `tasks`: task → present assignee.
 
-    Per stage, every worker gets floor(tasks/workers) or one more; a worker keeps what it has up to that. Without workers,
-    nothing moves.
+    Per stage, every worker gets floor(tasks/workers) or one more; a worker keeps what it has up to that. Without
+    workers, nothing moves.
     """
     if not workers:
         return {}
@@ -42,8 +42,8 @@ def balance(tasks: Mapping[TaskId, str | None], workers: Sequence[str]) -> dict[
 
 
 def _quotas(held: Mapping[str, int], load: Mapping[str, int], tasks: int) -> dict[str, int]:
-    """How many of a stage's tasks each worker is to have; one more goes first to who already holds one more than the floor,
-    if that keeps the whole balanced, then to who has the least."""
+    """How many of a stage's tasks each worker is to have; one more goes first to who already holds one more than the
+    floor, if that keeps the whole balanced, then to who has the least."""
     floor, extra = divmod(tasks, len(held))
     order = sorted(held, key=lambda worker: (load[worker] - (held[worker] > floor), -held[worker], worker))
     return {worker: floor + (i < extra) for i, worker in enumerate(order)}
@@ -52,7 +52,8 @@ def _quotas(held: Mapping[str, int], load: Mapping[str, int], tasks: int) -> dic
 def coordinate(now_us: int, lease_s: float, is_alive: Callable[[WorkerInfo], bool]) -> Callable[[Snapshot], Assignment]:
     """What `Log.reassign` is to decide: who is dead, and who takes over. Any process may run it at any time.
 
-    A worker is dead when its process is gone or its last sign of life is older than the lease. Draining workers get nothing.
+    A worker is dead when its process is gone or its last sign of life is older than the lease. Draining workers get
+    nothing.
     """
 
     def decide(snapshot: Snapshot) -> Assignment:

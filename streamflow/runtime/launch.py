@@ -1,4 +1,5 @@
-"""From a pipeline to something that can run: its plan, its topics, the values of Create, its registration. Idempotent."""
+"""From a pipeline to something that can run: its plan, its topics, the values of Create, its registration.
+Idempotent."""
 
 from collections.abc import Sequence
 
@@ -36,14 +37,32 @@ def launch(graph: Graph, log: Log, settings: Settings | None = None) -> Plan:
     try:
         log.register_pipeline(plan.pipeline, plan.fingerprint, inputs)
     except ConflictError as error:
-        raise ConflictError(
-            f"pipeline '{plan.pipeline}' has state of another shape: stages, windows, keys or aggregates differ. "
-            f"Give the new one another name, or forget the old one with `streamflow reset {plan.pipeline}`."
-        ) from error
+        raise _changed(plan) from error
     for stage in plan.stages:
         if stage.kind == "create":
             _publish_values(log, stage)
     return plan
+
+
+def attach(graph: Graph, log: Log, settings: Settings | None = None) -> Plan:
+    """The plan of a pipeline that another process has launched already; launches it if none has.
+
+    Unlike `launch`, it does not take back a request to stop. ConflictError if the pipeline is known with another
+    shape."""
+    plan = build_plan(graph, settings)
+    known = log.pipelines().get(plan.pipeline)
+    if known is None:
+        return launch(graph, log, settings)
+    if known != plan.fingerprint:
+        raise _changed(plan)
+    return plan
+
+
+def _changed(plan: Plan) -> ConflictError:
+    return ConflictError(
+        f"pipeline '{plan.pipeline}' has state of another shape: stages, windows, keys or aggregates differ. "
+        f"Give the new one another name, or forget the old one with `streamflow reset {plan.pipeline}`."
+    )
 
 
 def _check_source(log: Log, stage: Stage) -> None:

@@ -1,4 +1,5 @@
-"""`Pipeline`: the graph that users build, and `run`, which executes it in this process. Many processes: `streamflow run`."""
+"""`Pipeline`: the graph that users build, and `run`, which executes it in this process. Many processes: `streamflow
+run`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -69,9 +70,10 @@ class Pipeline(Graph):
     ) -> PipelineResult:
         """Execute in this process and return when done.
 
-        until='finished': every input has been ended by its publishers and all of it is through. 'drained': what has been
-        published so far is through; windows that are still open stay open, and a later run goes on from there.
-        PipelineError, NotFoundError or ConflictError if it can't be started; a step that keeps failing raises its error.
+        until='finished': every input has been ended by its publishers and all of it is through. 'drained': what has
+        been published so far is through; windows that are still open stay open, and a later run goes on from there.
+        PipelineError, NotFoundError or ConflictError if it can't be started; a step that keeps failing raises its
+        error.
         """
         target = self.on if on is None else on
         opened = isinstance(target, (str, Path))

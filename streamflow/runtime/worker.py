@@ -45,7 +45,8 @@ class Stop:
 
 
 class Worker:
-    """Runs the tasks that the log assigns to it. `until`: return when this holds of a snapshot (else run until stopped)."""
+    """Runs the tasks that the log assigns to it. `until`: return when this holds of a snapshot (else run until
+    stopped)."""
 
     def __init__(
         self,
@@ -72,7 +73,8 @@ class Worker:
         self._next_prune_s = self.clock.monotonic_s() + plan.settings.prune_s
 
     def run(self) -> None:
-        """Until stopped, finished or fenced. Tasks are released with everything committed; raises what a task keeps raising."""
+        """Until stopped, finished or fenced. Tasks are released with everything committed; raises what a task keeps
+        raising."""
         now_us = self.clock.now_us()
         self.log.join(WorkerInfo(self.id, self.plan.pipeline, os.getpid(), started_at(os.getpid()), now_us))
         done = threading.Event()
@@ -88,7 +90,8 @@ class Worker:
             self.log.leave(self.id)
 
     def _round(self) -> bool:
-        """One look at the truth, one step of each task that has something to do. False when there is nothing left to run for."""
+        """One look at the truth, one step of each task that has something to do. False when there is nothing left to
+        run for."""
         self._housekeeping()
         snapshot = self.log.snapshot(self.plan.pipeline)
         if snapshot.stopping or (self.until is not None and self.until(snapshot)):
@@ -170,7 +173,8 @@ class Worker:
                 self._tasks.pop(task.id).close()
 
     def _failed(self, task: TaskId, epoch: int, error: Exception) -> None:
-        """Nothing of a failed step exists. Give the task back and try again later; give up after several failures in a row."""
+        """Nothing of a failed step exists. Give the task back and try again later; give up after several failures in
+        a row."""
         if isinstance(error, FencedError):
             logger.warning("%s: task %s was fenced by its store: %s", self.id, task, error)
             self.log.release(task, epoch)

@@ -181,6 +181,7 @@ class Snapshot:
     tasks: Mapping[TaskId, TaskState]
     workers: Mapping[str, WorkerInfo]
     stopping: bool = False
+    workers_wanted: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +252,9 @@ class TaskLog(Protocol):
 
     def request_stop(self, name: str) -> None:
         """Mark the pipeline as stopping: every worker drains and exits."""
+
+    def request_workers(self, name: str, count: int | None) -> None:
+        """Say how many workers there are to be (None: let the autoscaler decide); the supervisor sees it in the snapshot."""
 
     def snapshot(self, pipeline: str) -> Snapshot: ...
 

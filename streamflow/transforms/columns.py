@@ -67,8 +67,8 @@ class Select(FrameTransform):
 class AsColumns(FrameTransform):
     """Declares the columns of elements that are dicts: what follows is checked against them when the pipeline is built.
 
-    `schema`: a class with annotations, or a mapping of name to Polars type. A row that does not fit goes to the dead-letter
-    topic."""
+    `schema`: a class with annotations, or a mapping of name to Polars type. A row that does not fit goes to the
+    dead-letter topic."""
 
     def __init__(self, schema: SchemaLike) -> None:
         self.schema = schema_of(schema)

@@ -1,9 +1,10 @@
 """Groupings: GroupByKey, CombinePerKey, CombineGlobally as in Apache Beam, and Aggregate on columns.
 
-Each is one primitive, `Grouping`: a partial combine before the shuffle, the shuffle, a merge after it, and a result per key
-and window when the trigger fires.
+Each is one primitive, `Grouping`: a partial combine before the shuffle, the shuffle, a merge after it, and a result
+per key and window when the trigger fires.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ import polars as pl
 from streamflow.base.errors import PipelineError
 from streamflow.model.aggregates import AggregateFn, ColumnLike
 from streamflow.model.combiner import CombineFn, ListCombineFn
-from streamflow.model.graph import PCollection, Primitive, PTransform, Shape
+from streamflow.model.graph import PCollection, Primitive, Shape
 from streamflow.transforms.columns import RESERVED_PREFIX, resolve_columns
 
 WINDOW_COLUMNS = ("window_start", "window_end")
@@ -37,65 +38,53 @@ class Grouping(Primitive):
 
 
 class PerKey(Grouping):
-    """Groups (key, value) pairs and combines the values. `keyed=False`: values alone, as one group."""
+    """Combines the values of (key, value) pairs. `keyed` False: values alone, as one group; `defaults`: an input
+    without any event gives the combination of nothing."""
 
-    def __init__(self, fn: CombineFn, *, keyed: bool = True) -> None:
-        self.fn, self.keyed = fn, keyed
+    keyed = True
+    defaults = False
+
+    def __init__(self, fn: CombineFn | Callable[..., Any]) -> None:
+        self.fn = CombineFn.of(fn)
+
+    def default_label(self) -> str:
+        inner = getattr(self.fn, "fn", self.fn)
+        name = getattr(inner, "__name__", None) or type(inner).__name__
+        return self.label or f"{type(self).__name__}({name})"
 
 
-class GroupByKey(PTransform):
-    """(key, value) pairs → (key, list of values) per key and window. The order of the values is not defined."""
-
-    def expand(self, pcoll: PCollection) -> PCollection:
-        result: PCollection = pcoll | PerKey(ListCombineFn())
-        return result
-
-
-class CombinePerKey(PTransform):
+class CombinePerKey(PerKey):
     """(key, value) pairs → (key, combined value) per key and window. `fn`: a CombineFn, or a function such as `sum`."""
 
-    def __init__(self, fn: CombineFn | Callable[..., Any]) -> None:
-        self.fn = CombineFn.of(fn)
+
+class GroupByKey(PerKey):
+    """(key, value) pairs → (key, list of values) per key and window. The order of the values is not defined."""
+
+    def __init__(self) -> None:
+        super().__init__(ListCombineFn())
 
     def default_label(self) -> str:
-        return self.label or f"CombinePerKey({_name(self.fn)})"
-
-    def expand(self, pcoll: PCollection) -> PCollection:
-        result: PCollection = pcoll | PerKey(self.fn)
-        return result
+        return self.label or "GroupByKey"
 
 
-class CombineGlobally(PTransform):
+class CombineGlobally(PerKey):
     """All values of a window → one combined value.
 
-    An empty input in the global window gives the combination of nothing (0 for `sum`), unless `without_defaults()`; a window
-    without events gives nothing, so other windows demand `without_defaults()`, as in Apache Beam."""
+    An empty input in the global window gives the combination of nothing (0 for `sum`), unless `without_defaults()`; a
+    window without events gives nothing, so other windows demand `without_defaults()`, as in Apache Beam."""
 
-    def __init__(self, fn: CombineFn | Callable[..., Any]) -> None:
-        self.fn = CombineFn.of(fn)
-        self.defaults = True
-
-    def default_label(self) -> str:
-        return self.label or f"CombineGlobally({_name(self.fn)})"
+    keyed = False
+    defaults = True
 
     def without_defaults(self) -> "CombineGlobally":
-        clone = CombineGlobally(self.fn)
-        clone.label, clone.defaults = self.label, False
+        clone = copy.copy(self)
+        clone.defaults = False
         return clone
 
-    def expand(self, pcoll: PCollection) -> PCollection:
-        if self.defaults and not pcoll.windowing.is_global:
+    def output(self, inputs: Sequence[PCollection]) -> Shape:
+        if self.defaults and not inputs[0].windowing.is_global:
             raise PipelineError("a window without events has no default. Write CombineGlobally(…).without_defaults().")
-        result: PCollection = pcoll | PerGlobal(self.fn, defaults=self.defaults)
-        return result
-
-
-class PerGlobal(PerKey):
-    """One group; `defaults`: give the combination of nothing when the global window closes without an event."""
-
-    def __init__(self, fn: CombineFn, *, defaults: bool) -> None:
-        super().__init__(fn, keyed=False)
-        self.defaults = defaults
+        return super().output(inputs)
 
 
 class Aggregate(Grouping):
@@ -139,8 +128,3 @@ class Aggregate(Grouping):
         final = [fn.final(name) for name, fn in self.aggregates.items()]
         grouped = frame.group_by([*self.by, *windows]).agg(partial) if self.by or windows else frame.select(partial)
         return grouped.select(*self.keys, *windows, *final)
-
-
-def _name(fn: CombineFn) -> str:
-    inner = getattr(fn, "fn", fn)
-    return getattr(inner, "__name__", None) or type(inner).__name__

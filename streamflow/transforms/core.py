@@ -1,6 +1,7 @@
 """Transforms over Python values, with Apache Beam's names and signatures: Create, ParDo, Map, FlatMap, Filter, Flatten.
 
-They run on the row path: a function sees one element at a time. An exception sends the element to the dead-letter topic.
+They run on the row path: a function sees one element at a time. An exception sends the element to the dead-letter
+topic.
 """
 
 import inspect
@@ -11,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from streamflow.base.errors import PipelineError
-from streamflow.model.graph import PCollection, Primitive, PTransform, Shape
+from streamflow.model.graph import PCollection, Primitive, Shape
 from streamflow.model.time import DurationTypes, duration_us
 from streamflow.model.window import AccumulationMode, WindowFn, Windowing
 from streamflow.transforms.columns import Where
@@ -30,8 +31,8 @@ class _Param:
 class DoFn:
     """Per-element processing with a lifecycle. `process` returns or yields the outputs, or returns None.
 
-    `setup` runs once when a worker takes the stage up, `start_bundle` and `finish_bundle` around each batch, `teardown` when
-    the worker lets go. A copy is made per task; nothing kept on `self` survives a restart.
+    `setup` runs once when a worker takes the stage up, `start_bundle` and `finish_bundle` around each batch,
+    `teardown` when the worker lets go. A copy is made per task; nothing kept on `self` survives a restart.
     """
 
     ElementParam = _Param("ElementParam")
@@ -142,20 +143,6 @@ class MapTuple(Map):
         self.name = f"MapTuple({_name(fn)})"
 
 
-class Filter(PTransform):
-    """Keeps the elements for which the function is true, or the rows for which the expression is."""
-
-    def __init__(self, fn: Callable[..., Any] | pl.Expr, *args: Any, **kwargs: Any) -> None:
-        self.inner: PTransform = Where(fn) if isinstance(fn, pl.Expr) else _RowFilter(fn, *args, **kwargs)
-
-    def default_label(self) -> str:
-        return self.label or self.inner.default_label()
-
-    def expand(self, pcoll: PCollection) -> PCollection:
-        result: PCollection = pcoll | self.inner
-        return result
-
-
 class _RowFilter(_CallableTransform):
     wrap = _If
 
@@ -165,6 +152,11 @@ class _RowFilter(_CallableTransform):
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         return inputs[0].shape
+
+
+def Filter(fn: Callable[..., Any] | pl.Expr, *args: Any, **kwargs: Any) -> Primitive:  # noqa: N802 - Beam's name
+    """Keeps the elements for which the function is true, or the rows for which the expression is (see `Where`)."""
+    return Where(fn) if isinstance(fn, pl.Expr) else _RowFilter(fn, *args, **kwargs)
 
 
 class Flatten(Primitive):
@@ -187,8 +179,9 @@ class Flatten(Primitive):
 class WindowInto(Primitive):
     """Sets how the groupings that follow divide event time.
 
-    `allowed_lateness` (seconds, or Duration): how long after a window has closed an event may still change it; later ones are
-    dropped and counted. With lateness a window gives further panes: only what is new (`AccumulationMode.DISCARDING`, the
+    `allowed_lateness` (seconds, or Duration): how long after a window has closed an event may still change it; later
+    ones are dropped and counted. With lateness a window gives further panes: only what is new
+    (`AccumulationMode.DISCARDING`, the
     default) or everything so far (`ACCUMULATING`).
     """
 

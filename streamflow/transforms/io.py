@@ -1,4 +1,5 @@
-"""Sources and sinks, by name: ReadFromTopic, WriteToTopic, WriteToTable, WriteToRows. Where the names lead is decided by `run`."""
+"""Sources and sinks, by name: ReadFromTopic, WriteToTopic, WriteToTable, WriteToRows. Where the names lead is decided
+by `run`."""
 
 from collections.abc import Sequence
 
@@ -15,8 +16,8 @@ from streamflow.transforms.columns import resolve_columns
 class ReadFromTopic(Primitive):
     """The events of a topic, from its first kept one.
 
-    `schema`: the fields wanted (class with annotations, or name → Polars type); only these are decoded, and an event that
-    lacks one or has another type goes to the dead-letter topic. Without a schema, events are dicts.
+    `schema`: the fields wanted (class with annotations, or name → Polars type); only these are decoded, and an event
+    that lacks one or has another type goes to the dead-letter topic. Without a schema, events are dicts.
     `event_time`: a field that holds the event time (datetime, or Int64 µs); by default the time given by the publisher.
     `disorder`: the watermark trails the newest event time by this many seconds.
     `bounded`: the topic will be ended by its publisher, so windows may wait for that.
@@ -49,7 +50,8 @@ class ReadFromTopic(Primitive):
 class WriteToTopic(Primitive):
     """Publishes each element to a topic in the same transaction as the step that made it.
 
-    Columns are published as batch envelopes; Python values as JSON events (dict, list, str, number; bytes as they are)."""
+    Columns are published as batch envelopes; Python values as JSON events (dict, list, str, number; bytes as they
+    are)."""
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
@@ -59,7 +61,8 @@ class WriteToTopic(Primitive):
 
 
 class StoreSink(Primitive):
-    """What the store sinks share: their input is a log of its own, so that every row has an offset to be deduplicated by."""
+    """What the store sinks share: their input is a log of its own, so that every row has an offset to be deduplicated
+    by."""
 
     store: str
 
@@ -77,8 +80,8 @@ class StoreSink(Primitive):
 class WriteToTable(StoreSink):
     """Appends rows to a Delta Lake table, exactly once.
 
-    `partition_by`: columns whose values become folders. `key`: columns that identify a row; readers see the newest row of
-    each key, which is what windows with late panes need."""
+    `partition_by`: columns whose values become folders. `key`: columns that identify a row; readers see the newest
+    row of each key, which is what windows with late panes need."""
 
     store = "table"
 
@@ -112,8 +115,8 @@ class WriteToRows(StoreSink):
     """Writes rows to a wide-row store: a cell for each column, under the row key, in one column family.
 
     `row_key`: an expression giving a string, e.g. `pl.format("{}#{}", "carrier", "date")`. `columns`: which become
-    qualifiers (default: all). A cell's timestamp is the start of the window, else the event time: writing again is writing the
-    same."""
+    qualifiers (default: all). A cell's timestamp is the start of the window, else the event time: writing again is
+    writing the same."""
 
     store = "rows"
 

@@ -1,0 +1,149 @@
+"""Synthetic advertisement events in the shape of the Yahoo Streaming Benchmark (Chintapalli et al., 2016).
+
+Event number n is a pure function of (seed, n), so any range is made on its own: no state, no files, no clock.
+Random numbers come from SplitMix64 (Steele, Lea, Flood 2014) over the event number, computed column-wise;
+they are the same with every Polars version.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import polars as pl
+
+from loadgen.dataset import BLOCK_EVENTS, Dataset
+from streamflow.base.errors import DataError
+
+ADS = 1_000
+CAMPAIGNS = 100
+PAGES = 10_000
+USERS_DEFAULT = 1_000_000
+EVENTS_PER_S_DEFAULT = 50_000
+DISORDER_US = 1_000_000
+START_US_DEFAULT = 1_704_067_200_000_000
+"""2024-01-01T00:00:00Z."""
+
+AD_TYPES = ("banner", "modal", "sponsored-search", "mail", "mobile")
+EVENT_TYPES = ("view", "click", "purchase")
+SCHEMA = pl.Schema(
+    {
+        "user_id": pl.String(),
+        "page_id": pl.String(),
+        "ad_id": pl.String(),
+        "ad_type": pl.String(),
+        "event_type": pl.String(),
+        "event_time": pl.Int64(),
+        "ip_address": pl.String(),
+    }
+)
+
+_USER, _PAGE, _AD, _CAMPAIGN, _EVENT = range(1, 6)
+"""Streams of random numbers: one for each thing drawn, so that no two are correlated."""
+_HEX = pl.Series([f"{i:04x}" for i in range(1 << 16)])
+_OCTETS = pl.Series([str(i) for i in range(256)])
+_AD_TYPES = pl.Series(AD_TYPES)
+_EVENT_TYPES = pl.Series(EVENT_TYPES)
+
+
+def events(
+    first: int,
+    count: int,
+    seed: int = 0,
+    *,
+    users: int = USERS_DEFAULT,
+    start_us: int = START_US_DEFAULT,
+    events_per_s: float = EVENTS_PER_S_DEFAULT,
+) -> pl.DataFrame:
+    """Events `[first, first + count)` with the columns of `SCHEMA`; `event_time` is µs.
+
+    Event n happens at `start_us + n / events_per_s` and is stamped up to `DISORDER_US` earlier, evenly
+    spread.
+    """
+    number = pl.int_range(first, first + count, dtype=pl.UInt64, eager=True)
+    a = _draw(number, seed, _EVENT)
+    b = _mix(a)
+    c = _mix(b)
+    happened_us = start_us + (number.cast(pl.Float64) * (1e6 / events_per_s)).cast(pl.Int64)
+    columns = {
+        "user_id": _entity(a % users, seed, _USER),
+        "page_id": _pick(_pool(seed, _PAGE, PAGES), b),
+        "ad_id": _pick(_pool(seed, _AD, ADS), b // PAGES),
+        "ad_type": _pick(_AD_TYPES, b // (PAGES * ADS)),
+        "event_type": _pick(_EVENT_TYPES, a // users),
+        "event_time": happened_us - (c % DISORDER_US).cast(pl.Int64),
+        "ip_address": _joined([_pick(_OCTETS, c // (1 << shift)) for shift in (32, 40, 48, 56)], "."),
+    }
+    return pl.DataFrame(columns, schema=SCHEMA)
+
+
+def batches(count: int, seed: int = 0, batch: int = BLOCK_EVENTS, **shape: Any) -> Iterator[pl.DataFrame]:
+    """The first `count` events in frames of `batch`, the last one shorter. `shape`: the keywords of `events`.
+
+    Another batch size cuts the same events elsewhere.
+    """
+    for first in range(0, count, batch):
+        yield events(first, min(batch, count - first), seed, **shape)
+
+
+def campaigns(seed: int = 0) -> dict[str, str]:
+    """ad_id → campaign_id: `ADS` ads, ten to each of `CAMPAIGNS` campaigns."""
+    names = _pool(seed, _CAMPAIGN, CAMPAIGNS)
+    return {ad: names[i % CAMPAIGNS] for i, ad in enumerate(_pool(seed, _AD, ADS))}
+
+
+def dataset(
+    count: int,
+    seed: int = 0,
+    *,
+    users: int = USERS_DEFAULT,
+    start_us: int = START_US_DEFAULT,
+    events_per_s: float = EVENTS_PER_S_DEFAULT,
+) -> Dataset:
+    """The first `count` events, for publishing. DataError for a number that makes no sense."""
+    for name, value in (("events", count), ("users", users), ("event rate", events_per_s)):
+        if value <= 0:
+            raise DataError(f"{name} must be above 0, not {value}. Give a positive number")
+
+    def read(first: int, size: int) -> pl.DataFrame:
+        return events(first, size, seed, users=users, start_us=start_us, events_per_s=events_per_s)
+
+    return Dataset(
+        producer=f"loadgen-ads-{seed}-{users}-{start_us}-{events_per_s}",
+        events=count,
+        time="event_time",
+        read=read,
+    )
+
+
+def _mix(x: pl.Series) -> pl.Series:
+    """SplitMix64's output function, a bijection of 64 bits. UInt64 products wrap; `//` is the shift."""
+    x = (x ^ (x // (1 << 30))) * 0xBF58476D1CE4E5B9
+    x = (x ^ (x // (1 << 27))) * 0x94D049BB133111EB
+    return x ^ (x // (1 << 31))
+
+
+def _draw(number: pl.Series, seed: int, stream: int) -> pl.Series:
+    salt = _mix(pl.Series([(seed * 0x100 + stream) % (1 << 64)], dtype=pl.UInt64))
+    return _mix(number * 0x9E3779B97F4A7C15 + salt)
+
+
+def _entity(number: pl.Series, seed: int, stream: int) -> pl.Series:
+    """36 characters in the layout of a UUID."""
+    high = _draw(number, seed, stream)
+    low = _mix(high)
+    h, w = ([_pick(_HEX, half // (1 << shift)) for shift in (48, 32, 16, 0)] for half in (high, low))
+    dash = pl.lit("-")
+    return _joined([h[0], h[1], dash, h[2], dash, h[3], dash, w[0], dash, w[1], w[2], w[3]])
+
+
+def _joined(parts: Sequence[pl.Series | pl.Expr], separator: str = "") -> pl.Series:
+    return pl.select(pl.concat_str(parts, separator=separator)).to_series()
+
+
+@cache
+def _pool(seed: int, stream: int, size: int) -> pl.Series:
+    return _entity(pl.int_range(size, dtype=pl.UInt64, eager=True), seed, stream)
+
+
+def _pick(pool: pl.Series, number: pl.Series) -> pl.Series:
+    return pool.gather(number % len(pool))

@@ -1,0 +1,232 @@
+"""The supervisor: starts workers, replaces dead ones, changes their number, and lets all drain at the end.
+
+It computes nothing and holds no truth: killed at any line, its workers go on, and the next supervisor adopts them.
+One per pipeline and folder, by a file lock.
+"""
+
+import fcntl
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from streamflow.base.errors import ConflictError, StreamFlowError
+from streamflow.engine.plan import Plan
+from streamflow.runtime.assignment import coordinate
+from streamflow.runtime.autoscaler import Decision, Memory, Observation, Policy, decide
+from streamflow.runtime.processes import is_alive
+from streamflow.runtime.progress import backlog_events
+from streamflow.runtime.worker import Stop
+from streamflow.topics.protocol import Log, Snapshot, WorkerInfo
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.1
+COORDINATE_S = 0.5
+"""How often the assignment is looked at without a visible cause; an exit of a worker is a cause."""
+START_S = 15.0
+"""A worker that has not joined by then is not counted any more."""
+DRAIN_S = 4.0
+"""What workers get to finish their step; Ctrl-C is to end within 5 s."""
+CRASHES_MAX = 5
+"""Workers that may fail one after the other, none of which has lived for HEALTHY_S."""
+HEALTHY_S = 10.0
+
+
+@dataclass(slots=True)
+class _Child:
+    process: subprocess.Popen[bytes]
+    started_s: float
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the supervisor sees and wants, for those who watch."""
+
+    snapshot: Snapshot
+    workers: int
+    wanted: int
+    decision: str
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """`target`: how workers find the pipeline. `wanted`: workers to begin with; with an elastic `policy` the
+    autoscaler changes it. `until`: drain and return when it holds (else run until stopped). `on_status`: told a few
+    times per second."""
+
+    plan: Plan
+    log: Log
+    data: Path
+    target: str
+    wanted: int
+    policy: Policy
+    until: Callable[[Snapshot], bool] | None = None
+    stop: Stop = field(default_factory=Stop)
+    on_status: Callable[[Status], None] = lambda status: None
+    decision: Decision = field(default=Decision(0, "not asked yet"), init=False)
+    restarts: int = field(default=0, init=False)
+    _children: dict[str, _Child] = field(default_factory=dict, init=False)
+    _memory: Memory = field(default_factory=Memory, init=False)
+    _crashes: int = field(default=0, init=False)
+    _spawn_at_s: float = field(default=0.0, init=False)
+    _coordinate_at_s: float = field(default=0.0, init=False)
+
+    def run(self) -> None:
+        """ConflictError if the pipeline has a supervisor already; StreamFlowError if its workers keep crashing."""
+        with self._lock():
+            try:
+                while not self.stop.requested and self._tick():
+                    time.sleep(TICK_S)
+            finally:
+                self._drain()
+
+    @property
+    def log_file(self) -> Path:
+        """Where workers write what they have to say."""
+        return self.data / "logs" / f"{self.plan.pipeline}.log"
+
+    def _tick(self) -> bool:
+        exited = self._reap()
+        now_s = time.monotonic()
+        if exited or now_s >= self._coordinate_at_s:
+            self._coordinate_at_s = now_s + COORDINATE_S
+            self.log.reassign(
+                self.plan.pipeline, coordinate(time.time_ns() // 1000, self.plan.settings.lease_s, is_alive)
+            )
+        snapshot = self.log.snapshot(self.plan.pipeline)
+        if snapshot.stopping or (self.until is not None and self.until(snapshot)):
+            return False
+        running = self._running(snapshot)
+        self._decide(snapshot, len(running))
+        self._adjust(snapshot, running)
+        self.on_status(Status(snapshot, len(running), self.wanted, self.decision.reason))
+        return True
+
+    def _running(self, snapshot: Snapshot) -> list[str]:
+        """Ids of workers that work or are about to: members that do not drain, and children that are still starting."""
+        now_s = time.monotonic()
+        members = [worker.id for worker in snapshot.workers.values() if not worker.draining and is_alive(worker)]
+        members = [worker for worker in members if worker not in self._children or not self._children[worker].draining]
+        starting = [
+            worker
+            for worker, child in self._children.items()
+            if worker not in snapshot.workers and not child.draining and now_s - child.started_s < START_S
+        ]
+        return members + starting
+
+    def _decide(self, snapshot: Snapshot, running: int) -> None:
+        if snapshot.workers_wanted is not None:
+            self.wanted = snapshot.workers_wanted
+            self.decision = Decision(self.wanted, "set by hand")
+            return
+        if self.policy.workers_max <= self.policy.workers_min:
+            return
+        sources = [stage for stage in self.plan.stages if not stage.upstream]
+        names = {stage.name for stage in sources}
+        processed = sum(s.offset for t, s in snapshot.tasks.items() if t.stage in names)
+        seen = Observation(time.monotonic(), running, backlog_events(snapshot, sources), processed)
+        before = self._memory.last
+        if before is not None and seen.now_s - before.now_s < 1.0:
+            return
+        self._memory, self.decision = decide(self._memory, seen, self.policy)
+        if self.decision.workers != self.wanted:
+            logger.info("workers %s → %s (%s)", self.wanted, self.decision.workers, self.decision.reason)
+        self.wanted = self.decision.workers
+
+    def _adjust(self, snapshot: Snapshot, running: list[str]) -> None:
+        if len(running) < self.wanted and time.monotonic() >= self._spawn_at_s:
+            for _ in range(self.wanted - len(running)):
+                self._spawn()
+        for worker in sorted(running, key=lambda id_: self._age(snapshot, id_))[: max(0, len(running) - self.wanted)]:
+            self._terminate(worker, snapshot.workers.get(worker))
+
+    def _age(self, snapshot: Snapshot, worker: str) -> float:
+        """The youngest go first: they hold the least."""
+        child, member = self._children.get(worker), snapshot.workers.get(worker)
+        return -child.started_s if child else 0.0 if member else -time.monotonic()
+
+    def _spawn(self) -> None:
+        worker = f"{self.plan.pipeline}-{secrets.token_hex(3)}"
+        command = [sys.executable, "-m", "streamflow", "worker", self.target, "--data", str(self.data), "--id", worker]
+        # A session of its own: Ctrl-C reaches only the supervisor, which lets the workers drain.
+        with self._open_log() as output:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                env={"POLARS_MAX_THREADS": "1", **os.environ},
+            )
+        self._children[worker] = _Child(process, time.monotonic())
+
+    def _open_log(self) -> IO[bytes]:
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        return self.log_file.open("ab")
+
+    def _terminate(self, worker: str, member: WorkerInfo | None) -> None:
+        if (child := self._children.get(worker)) is not None:
+            child.draining = True
+            child.process.terminate()
+        elif member is not None and is_alive(member):
+            os.kill(member.pid, signal.SIGTERM)
+
+    def _reap(self) -> bool:
+        """Take note of exits. A crash delays the next start, more each time; several in a row end the supervisor."""
+        exited = [(worker, child) for worker, child in self._children.items() if child.process.poll() is not None]
+        for worker, child in exited:
+            del self._children[worker]
+            if child.draining:
+                continue
+            self.restarts += 1
+            logger.warning("worker %s exited with %s, replacing it", worker, child.process.returncode)
+            if child.process.returncode < 0 or time.monotonic() - child.started_s > HEALTHY_S:
+                self._crashes = 0
+                continue
+            self._crashes += 1
+            self._spawn_at_s = time.monotonic() + 0.25 * 2**self._crashes
+            if self._crashes >= CRASHES_MAX:
+                tail = "\n".join(self.log_file.read_text(errors="replace").splitlines()[-15:])
+                raise StreamFlowError(f"{self._crashes} workers in a row failed. The end of {self.log_file}:\n{tail}")
+        return bool(exited)
+
+    def _drain(self) -> None:
+        """Every worker finishes its step and goes; who has not gone in time is killed, which loses nothing."""
+        members = self.log.snapshot(self.plan.pipeline).workers
+        for worker in {*members, *self._children}:
+            self._terminate(worker, members.get(worker))
+        deadline_s = time.monotonic() + DRAIN_S
+        while time.monotonic() < deadline_s and self._left(members):
+            time.sleep(0.02)
+        for pid in self._left(members):
+            logger.warning("process %s did not drain within %s s, killing it", pid, DRAIN_S)
+            os.kill(pid, signal.SIGKILL)
+        for child in self._children.values():
+            child.process.wait()
+
+    def _left(self, members: object) -> list[int]:
+        pids = [child.process.pid for child in self._children.values() if child.process.poll() is None]
+        adopted = members.values() if isinstance(members, dict) else ()
+        return pids + [w.pid for w in adopted if w.id not in self._children and is_alive(w)]
+
+    def _lock(self) -> IO[str]:
+        path = self.data / f"{self.plan.pipeline}.supervisor.lock"
+        lock = path.open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.close()
+            raise ConflictError(
+                f"pipeline '{self.plan.pipeline}' in '{self.data}' is already supervised. Change its workers with "
+                f"`streamflow scale`, or stop it with `streamflow stop`."
+            ) from error
+        return lock

@@ -1,0 +1,6 @@
+"""Where results rest: Delta tables (`table/`) and wide rows (`widerow/`), each with an exactly-once writer.
+
+A store knows offsets, never pipelines: every durable effect carries the input offset it covers, and what is stored
+already is skipped when it comes again. No engine, no topics, no clock; cell times and offsets come from the caller.
+`root` is everywhere the data folder; tables live in `<root>/tables/<name>`, row stores in `<root>/rows/<name>`.
+"""

@@ -1,0 +1,333 @@
+"""The handle on a folder: each method is bytes first, then one transaction, or one view. No SQL, no file
+formats."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from streamflow.base.clock import Clock, SystemClock
+from streamflow.base.errors import CorruptionError
+from streamflow.topics import rules
+from streamflow.topics.embedded import task_rows, topic_rows
+from streamflow.topics.embedded.segments import (
+    ROLL_BYTES,
+    Entry,
+    Place,
+    SegmentReader,
+    SegmentWriter,
+    delete_if_finished,
+    segment_paths,
+)
+from streamflow.topics.embedded.topic_rows import Chunk
+from streamflow.topics.embedded.truth import Truth
+from streamflow.topics.protocol import (
+    Assignment,
+    Backlog,
+    Claim,
+    Kind,
+    Producer,
+    Record,
+    Snapshot,
+    StageInput,
+    StateSegment,
+    StepCommit,
+    TaskId,
+    TopicConfig,
+    TopicInfo,
+    WorkerInfo,
+)
+
+_TOPICS = "topics"
+_STATE = "state"
+_STATE_KIND = 0
+_POLL_MIN_S = 0.001
+_POLL_MAX_S = 0.02
+"""`wait_changed` asks this often at first and after a while: a step's latency against an idle worker's CPU
+time."""
+
+
+class EmbeddedLog:
+    """A log in a folder. Open it in as many processes as you like; threads may share a handle, forked
+    children not."""
+
+    def __init__(self, folder: str | Path, *, clock: Clock | None = None, roll_bytes: int = ROLL_BYTES) -> None:
+        """Create the folder if it is not there.
+
+        ConflictError: a folder of a newer format, or partitioned by another Polars version. CorruptionError:
+        its database can't be read.
+        """
+        self._root = Path(folder).absolute()
+        self._root.mkdir(parents=True, exist_ok=True)
+        self.url = f"file:{self._root}"
+        self._clock = clock or SystemClock()
+        self._truth = Truth(self._root)
+        self._segments = SegmentWriter(self._root, roll_bytes)
+        self._reader = SegmentReader(self._root)
+        # Held from the first byte to the end of its transaction. Separate from the transactions' own lock,
+        # so that
+        # a heartbeat does not wait for another thread's fdatasync.
+        self._append_lock = threading.Lock()
+
+    def create_topic(self, name: str, config: TopicConfig | None = None) -> TopicInfo:
+        with self._truth.transaction() as db:
+            return topic_rows.create(db, name, config)
+
+    def topic(self, name: str) -> TopicInfo:
+        with self._truth.view() as db:
+            return topic_rows.get(db, name)
+
+    def topics(self) -> list[TopicInfo]:
+        with self._truth.view() as db:
+            return topic_rows.list_all(db)
+
+    def delete_topic(self, name: str) -> None:
+        with self._truth.transaction() as db:
+            topic_rows.delete(db, name)
+
+    def publish(self, records: Sequence[Record], producer: Producer | None = None) -> list[int]:
+        if not records:
+            return []
+        rules.check_records(records)
+        topic = records[0].topic
+        with self._append_lock:
+            with self._truth.view() as db:
+                topic_rows.check_targets(db, records)
+                if producer is not None and producer.sequence <= topic_rows.last_sequence(db, topic, producer.name):
+                    return []
+            places = self._segments.write([_record_entry(record) for record in records])
+            with self._truth.transaction() as db:
+                if producer is not None and not topic_rows.advance_sequence(db, topic, producer):
+                    return []
+                offsets = topic_rows.append(db, records, places, self._clock.now_us())
+            self._segments.settle()
+        return offsets
+
+    def last_sequence(self, topic: str, producer: str) -> int:
+        with self._truth.view() as db:
+            return topic_rows.last_sequence(db, topic, producer)
+
+    def advance_watermark(self, topic: str, watermark_us: int) -> None:
+        with self._truth.transaction() as db:
+            topic_rows.advance_watermark(db, topic, watermark_us)
+
+    def read(
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        *,
+        end: int | None = None,
+        max_events: int = 1 << 62,
+        max_bytes: int = 1 << 62,
+    ) -> list[Record]:
+        def select() -> list[Chunk]:
+            with self._truth.view() as db:
+                chunks = topic_rows.chunks_from(db, topic, partition, offset)
+                return _within(chunks, end, max_events, max_bytes)
+
+        chunks = select()
+        try:
+            entries = self._reader.read([chunk.place for chunk in chunks])
+        except FileNotFoundError:
+            # Pruned after the selection; what is selected now is there, unless a file was lost.
+            chunks = select()
+            entries = self._read_all([chunk.place for chunk in chunks])
+        return [
+            Record(
+                topic,
+                partition,
+                Kind(entry.kind),
+                chunk.count,
+                entry.payload,
+                entry.time_min_us,
+                entry.time_max_us,
+                chunk.offset,
+                chunk.published_us,
+            )
+            for chunk, entry in zip(chunks, entries, strict=True)
+        ]
+
+    def end(self, topic: str, partition: int) -> int:
+        with self._truth.view() as db:
+            return topic_rows.end(db, topic, partition)
+
+    def backlog(self, topic: str, partition: int, offset: int) -> Backlog:
+        with self._truth.view() as db:
+            return topic_rows.backlog(db, topic, partition, offset, self._clock.now_us())
+
+    def register_pipeline(self, name: str, fingerprint: str, inputs: Sequence[StageInput]) -> None:
+        rules.check_name("pipeline", name)
+        with self._truth.transaction() as db:
+            task_rows.register(db, name, fingerprint, inputs)
+
+    def pipelines(self) -> dict[str, str]:
+        with self._truth.view() as db:
+            return task_rows.pipelines(db)
+
+    def reset_pipeline(self, name: str) -> None:
+        with self._truth.transaction() as db:
+            task_rows.reset(db, name)
+
+    def request_stop(self, name: str) -> None:
+        with self._truth.transaction() as db:
+            task_rows.request_stop(db, name)
+
+    def request_workers(self, name: str, count: int | None) -> None:
+        rules.check_workers(name, count)
+        with self._truth.transaction() as db:
+            task_rows.request_workers(db, name, count)
+
+    def snapshot(self, pipeline: str) -> Snapshot:
+        with self._truth.view() as db:
+            return task_rows.snapshot(db, pipeline)
+
+    def claim(self, task: TaskId, worker: str) -> Claim | None:
+        with self._truth.transaction() as db:
+            state = task_rows.claim(db, task, worker)
+            if state is None:
+                return None
+            places = task_rows.state_places(db, task)
+        entries = self._read_all([place for _, place in places])
+        segments = [
+            StateSegment(sequence, entry.payload, entry.time_min_us, entry.time_max_us)
+            for (sequence, _), entry in zip(places, entries, strict=True)
+        ]
+        return Claim(state, segments)
+
+    def release(self, task: TaskId, epoch: int) -> bool:
+        with self._truth.transaction() as db:
+            return task_rows.release(db, task, epoch)
+
+    def commit(self, commits: Sequence[StepCommit]) -> list[bool]:
+        outputs = [record for commit in commits for record in commit.outputs]
+        rules.check_records(outputs)
+        with self._append_lock:
+            with self._truth.view() as db:
+                topic_rows.check_targets(db, outputs)
+            places = iter(self._segments.write([entry for commit in commits for entry in _step_entries(commit)]))
+            applied: list[bool] = []
+            with self._truth.transaction() as db:
+                now_us = self._clock.now_us()
+                for commit in commits:
+                    of_outputs = list(islice(places, len(commit.outputs)))
+                    of_state = list(islice(places, len(commit.segments_add)))
+                    held = task_rows.held(db, commit.task, commit.epoch)
+                    applied.append(held is not None)
+                    if held is not None:
+                        topic_rows.append(db, commit.outputs, of_outputs, now_us)
+                        task_rows.apply(db, commit, *held, of_state)
+            self._segments.settle()
+        return applied
+
+    def join(self, worker: WorkerInfo) -> None:
+        with self._truth.transaction() as db:
+            task_rows.join(db, worker)
+
+    def heartbeat(self, worker: str, now_us: int, *, draining: bool = False) -> bool:
+        with self._truth.transaction() as db:
+            return task_rows.heartbeat(db, worker, now_us, draining)
+
+    def leave(self, worker: str) -> None:
+        with self._truth.transaction() as db:
+            task_rows.remove_worker(db, worker)
+
+    def reassign(self, pipeline: str, decide: Callable[[Snapshot], Assignment]) -> Assignment:
+        with self._truth.transaction() as db:
+            decided = decide(task_rows.snapshot(db, pipeline))
+            task_rows.assign(db, decided)
+            return decided
+
+    def wait_changed(self, timeout_s: float) -> bool:
+        # Real time, not the log's clock: this waits for other processes.
+        deadline_s = time.monotonic() + timeout_s
+        pause_s = _POLL_MIN_S
+        while not self._truth.changed():
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                return False
+            time.sleep(min(pause_s, left_s))
+            pause_s = min(pause_s * 1.5, _POLL_MAX_S)
+        return True
+
+    def prune(self) -> int:
+        with self._truth.view() as db:
+            cuts = topic_rows.prunable(db, self._clock.now_us())
+        for (topic_id, partition), offset in cuts.items():
+            more = True
+            while more:
+                with self._truth.transaction() as db:
+                    more = topic_rows.drop_below(db, topic_id, partition, offset)
+        return self._delete_files()
+
+    def close(self) -> None:
+        with self._append_lock:
+            self._segments.close()
+        self._reader.close()
+        self._truth.close()
+
+    def _delete_files(self) -> int:
+        with self._append_lock:
+            with self._truth.view() as db:
+                needed = topic_rows.referenced_files(db)
+            for path in self._segments.paths():
+                if path not in needed:
+                    self._segments.finish(path)
+        freed = 0
+        for folder in (_TOPICS, _STATE):
+            for path in segment_paths(self._root, folder):
+                if path not in needed:
+                    freed += delete_if_finished(self._root, path, self._is_referenced)
+            for each in (self._root / folder).glob("*/"):
+                with suppress(OSError):
+                    each.rmdir()
+        with self._truth.view() as db:
+            unreferenced = topic_rows.unreferenced_files(db)
+        gone = [path for path in unreferenced if not (self._root / path).exists()]
+        if gone:
+            with self._truth.transaction() as db:
+                topic_rows.forget_files(db, gone)
+        return freed
+
+    def _is_referenced(self, path: str) -> bool:
+        with self._truth.view() as db:
+            return topic_rows.is_referenced(db, path)
+
+    def _read_all(self, places: Sequence[Place]) -> list[Entry]:
+        try:
+            return self._reader.read(places)
+        except FileNotFoundError as error:
+            raise CorruptionError(
+                f"segment '{error.filename}' is missing but still needed. Restore it from a copy, or reset "
+                "what needs it"
+            ) from error
+
+
+def _within(chunks: Iterator[Chunk], end: int | None, max_events: int, max_bytes: int) -> list[Chunk]:
+    """The first chunk, then as many as fit both bounds; none that begins at or after `end`."""
+    taken: list[Chunk] = []
+    events = size = 0
+    for chunk in chunks:
+        events += chunk.count
+        size += chunk.place.length
+        if (end is not None and chunk.offset >= end) or (taken and (events > max_events or size > max_bytes)):
+            break
+        taken.append(chunk)
+    return taken
+
+
+def _record_entry(record: Record) -> tuple[str, Entry]:
+    entry = Entry(record.kind, record.count, record.time_min_us, record.time_max_us, record.payload)
+    return f"{_TOPICS}/{record.topic}", entry
+
+
+def _step_entries(commit: StepCommit) -> list[tuple[str, Entry]]:
+    """Outputs, then state, in the order in which their places are used."""
+    folder = f"{_STATE}/{commit.task.pipeline}"
+    entries = [_record_entry(record) for record in commit.outputs]
+    for segment in commit.segments_add:
+        entry = Entry(_STATE_KIND, 0, segment.stamp, segment.watermark_us, segment.payload)
+        entries.append((folder, entry))
+    return entries

@@ -1,0 +1,271 @@
+"""The database that says what is true: schema, connections and transactions. No statement on its rows.
+
+Two connections for each handle: one that writes, under a lock, in exclusive transactions; one that reads and
+so notices what any other connection commits, this handle's writing one included. Tables:
+
+    topic, part      a topic; each partition's next offset and next byte file, chunk      a segment file and
+    how many rows point into it; a record's place, offset and publication time producer         the last
+    sequence of each (topic, producer name) pipeline, task   fingerprint; offset, watermark, epoch, owner,
+    assignee and counters (a JSON object) of each task state            a task's state segments: their places
+    worker           the members of each pipeline meta             facts about the folder
+"""
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+
+from streamflow.base.errors import ConflictError, CorruptionError, PipelineError
+from streamflow.topics.embedded.segments import sync_folder
+
+DATABASE = "streamflow.db"
+SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x5F10_0001
+_BUSY_TIMEOUT_MS = 60_000
+"""Transactions take milliseconds: a minute means that a process is stopped inside one."""
+_ROW_HASH_KEY = "polars_row_hash"
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE topic (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    partitions INTEGER NOT NULL,
+    retention_s REAL NOT NULL,
+    internal INTEGER NOT NULL,
+    watermark_us INTEGER NOT NULL
+) STRICT;
+CREATE TABLE part (
+    topic_id INTEGER NOT NULL REFERENCES topic ON DELETE CASCADE,
+    partition INTEGER NOT NULL,
+    next_offset INTEGER NOT NULL DEFAULT 0,
+    next_byte INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (topic_id, partition)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE file (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    path TEXT NOT NULL UNIQUE,
+    refs INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE chunk (
+    topic_id INTEGER NOT NULL REFERENCES topic ON DELETE CASCADE,
+    partition INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    byte_start INTEGER NOT NULL,
+    file_id INTEGER NOT NULL,
+    pos INTEGER NOT NULL,
+    len INTEGER NOT NULL,
+    published_us INTEGER NOT NULL,
+    PRIMARY KEY (topic_id, partition, offset)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE producer (
+    topic_id INTEGER NOT NULL REFERENCES topic ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    PRIMARY KEY (topic_id, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE pipeline (
+    name TEXT PRIMARY KEY,
+    fingerprint TEXT NOT NULL,
+    stopping INTEGER NOT NULL DEFAULT 0,
+    workers_wanted INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE TABLE task (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    pipeline TEXT NOT NULL REFERENCES pipeline ON DELETE CASCADE,
+    stage TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    topic_id INTEGER NOT NULL REFERENCES topic,
+    offset INTEGER NOT NULL DEFAULT 0,
+    watermark_us INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    owner TEXT,
+    assigned TEXT,
+    counters BLOB NOT NULL DEFAULT x'7b7d',
+    UNIQUE (pipeline, stage, partition)
+) STRICT;
+CREATE INDEX task_topic ON task (topic_id, partition);
+CREATE TABLE state (
+    task_id INTEGER NOT NULL REFERENCES task ON DELETE CASCADE,
+    sequence INTEGER NOT NULL,
+    file_id INTEGER NOT NULL,
+    pos INTEGER NOT NULL,
+    len INTEGER NOT NULL,
+    PRIMARY KEY (task_id, sequence)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE worker (
+    id TEXT PRIMARY KEY,
+    pipeline TEXT NOT NULL REFERENCES pipeline ON DELETE CASCADE,
+    pid INTEGER NOT NULL,
+    process_started REAL NOT NULL,
+    heartbeat_us INTEGER NOT NULL,
+    draining INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER chunk_added AFTER INSERT ON chunk BEGIN
+    UPDATE file SET refs = refs + 1 WHERE id = new.file_id; END;
+CREATE TRIGGER chunk_dropped AFTER DELETE ON chunk BEGIN
+    UPDATE file SET refs = refs - 1 WHERE id = old.file_id; END;
+CREATE TRIGGER state_added AFTER INSERT ON state BEGIN
+    UPDATE file SET refs = refs + 1 WHERE id = new.file_id; END;
+CREATE TRIGGER state_dropped AFTER DELETE ON state BEGIN
+    UPDATE file SET refs = refs - 1 WHERE id = old.file_id; END;
+"""
+
+
+class Truth:
+    """The database of one folder. Threads may share it; a forked child may not."""
+
+    def __init__(self, folder: Path) -> None:
+        """Create the database if there is none. ConflictError if this version can't use what is there."""
+        self._folder = folder
+        self._pid = os.getpid()
+        self._closed = False
+        self._write_lock = threading.RLock()
+        self._read_lock = threading.RLock()
+        # SQLite polls for its lock with growing pauses; queueing here first is fair and wakes up at once.
+        self._queue_fd = os.open(folder / "streamflow.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            with self._queued():
+                self._writer = self._connect()
+                self._reader = self._connect()
+                self._prepare()
+        except BaseException:
+            self.close()
+            raise
+        self._seen = self._data_version()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Exclusive, durable when it ends without an exception, undone otherwise."""
+        with self._write_lock, self._queued():
+            self._check_usable()
+            with _translated(self._folder):
+                self._writer.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._writer
+                    self._writer.execute("COMMIT")
+                except BaseException:
+                    if self._writer.in_transaction:
+                        self._writer.execute("ROLLBACK")
+                    raise
+
+    @contextmanager
+    def view(self) -> Iterator[sqlite3.Connection]:
+        """All reads inside see the same instant; never waits for a writer."""
+        with self._read_lock:
+            self._check_usable()
+            with _translated(self._folder):
+                self._reader.execute("BEGIN")
+                try:
+                    yield self._reader
+                finally:
+                    self._reader.execute("COMMIT")
+
+    def changed(self) -> bool:
+        """Whether anyone has committed since this was last asked."""
+        with self._read_lock:
+            self._check_usable()
+            version = self._data_version()
+            changed = version != self._seen
+            self._seen = version
+            return changed
+
+    def close(self) -> None:
+        with self._write_lock, self._read_lock:
+            if self._closed:
+                return
+            self._closed = True
+            for connection in (getattr(self, "_reader", None), getattr(self, "_writer", None)):
+                if connection is not None:
+                    connection.close()
+            os.close(self._queue_fd)
+
+    @contextmanager
+    def _queued(self) -> Iterator[None]:
+        self._check_usable()
+        fcntl.flock(self._queue_fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._queue_fd, fcntl.LOCK_UN)
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise PipelineError(f"the log in '{self._folder}' was closed. Connect again to use it")
+        if os.getpid() != self._pid:
+            raise PipelineError(
+                f"the log in '{self._folder}' was opened before this process was forked. Connect again in the child"
+            )
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._folder / DATABASE,
+            timeout=_BUSY_TIMEOUT_MS / 1e3,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        with _translated(self._folder):
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+        return connection
+
+    def _data_version(self) -> int:
+        (version,) = self._reader.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+    def _prepare(self) -> None:
+        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if not version and not tables:
+            self._create()
+            return
+        (application,) = self._writer.execute("PRAGMA application_id").fetchone()
+        if application != _APPLICATION_ID:
+            raise ConflictError(f"'{self._folder / DATABASE}' is not a StreamFlow log. Use another folder")
+        if version > SCHEMA_VERSION:
+            raise ConflictError(
+                f"the log in '{self._folder}' has format {version}, this StreamFlow knows up to "
+                f"{SCHEMA_VERSION}. "
+                "Upgrade StreamFlow, or use another folder"
+            )
+        stored = self._writer.execute("SELECT value FROM meta WHERE key = ?", (_ROW_HASH_KEY,)).fetchone()
+        if stored is None or stored[0] != row_hash():
+            raise ConflictError(
+                f"state and shuffles in '{self._folder}' were partitioned by another Polars version, whose "
+                "row hash "
+                f"differs from that of {pl.__version__}. Install the earlier version, or reset into a new "
+                "folder"
+            )
+
+    def _create(self) -> None:
+        self._writer.executescript(
+            f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; "
+            f"PRAGMA user_version = {SCHEMA_VERSION}; "
+            f"INSERT INTO meta VALUES ('{_ROW_HASH_KEY}', '{row_hash()}'); COMMIT;"
+        )
+        sync_folder(self._folder)
+
+
+def row_hash() -> str:
+    """What this Polars makes of two known strings: folders remember it, since partitions depend on it."""
+    return ",".join(str(value) for value in pl.Series(["a", "b"]).hash(0))
+
+
+@contextmanager
+def _translated(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise CorruptionError(
+                f"the database of the log in '{folder}' is damaged: {error}. Restore '{DATABASE}' from a copy"
+            ) from error
+        raise

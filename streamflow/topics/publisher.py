@@ -1,0 +1,283 @@
+"""The writing side of a topic for users: events or frames in, atomic idempotent publishes out.
+
+Only partitioning, cutting into records and buffering happen here; encoding is `codec.py`, durability the
+log's.
+"""
+
+import secrets
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+from zlib import crc32
+
+import orjson
+import polars as pl
+
+from streamflow.base.clock import Clock, SystemClock
+from streamflow.base.errors import DataError, PipelineError
+from streamflow.model.time import MAX_US
+from streamflow.topics.codec import KEY, TIME, Attributes, check_event, encode_frame, encode_json_frame, json_frame
+from streamflow.topics.partition import Key, key_bytes, partition_column
+from streamflow.topics.protocol import Producer, Record, TopicLog
+
+RECORD_EVENTS_MAX = 50_000
+RECORD_BYTES_MAX = 8_000_000
+"""A record is read and processed whole: these bound what one costs in memory. A single event may be
+larger."""
+BUFFER_EVENTS_MAX = 1_000
+BUFFER_BYTES_MAX = 1_000_000
+"""What `publish` holds back at most, and so what a crash can take with it."""
+
+_PARTITION = "_partition"
+
+
+class Publisher:
+    """Publishes to one topic. Events with equal keys go to one partition, in order; keyless batches rotate.
+
+    With a `name`, a publish that carries a `sequence` is idempotent: publishing (name, sequence) again, also
+    from another process after a crash, writes nothing. Give one name to one publisher at a time and let its
+    sequences rise. Safe to share between threads.
+    """
+
+    def __init__(self, log: TopicLog, topic: str, *, name: str | None = None, clock: Clock | None = None) -> None:
+        """NotFoundError if there is no such topic."""
+        self.topic = topic
+        self._log = log
+        self._clock = clock or SystemClock()
+        self._name = name
+        self._partitions = log.topic(topic).config.partitions
+        # Many short-lived publishers must not all begin at partition 0.
+        self._turn = crc32((name or secrets.token_hex(8)).encode())
+        self._lock = threading.RLock()
+        self._buffer = _Buffer()
+
+    @property
+    def last_sequence(self) -> int:
+        """The highest sequence published under this name; -1 if none. Go on with the one after it."""
+        return -1 if self._name is None else self._log.last_sequence(self.topic, self._name)
+
+    def publish_batch(
+        self,
+        events: Sequence[bytes],
+        times_us: Sequence[int] | None = None,
+        keys: Sequence[Key | None] | None = None,
+        attributes: Sequence[Attributes | None] | None = None,
+        *,
+        sequence: int | None = None,
+    ) -> int:
+        """Publish JSON documents, unparsed, as one atomic and durable batch over all partitions.
+
+        Sequences have one entry per event; `times_us` is now for all if left out. Without keys the batch
+        stays together in one partition (if it fits one record), another one each time. Returns the events
+        written: 0 if this `sequence` was published before. An empty batch writes nothing and does not use up
+        its sequence.
+
+        DataError: lengths that differ, or what `codec.encode_json` refuses.
+        """
+        producer = self._producer(sequence)
+        times = [self._clock.now_us()] * len(events) if times_us is None else times_us
+        for what, values in (("times_us", times), ("keys", keys), ("attributes", attributes)):
+            if values is not None and len(values) != len(events):
+                raise DataError(
+                    f"a batch for topic '{self.topic}' has {len(events)} events but {len(values)} {what}. "
+                    "Give one per event"
+                )
+        stored_keys = None if keys is None else [_stored_key(key) for key in keys]
+        frame = json_frame(self.topic, events, times, stored_keys, attributes)
+        pieces = self._pieces(frame, frame[KEY] if keys is not None else None, self._next_turn(sequence))
+        return self._write([encode_json_frame(self.topic, *piece) for piece in pieces], producer)
+
+    def publish_frame(
+        self,
+        frame: pl.DataFrame,
+        *,
+        event_time: str | None = None,
+        key: str | None = None,
+        sequence: int | None = None,
+    ) -> int:
+        """Publish a frame's rows as one atomic and durable batch of Arrow envelopes.
+
+        `event_time` names a Date, Datetime (naive = UTC) or Int64 µs column; without it a `_time` column
+        counts, else now. `key` names the column that decides the partition. Returns as `publish_batch` does.
+
+        DataError: a missing column, an event time with nulls or of another type, a reserved name ("_…").
+        """
+        producer = self._producer(sequence)
+        timed = self._with_time(frame, event_time)
+        keys = None if key is None else self._column(frame, key)
+        pieces = self._pieces(timed, keys, self._next_turn(sequence))
+        return self._write([encode_frame(self.topic, *piece) for piece in pieces], producer)
+
+    def publish(
+        self,
+        event: Mapping[str, Any] | bytes | str,
+        *,
+        key: Key | None = None,
+        event_time_us: int | None = None,
+        attributes: Attributes | None = None,
+    ) -> None:
+        """Buffer one event: a mapping is encoded as JSON, text and bytes are taken as JSON already.
+
+        It is durable after the next `flush`, which also happens by itself at 1,000 events or 1 MB. DataError
+        if the event can't be encoded.
+        """
+        document = self._document(event)
+        time_us = self._clock.now_us() if event_time_us is None else event_time_us
+        stored_key = _stored_key(key)
+        check_event(self.topic, document, time_us, stored_key, attributes)
+        with self._lock:
+            self._buffer.add(document, time_us, stored_key, attributes)
+            if self._buffer.full:
+                self.flush()
+
+    def flush(self) -> None:
+        """Make all buffered events durable. If it fails, they stay buffered."""
+        with self._lock:
+            buffer = self._buffer
+            if buffer.events:
+                self.publish_batch(buffer.events, buffer.times_us, buffer.keys, buffer.attributes)
+                self._buffer = _Buffer()
+
+    def advance_watermark(self, watermark_us: int) -> None:
+        """Promise that no event before `watermark_us` follows from anyone; flushes first."""
+        self.flush()
+        self._log.advance_watermark(self.topic, watermark_us)
+
+    def end(self) -> None:
+        """Promise that no event follows at all: windows close and bounded runs return."""
+        self.advance_watermark(MAX_US)
+
+    def close(self) -> None:
+        self.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _producer(self, sequence: int | None) -> Producer | None:
+        if sequence is None:
+            return None
+        if self._name is None:
+            raise PipelineError(
+                f"publishing to topic '{self.topic}' with sequence {sequence} needs a named publisher. "
+                "Create it as Publisher(log, topic, name=...)"
+            )
+        if sequence < 0:
+            raise DataError(f"sequence {sequence} of publisher '{self._name}' is negative. Begin with 0")
+        return Producer(self._name, sequence)
+
+    def _next_turn(self, sequence: int | None) -> int:
+        if sequence is not None:
+            return sequence
+        with self._lock:
+            self._turn += 1
+            return self._turn
+
+    def _pieces(self, frame: pl.DataFrame, keys: pl.Series | None, turn: int) -> Iterator[tuple[int, pl.DataFrame]]:
+        """(partition, rows) of each record to be, in the order of the rows within each partition."""
+        if not frame.height:
+            return
+        if keys is None:
+            for nth, piece in enumerate(_cut(frame)):
+                yield (turn + nth) % self._partitions, piece
+            return
+        targets = partition_column(keys, self._partitions, spread=turn).alias(_PARTITION)
+        groups = frame.with_columns(targets).partition_by(
+            _PARTITION, maintain_order=True, include_key=False, as_dict=True
+        )
+        for (partition,), group in groups.items():
+            for piece in _cut(group):
+                yield partition, piece
+
+    def _with_time(self, frame: pl.DataFrame, event_time: str | None) -> pl.DataFrame:
+        reserved = [name for name in frame.columns if name.startswith("_") and name != TIME]
+        if reserved:
+            raise DataError(
+                f"column '{reserved[0]}' of a frame for topic '{self.topic}' has a reserved name. "
+                f"Rename it to '{reserved[0].lstrip('_') or 'column'}'"
+            )
+        if event_time is None:
+            if TIME in frame.columns:
+                return frame
+            return frame.with_columns(pl.lit(self._clock.now_us(), dtype=pl.Int64).alias(TIME))
+        column = self._column(frame, event_time)
+        if column.dtype in (pl.Datetime, pl.Date):
+            column = column.cast(pl.Datetime("us")).to_physical()
+        if column.dtype != pl.Int64:
+            raise DataError(
+                f"event time '{event_time}' of a frame for topic '{self.topic}' has type {column.dtype}. "
+                "Give a Datetime column or Int64 microseconds since 1970"
+            )
+        return frame.with_columns(column.alias(TIME))
+
+    def _column(self, frame: pl.DataFrame, name: str) -> pl.Series:
+        if name not in frame.columns:
+            raise DataError(
+                f"column '{name}' is not in the frame for topic '{self.topic}'. It has "
+                + ", ".join(f"'{column}'" for column in frame.columns)
+            )
+        return frame.get_column(name)
+
+    def _document(self, event: Mapping[str, Any] | bytes | str) -> bytes:
+        if isinstance(event, bytes):
+            return event
+        if isinstance(event, str):
+            return event.encode()
+        try:
+            return orjson.dumps(event if isinstance(event, dict) else dict(event))
+        except TypeError as error:
+            raise DataError(
+                f"an event for topic '{self.topic}' can't be written as JSON: {error}. "
+                "Use text, numbers, booleans, None, lists, mappings, dates"
+            ) from error
+
+    def _write(self, records: Sequence[Record], producer: Producer | None) -> int:
+        if not records:
+            return 0
+        offsets = self._log.publish(records, producer)
+        return sum(record.count for record in records) if offsets else 0
+
+
+class _Buffer:
+    """Events between two flushes, as the columns that `publish_batch` takes."""
+
+    def __init__(self) -> None:
+        self.events: list[bytes] = []
+        self.times_us: list[int] = []
+        self.keys: list[bytes | None] = []
+        self.attributes: list[Attributes | None] = []
+        self.bytes = 0
+
+    def add(self, event: bytes, time_us: int, key: bytes | None, attributes: Attributes | None) -> None:
+        self.events.append(event)
+        self.times_us.append(time_us)
+        self.keys.append(key)
+        self.attributes.append(attributes)
+        self.bytes += len(event)
+
+    @property
+    def full(self) -> bool:
+        return len(self.events) >= BUFFER_EVENTS_MAX or self.bytes >= BUFFER_BYTES_MAX
+
+
+def _stored_key(key: Key | None) -> bytes | None:
+    return None if key is None else key_bytes(key)
+
+
+def _cut(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Consecutive slices within both record bounds (a single row may be larger)."""
+    fits = frame.height <= RECORD_EVENTS_MAX and frame.estimated_size() <= RECORD_BYTES_MAX
+    if fits or frame.height == 1:
+        yield frame
+        return
+    middle = frame.height // 2
+    yield from _cut(frame[:middle])
+    yield from _cut(frame[middle:])
