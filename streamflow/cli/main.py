@@ -11,7 +11,7 @@ import polars as pl
 import typer
 
 from streamflow.base.clock import SystemClock
-from streamflow.base.errors import NotFoundError, PipelineError
+from streamflow.base.errors import NotFoundError
 from streamflow.cli import topics as topic_commands
 from streamflow.cli.output import console, errors, print_frame, print_json, print_table, told_errors
 from streamflow.engine.plan import Plan
@@ -23,7 +23,7 @@ from streamflow.runtime.supervisor import Status, Supervisor
 from streamflow.runtime.target import load_pipeline
 from streamflow.runtime.worker import Stop, Worker
 from streamflow.stores.table import Catalog
-from streamflow.stores.widerow import WideRowStore, rows_as_dicts
+from streamflow.stores.widerow import WideRowStore, row_folder, row_stores, rows_as_dicts
 from streamflow.topics import connect
 from streamflow.topics.protocol import Log, Snapshot
 from streamflow.web.server import MetricsServer
@@ -33,6 +33,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
 )
 app.add_typer(topic_commands.app, name="topic")
 
@@ -182,7 +183,7 @@ def sql(
 ) -> None:
     """Query the tables with SQL (DuckDB's). Keyed tables show the newest row of each key."""
     with told_errors():
-        catalog = Catalog(_folder(data) / "tables")
+        catalog = Catalog(_folder(data))
         if query is None:
             print_frame(pl.DataFrame([_table_row(table) for table in catalog.tables()]), as_json=json)
         else:
@@ -206,20 +207,25 @@ def row(
 ) -> None:
     """Read wide rows: one by key, or many by key prefix. Cells are the newest of each column."""
     with told_errors():
-        folder = _folder(data) / "rows"
-        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        names = row_stores(_folder(data))
         if store is None:
             print_frame(pl.DataFrame({"store": names}, schema={"store": pl.String}), as_json=json)
             return
         if store not in names:
             raise NotFoundError(f"no row store '{store}' in '{data}'. There are: {', '.join(names) or 'none yet'}.")
-        rows = _read_rows(folder / store, key, prefix, limit)
+        with WideRowStore(row_folder(data, store), readonly=True) as opened:
+            if key is None:
+                rows = rows_as_dicts(opened, prefix.encode(), limit)
+            else:
+                found = rows_as_dicts(opened, key.encode(), 1)
+                rows = [row for row in found if row["_row_key"] == key]
         if key is not None and not rows:
             raise NotFoundError(f"no row '{key}' in '{store}'. Look for its neighbours with --prefix.")
         if json:
             print_json(rows)
         else:
-            print_table(["row", "column", "timestamp", "value"], [list(cell.values()) for cell in _cells(rows)])
+            columns = list(dict.fromkeys(name for row in rows for name in row if name != "_timestamp"))
+            print_table(columns, [[row.get(name) for name in columns] for row in rows])
 
 
 class StatusLine:
@@ -288,18 +294,6 @@ def _status_row(name: str, snapshot: Snapshot) -> dict[str, object]:
 
 def _table_row(table: object) -> dict[str, object]:
     return {name: getattr(table, name) for name in ("name", "rows", "files", "bytes", "version")}
-
-
-def _read_rows(path: Path, key: str | None, prefix: str, limit: int) -> list[dict[str, object]]:
-    store = WideRowStore(path, readonly=True)
-    try:
-        return rows_as_dicts(store, prefix=prefix.encode(), limit=limit, key=None if key is None else key.encode())
-    finally:
-        store.close()
-
-
-def _cells(rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    raise PipelineError(f"{rows}")
 
 
 def _print_result(plan: Plan, log: Log) -> None:

@@ -65,11 +65,11 @@ def open_sink(stage: Stage, data: Path | None) -> SinkWriter:
         from streamflow.stores.table import TableSpec, TableWriter
 
         spec = TableSpec(transform.table, transform.partition_by, transform.key)
-        return _TableSink(TableWriter(data / "tables", spec, app))
+        return _TableSink(TableWriter(data, spec, app))
     assert isinstance(transform, WriteToRows)
     from streamflow.stores.widerow import WideRowSpec, WideRowWriter
 
-    return _RowsSink(WideRowWriter(data / "rows", WideRowSpec(transform.name, transform.family), app))
+    return _RowsSink(WideRowWriter(data, WideRowSpec(transform.name, transform.family), app))
 
 
 def _rows(frame: pl.DataFrame, *reserved: str) -> pl.DataFrame:

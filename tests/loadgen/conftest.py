@@ -4,18 +4,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
-import orjson
 import polars as pl
 import pytest
 
 from streamflow.topics.codec import decode
 from streamflow.topics.protocol import TopicLog
 
-Start = Callable[..., "subprocess.Popen[str]"]
+EXIT_WITHIN_S = 60
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+def start() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     """Start `loadgen` with these arguments; whatever still runs at the end of the test is killed."""
     started: list[subprocess.Popen[str]] = []
 
@@ -31,32 +30,25 @@ def start() -> Iterator[Start]:
         process.communicate()
 
 
-def finished(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    """Exit code, stdout, stderr."""
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
+@pytest.fixture
+def finish(start: Callable[..., "subprocess.Popen[str]"]) -> Callable[..., tuple[int, str, str]]:
+    """Run `loadgen` with these arguments (or wait for a started one): exit code, stdout, stderr."""
+
+    def go(*arguments: object) -> tuple[int, str, str]:
+        given = arguments[0] if arguments else None
+        process = given if isinstance(given, subprocess.Popen) else start(*arguments)
+        out, err = process.communicate(timeout=EXIT_WITHIN_S)
+        return process.returncode, out, err
+
+    return go
 
 
-def told(process: "subprocess.Popen[str]") -> dict[str, object]:
-    """The report of a run with --json that must succeed."""
-    code, out, err = finished(process)
-    assert code == 0, err
-    report = orjson.loads(out)
-    assert isinstance(report, dict)
-    return report
+@pytest.fixture
+def frames() -> Callable[[TopicLog, str], list[pl.DataFrame]]:
+    """Every record of a topic, decoded, partition by partition."""
 
+    def go(log: TopicLog, topic: str) -> list[pl.DataFrame]:
+        partitions = range(log.topic(topic).config.partitions)
+        return [decode(record) for partition in partitions for record in log.read(topic, partition, 0)]
 
-def frames(log: TopicLog, topic: str) -> list[pl.DataFrame]:
-    """Every record of the topic, decoded, partition by partition."""
-    partitions = range(log.topic(topic).config.partitions)
-    return [decode(record) for partition in partitions for record in log.read(topic, partition, 0)]
-
-
-def documents(log: TopicLog, topic: str) -> list[bytes]:
-    """Every JSON event of the topic, sorted."""
-    return sorted(document for frame in frames(log, topic) for document in frame["_json"])
-
-
-def size(log: TopicLog, topic: str) -> int:
-    """How many events are committed."""
-    return sum(log.end(topic, partition) for partition in range(log.topic(topic).config.partitions))
+    return go

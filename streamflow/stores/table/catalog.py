@@ -1,4 +1,4 @@
-"""SQL over the tables of a data folder. Reads only: each query gets its own in-memory DuckDB, which sees nothing but
+"""SQL over the tables of a folder. Reads only: each query gets its own in-memory DuckDB, which sees nothing but
 the tables it names, as they were when it began.
 """
 
@@ -54,7 +54,7 @@ class Catalog:
 
     def names(self) -> list[str]:
         """All tables, sorted."""
-        return sorted(path.parent.name for path in self._root.glob("tables/*/_delta_log"))
+        return sorted(path.parent.name for path in self._root.glob("*/_delta_log"))
 
     def tables(self) -> list[TableInfo]:
         """What every table holds, sorted by name."""
@@ -78,7 +78,7 @@ class Catalog:
                 for name in self._named(connection, query):
                     self._create_view(connection, name)
                 # Last: from here on nothing but the files of these tables can be opened.
-                connection.execute(f"SET allowed_directories = [{sql_text(str(self._root / 'tables') + '/')}]")
+                connection.execute(f"SET allowed_directories = [{sql_text(f'{self._root}/')}]")
                 connection.execute("SET enable_external_access = false")
                 connection.execute("SET lock_configuration = true")
                 return _result(connection, query)

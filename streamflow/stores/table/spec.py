@@ -53,8 +53,8 @@ class TableSpec:
 
 
 def table_folder(root: Path, name: str) -> Path:
-    """`<root>/tables/<name>`."""
-    return root / "tables" / name
+    """`<root>/<name>`."""
+    return root / name
 
 
 def open_table(folder: Path) -> DeltaTable | None:

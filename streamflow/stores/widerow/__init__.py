@@ -4,7 +4,7 @@ Row key → family → qualifier → cells by timestamp, newest first. Timestamp
 again is writing the same. Only row storage lives here; garbage-collection rules and filters do not exist yet.
 """
 
-from streamflow.stores.widerow.store import (
+from streamflow.stores.widerow.model import (
     Cell,
     CellWrite,
     DeleteFromColumn,
@@ -13,8 +13,8 @@ from streamflow.stores.widerow.store import (
     Mutation,
     Row,
     SetCell,
-    WideRowStore,
 )
+from streamflow.stores.widerow.store import WideRowStore
 from streamflow.stores.widerow.writer import (
     WideRowSpec,
     WideRowWriter,

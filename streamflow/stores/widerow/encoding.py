@@ -104,8 +104,8 @@ def group_end(part: bytes) -> bytes:
 
 
 def seek_row(row_key: bytes) -> bytes:
-    """A key at or before all cells of rows at or after `row_key`, and after those of all lesser rows that are not in the
-    same group of long keys."""
+    """A key at or before all cells of rows at or after `row_key`, and after those of all lesser rows that are not in
+    the same group of long keys."""
     escaped = _escape(row_key)
     return escaped if len(escaped) <= _ROW_KEPT_MAX else _keep(escaped, _ROW_KEPT_MAX) + _HASHED
 

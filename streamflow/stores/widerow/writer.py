@@ -1,7 +1,7 @@
 """Frames into wide rows, exactly once, and back into dicts for people. How values become bytes is decided here."""
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,9 +11,11 @@ import orjson
 import polars as pl
 
 from streamflow.base.errors import DataError
+from streamflow.model.time import Timestamp
 from streamflow.stores._common import check_name
 from streamflow.stores.widerow.encoding import encode_family
-from streamflow.stores.widerow.store import CellWrite, WideRowStore
+from streamflow.stores.widerow.model import CellWrite, Row
+from streamflow.stores.widerow.store import WideRowStore
 
 OFFSET = "_offset"
 ROW_KEY = "_row_key"
@@ -92,29 +94,36 @@ class WideRowWriter:
 
 
 def row_folder(root: Path, name: str) -> Path:
-    """`<root>/rows/<name>`."""
-    return root / "rows" / name
+    """`<root>/<name>`."""
+    return root / name
 
 
 def row_stores(root: Path) -> list[str]:
     """The names of all row stores, sorted."""
-    return sorted(path.parent.name for path in root.glob("rows/*/data.mdb"))
+    return sorted(path.parent.name for path in root.glob("*/data.mdb"))
 
 
-def rows_as_dicts(store: WideRowStore, prefix: bytes = b"", limit: int | None = None) -> list[dict[str, Any]]:
-    """Rows for people: `_row_key`, `_timestamp` (of the row's newest cell) and the newest value of each column as
-    `family:qualifier`, decoded by its recorded type. Bytes that are not UTF-8 are shown escaped."""
+def rows_as_dicts(
+    store: WideRowStore, prefix: bytes = b"", limit: int | None = None, key: bytes | None = None
+) -> list[dict[str, Any]]:
+    """Rows for people, by prefix or the one with `key`: `row`, and `cells` with `column` (`family:qualifier`),
+    `timestamp` (ISO 8601, UTC) and `value` of the newest cell of each column, decoded by its recorded type. Bytes that
+    are not UTF-8 are shown escaped."""
     types = store.types()
-    rows = []
-    for row in store.scan(prefix, limit=limit):
-        newest = [cells[0].timestamp_us for columns in row.families.values() for cells in columns.values()]
-        shown: dict[str, Any] = {"_row_key": _text(row.key), "_timestamp": max(newest)}
-        for family, columns in row.families.items():
-            for qualifier, cells in columns.items():
-                kind = types.get((family, qualifier), "binary")
-                shown[f"{family}:{_text(qualifier)}"] = decode_value(kind, cells[0].value)
-        rows.append(shown)
-    return rows
+    rows = store.scan(prefix, limit=limit) if key is None else filter(None, [store.read_row(key)])
+    return [{"row": _text(row.key), "cells": _newest_cells(row, types)} for row in rows]
+
+
+def _newest_cells(row: Row, types: Mapping[tuple[str, bytes], str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "column": f"{family}:{_text(qualifier)}",
+            "timestamp": _time_text(cells[0].timestamp_us),
+            "value": decode_value(types.get((family, qualifier), "binary"), cells[0].value),
+        }
+        for family, columns in row.families.items()
+        for qualifier, cells in columns.items()
+    ]
 
 
 def decode_value(kind: str, value: bytes) -> Any:
@@ -157,6 +166,13 @@ def _pack(pack: Callable[[Any], bytes], series: pl.Series) -> list[bytes]:
     return list(map(pack, series.to_list()))
 
 
+def _time_text(timestamp_us: int) -> str:
+    try:
+        return Timestamp(micros=timestamp_us).as_datetime().isoformat().replace("+00:00", "Z")
+    except OverflowError:
+        return f"{timestamp_us} µs"
+
+
 def _text(data: bytes) -> str:
     return data.decode(errors="backslashreplace")
 
@@ -167,7 +183,8 @@ def _check(frame: pl.DataFrame, store: str, end: int) -> None:
         if dtype not in allowed or frame[column].null_count():
             expected = " or ".join(str(a) for a in allowed)
             raise DataError(
-                f"row store '{store}': column '{column}' must be {expected} without nulls, got {dtype}. Set it in the sink"
+                f"row store '{store}': column '{column}' must be {expected} without nulls, got {dtype}. "
+                "Set it in the sink"
             )
     highest = frame.select(pl.col(OFFSET).max()).item()
     if highest is not None and highest >= end:

@@ -1,5 +1,3 @@
-import time
-
 import orjson
 import polars as pl
 import pytest
@@ -20,8 +18,22 @@ def test_same_seed_gives_the_same_events_and_another_seed_others() -> None:
 def test_event_zero_of_seed_zero_never_changes() -> None:
     """Pins the generator itself: resuming a topic after an upgrade relies on it."""
     assert ads.events(0, 1).row(0, named=True) == {
-        "user_id": "GOLD",
+        "user_id": "29ecf378-83c0-5c6b-6f07-3278a6a38fc9",
+        "page_id": "fdd11a95-fa5c-eefa-e10c-08365efbb041",
+        "ad_id": "cf63058b-9f8a-7e58-f523-a241dd95b34a",
+        "ad_type": "banner",
+        "event_type": "purchase",
+        "event_time": 1704067199656584,
+        "ip_address": "147.27.250.188",
     }
+
+
+def test_random_numbers_are_splitmix64() -> None:
+    """The first two outputs for seed 0 of the published reference implementation."""
+    gamma = 0x9E3779B97F4A7C15
+    states = pl.Series([gamma, 2 * gamma % (1 << 64)], dtype=pl.UInt64)
+
+    assert ads._mix(states).to_list() == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4]
 
 
 @settings(max_examples=25, deadline=None)
@@ -107,14 +119,6 @@ def test_a_thousand_ads_belong_to_a_hundred_campaigns_ten_each() -> None:
     assert len(campaigns) == ads.ADS
     assert campaigns.value_counts()["count"].to_list() == [10] * ads.CAMPAIGNS
     assert set(ads.events(0, 50_000, 9)["ad_id"]) == set(ads.campaigns(9))
-
-
-def test_a_million_events_a_second_are_made() -> None:
-    ads.events(0, 50_000)
-    start_s = time.perf_counter()
-    made = sum(frame.height for frame in ads.batches(500_000))
-
-    assert made / (time.perf_counter() - start_s) > 500_000  # measured 2.8 M/s; half a million on a busy machine
 
 
 @pytest.mark.parametrize(("name", "shape"), [("events", {"count": 0}), ("users", {"users": -1})])
