@@ -199,8 +199,13 @@ def _publish(profile: str, dataset: Callable[[], Dataset], settings: Settings, *
     with _stopped_by_signals() as stop:
         report = run_profile(profile, dataset(), settings, clock=clock, stop=stop, console=Console(stderr=True))
     typer.echo(orjson.dumps(report.as_dict()).decode() if as_json else _told(report, settings))
-    if report.interrupted and not report.events + report.skipped_events:
-        raise typer.Exit(130)
+    raise typer.Exit(exit_code(report))
+
+
+def exit_code(report: Report) -> int:
+    """130 (as a shell says after Ctrl-C) only if nothing came of it."""
+    nothing = not report.events and not report.skipped_events
+    return 130 if report.interrupted and nothing else 0
 
 
 def _told(report: Report, settings: Settings) -> str:

@@ -3,6 +3,7 @@
 No options, no printing and no exit codes: those are `cli.py`.
 """
 
+import sqlite3
 import threading
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from loadgen.progress import shown
 from loadgen.replay import Format, position_of, replay
 from loadgen.report import Report, Tally
 from streamflow.base.clock import Clock
-from streamflow.base.errors import ConflictError, DataError
+from streamflow.base.errors import ConflictError, DataError, NotFoundError
 from streamflow.model.time import MAX_US
 from streamflow.topics import connect
 from streamflow.topics.protocol import Log, TopicConfig
@@ -80,16 +81,24 @@ def run(
     """Publish what of the data set is not in the topic yet, until done or `stop` is set.
 
     ConflictError if the topic has ended with events missing, has another partition count, or is being filled
-    with the same data set by someone else.
+    with the same data set by someone else. NotFoundError if there
+    can be no log at `settings.to`.
     """
     pace = settings.pace(dataset)
-    log = connect(settings.to)
+    log = _connected(settings.to)
     try:
         log.create_topic(settings.topic, TopicConfig(partitions=settings.partitions))
         with Publisher(log, settings.topic, name=dataset.producer, clock=clock) as publisher:
             return _Run(profile, dataset, settings, pace, log, publisher, clock, stop, console).report()
     finally:
         log.close()
+
+
+def _connected(to: str) -> Log:
+    try:
+        return connect(to)
+    except (OSError, sqlite3.Error) as error:
+        raise NotFoundError(f"'{to}' can't be used as a log: {error}. Give a folder that you may write to") from error
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,6 @@ SCHEMA = pl.Schema(
 
 _USER, _PAGE, _AD, _CAMPAIGN, _EVENT = range(1, 6)
 """Streams of random numbers: one for each thing drawn, so that no two are correlated."""
-_HEX = pl.Series([f"{i:04x}" for i in range(1 << 16)])
 _OCTETS = pl.Series([str(i) for i in range(256)])
 _AD_TYPES = pl.Series(AD_TYPES)
 _EVENT_TYPES = pl.Series(EVENT_TYPES)
@@ -131,13 +130,18 @@ def _entity(number: pl.Series, seed: int, stream: int) -> pl.Series:
     """36 characters in the layout of a UUID."""
     high = _draw(number, seed, stream)
     low = _mix(high)
-    h, w = ([_pick(_HEX, half // (1 << shift)) for shift in (48, 32, 16, 0)] for half in (high, low))
+    h, w = ([_pick(_hex(), half // (1 << shift)) for shift in (48, 32, 16, 0)] for half in (high, low))
     dash = pl.lit("-")
     return _joined([h[0], h[1], dash, h[2], dash, h[3], dash, w[0], dash, w[1], w[2], w[3]])
 
 
 def _joined(parts: Sequence[pl.Series | pl.Expr], separator: str = "") -> pl.Series:
     return pl.select(pl.concat_str(parts, separator=separator)).to_series()
+
+
+@cache
+def _hex() -> pl.Series:
+    return pl.Series([f"{i:04x}" for i in range(1 << 16)])
 
 
 @cache

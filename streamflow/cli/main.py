@@ -15,6 +15,7 @@ from streamflow.base.errors import NotFoundError
 from streamflow.cli import topics as topic_commands
 from streamflow.cli.output import console, errors, print_frame, print_json, print_table, told_errors
 from streamflow.engine.plan import Plan
+from streamflow.engine.stores import rows_folder, tables_folder
 from streamflow.runtime.autoscaler import Policy
 from streamflow.runtime.launch import attach, launch
 from streamflow.runtime.pipeline import result_of
@@ -183,7 +184,7 @@ def sql(
 ) -> None:
     """Query the tables with SQL (DuckDB's). Keyed tables show the newest row of each key."""
     with told_errors():
-        catalog = Catalog(_folder(data))
+        catalog = Catalog(tables_folder(_folder(data)))
         if query is None:
             print_frame(pl.DataFrame([_table_row(table) for table in catalog.tables()]), as_json=json)
         else:
@@ -207,25 +208,21 @@ def row(
 ) -> None:
     """Read wide rows: one by key, or many by key prefix. Cells are the newest of each column."""
     with told_errors():
-        names = row_stores(_folder(data))
+        names = row_stores(rows_folder(_folder(data)))
         if store is None:
             print_frame(pl.DataFrame({"store": names}, schema={"store": pl.String}), as_json=json)
             return
         if store not in names:
             raise NotFoundError(f"no row store '{store}' in '{data}'. There are: {', '.join(names) or 'none yet'}.")
-        with WideRowStore(row_folder(data, store), readonly=True) as opened:
-            if key is None:
-                rows = rows_as_dicts(opened, prefix.encode(), limit)
-            else:
-                found = rows_as_dicts(opened, key.encode(), 1)
-                rows = [row for row in found if row["_row_key"] == key]
+        with WideRowStore(row_folder(rows_folder(data), store), readonly=True) as opened:
+            rows = rows_as_dicts(opened, prefix.encode(), limit, key=None if key is None else key.encode())
         if key is not None and not rows:
             raise NotFoundError(f"no row '{key}' in '{store}'. Look for its neighbours with --prefix.")
         if json:
             print_json(rows)
         else:
-            columns = list(dict.fromkeys(name for row in rows for name in row if name != "_timestamp"))
-            print_table(columns, [[row.get(name) for name in columns] for row in rows])
+            cells = [(row["row"], *cell.values()) for row in rows for cell in row["cells"]]
+            print_table(["row", "column", "timestamp", "value"], cells)
 
 
 class StatusLine:

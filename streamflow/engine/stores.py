@@ -55,6 +55,16 @@ class _RowsSink:
         self.writer.close()
 
 
+def tables_folder(data: Path) -> Path:
+    """Where a data folder keeps its tables."""
+    return data / "tables"
+
+
+def rows_folder(data: Path) -> Path:
+    """Where a data folder keeps its row stores."""
+    return data / "rows"
+
+
 def open_sink(stage: Stage, data: Path | None) -> SinkWriter:
     """The writer for a sink stage's only task. PipelineError if there is no folder to keep stores in."""
     transform = stage.node.transform
@@ -65,11 +75,11 @@ def open_sink(stage: Stage, data: Path | None) -> SinkWriter:
         from streamflow.stores.table import TableSpec, TableWriter
 
         spec = TableSpec(transform.table, transform.partition_by, transform.key)
-        return _TableSink(TableWriter(data, spec, app))
+        return _TableSink(TableWriter(tables_folder(data), spec, app))
     assert isinstance(transform, WriteToRows)
     from streamflow.stores.widerow import WideRowSpec, WideRowWriter
 
-    return _RowsSink(WideRowWriter(data, WideRowSpec(transform.name, transform.family), app))
+    return _RowsSink(WideRowWriter(rows_folder(data), WideRowSpec(transform.name, transform.family), app))
 
 
 def _rows(frame: pl.DataFrame, *reserved: str) -> pl.DataFrame:

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from loadgen.profiles.flights import archive_path, read_csv
 from streamflow.cli.output import print_frame, told_errors
+from streamflow.engine.stores import rows_folder, tables_folder
 from streamflow.examples.flights import DELAYED_MINUTES, pipeline
 from streamflow.runtime.pipeline import result_of
 from streamflow.runtime.progress import backlog_events
@@ -93,14 +94,16 @@ def show_and_check(data: Path) -> bool:
 
 def read_hourly(data: Path) -> pl.DataFrame:
     query = "select origin, hour, month, flights, departed, mean_delay, worst_delay from flights_hourly"
-    return Catalog(data).sql(query).sort("origin", "hour")
+    return Catalog(tables_folder(data)).sql(query).sort("origin", "hour")
 
 
 def read_daily(data: Path) -> pl.DataFrame:
-    with WideRowStore(row_folder(data, "carrier_daily"), readonly=True) as store:
+    with WideRowStore(row_folder(rows_folder(data), "carrier_daily"), readonly=True) as store:
         rows = rows_as_dicts(store)
-    columns = {f"day:{name}": name for name in ("flights", "departed", "delayed", "miles")}
-    return pl.DataFrame(rows).select(pl.col("_row_key").alias("row"), *(pl.col(c).alias(n) for c, n in columns.items()))
+    names = ("flights", "departed", "delayed", "miles")
+    cells = [{cell["column"]: cell["value"] for cell in row["cells"]} for row in rows]
+    columns = {name: [row[f"day:{name}"] for row in cells] for name in names}
+    return pl.DataFrame({"row": [row["row"] for row in rows], **columns})
 
 
 def reference() -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -28,8 +28,7 @@ def partition_of(key: Key, partitions: int) -> int:
 
 
 def partition_column(keys: pl.Series, partitions: int, *, spread: int = 0) -> pl.Series:
-    """UInt32 partition of each row, null keys share partition `spread %
-    partitions`.
+    """UInt32 partition of each row; null keys share partition `spread % partitions`.
 
     DataError for keys whose bytes are not well defined (floats, times, nested types).
     """

@@ -1,5 +1,8 @@
+import dataclasses
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +10,13 @@ from pathlib import Path
 import orjson
 import polars as pl
 import pytest
+from rich.console import Console
 
+from loadgen.cli import exit_code, main
 from loadgen.dataset import to_json
 from loadgen.profiles import ads, flights
+from loadgen.run import Settings, run
+from streamflow.base.clock import SystemClock
 from streamflow.model.time import MAX_US
 from streamflow.topics import connect
 from streamflow.topics.protocol import Log
@@ -17,6 +24,20 @@ from streamflow.topics.protocol import Log
 Start = Callable[..., "subprocess.Popen[str]"]
 Finish = Callable[..., tuple[int, str, str]]
 Frames = Callable[[Log, str], list[pl.DataFrame]]
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Finish:
+    """`loadgen` in this process, for what needs no process of its own: exit code, stdout, stderr."""
+
+    def go(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["loadgen", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exited:
+            main()
+        captured = capsys.readouterr()
+        return int(exited.value.code or 0), captured.out, captured.err
+
+    return go
 
 
 def report(done: tuple[int, str, str]) -> dict[str, object]:
@@ -78,8 +99,8 @@ def test_all_flights_are_published_once_and_the_topic_ends(tmp_path: Path, finis
     log.close()
 
 
-def test_report_has_these_fields_and_no_others(tmp_path: Path, finish: Finish) -> None:
-    found = report(finish("ads", "--to", tmp_path, "--events", 300, "--rate", 3_000, "--json"))
+def test_report_has_these_fields_and_no_others(tmp_path: Path, invoke: Finish) -> None:
+    found = report(invoke("ads", "--to", tmp_path, "--events", 300, "--rate", 3_000, "--json"))
 
     assert list(found) == [
         "profile", "topic", "format", "partitions", "events", "skipped_events", "bytes", "seconds",
@@ -92,8 +113,8 @@ def test_report_has_these_fields_and_no_others(tmp_path: Path, finish: Finish) -
     assert found["interrupted"] is False
 
 
-def test_a_speedup_follows_the_landings(tmp_path: Path, finish: Finish) -> None:
-    found = report(finish("flights", "--to", tmp_path, "--max", 100, "--speedup", 7_200, "--json"))
+def test_a_speedup_follows_the_landings(tmp_path: Path, invoke: Finish) -> None:
+    found = report(invoke("flights", "--to", tmp_path, "--max", 100, "--speedup", 7_200, "--json"))
     arrival_us = flights.dataset().arrival_us
 
     assert arrival_us is not None
@@ -103,20 +124,20 @@ def test_a_speedup_follows_the_landings(tmp_path: Path, finish: Finish) -> None:
     assert found["ended"] is False
 
 
-def test_the_topic_stays_open_when_only_a_part_was_published(tmp_path: Path, finish: Finish) -> None:
-    part = report(finish("flights", "--to", tmp_path, "--max", 50, "--json"))
-    forced = report(finish("flights", "--to", tmp_path, "--max", 50, "--end", "--json"))
+def test_the_topic_stays_open_when_only_a_part_was_published(tmp_path: Path, invoke: Finish) -> None:
+    part = report(invoke("flights", "--to", tmp_path, "--max", 50, "--json"))
+    forced = report(invoke("flights", "--to", tmp_path, "--max", 50, "--end", "--json"))
 
     assert (part["ended"], forced["ended"], forced["events"]) == (False, True, 0)
 
 
-def test_a_whole_set_leaves_the_topic_open_on_request(tmp_path: Path, finish: Finish) -> None:
-    assert report(finish("ads", "--to", tmp_path, "--events", 50, "--no-end", "--json"))["ended"] is False
+def test_a_whole_set_leaves_the_topic_open_on_request(tmp_path: Path, invoke: Finish) -> None:
+    assert report(invoke("ads", "--to", tmp_path, "--events", 50, "--no-end", "--json"))["ended"] is False
 
 
-def test_an_ended_topic_takes_no_more_events(tmp_path: Path, finish: Finish) -> None:
-    finish("ads", "--to", tmp_path, "--events", 50)
-    code, _, err = finish("ads", "--to", tmp_path, "--events", 80)
+def test_an_ended_topic_takes_no_more_events(tmp_path: Path, invoke: Finish) -> None:
+    invoke("ads", "--to", tmp_path, "--events", 50)
+    code, _, err = invoke("ads", "--to", tmp_path, "--events", 80)
 
     assert code == 1
     assert "topic 'ads' has ended, and 30 events are not in it" in err
@@ -138,16 +159,19 @@ def test_a_signal_finishes_the_batch_reports_and_exits_with_zero(
     log.close()
 
 
-def test_a_signal_before_the_first_event_exits_with_130(tmp_path: Path, start: Start, finish: Finish) -> None:
-    process = start("ads", "--to", tmp_path, "--events", 10, "--rate", 0.01, "--batch", 10, "--topic", "slow")
-    log = connect(tmp_path)
-    wait_for(log, "slow", 1, process)
-    process.send_signal(signal.SIGINT)
-    code, out, _ = finish(process)
+@pytest.mark.parametrize(
+    ("interrupted", "events", "skipped", "code"),
+    [(False, 0, 0, 0), (False, 9, 0, 0), (True, 9, 0, 0), (True, 0, 9, 0), (True, 0, 0, 130)],
+)
+def test_exit_code_is_130_only_if_stopped_with_nothing_in_the_topic(
+    tmp_path: Path, interrupted: bool, events: int, skipped: int, code: int
+) -> None:
+    settings = Settings(str(tmp_path), "ads", partitions=1)
+    stop = threading.Event()
+    whole = run("ads", ads.dataset(1), settings, clock=SystemClock(), stop=stop, console=Console(stderr=True))
+    changed = dataclasses.replace(whole, interrupted=interrupted, events=events, skipped_events=skipped)
 
-    assert code == 0
-    assert "Run the same command again to go on" in out
-    log.close()
+    assert exit_code(changed) == code
 
 
 @pytest.mark.parametrize(
@@ -167,26 +191,26 @@ def test_a_signal_before_the_first_event_exits_with_130(tmp_path: Path, start: S
     ],
 )
 def test_a_mistake_is_named_with_a_hint_and_no_traceback(
-    tmp_path: Path, finish: Finish, arguments: tuple[str, ...], code: int, message: str
+    tmp_path: Path, invoke: Finish, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
-    found, out, err = finish(*(argument.format(tmp_path) for argument in arguments))
+    found, out, err = invoke(*(argument.format(tmp_path) for argument in arguments))
 
     assert (found, out) == (code, "")
     assert message in err
     assert "Traceback" not in err
 
 
-def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path, finish: Finish) -> None:
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path, invoke: Finish) -> None:
     (tmp_path / "data").write_text("")
-    code, _, err = finish("ads", "--to", tmp_path / "data", "--events", 1)
+    code, _, err = invoke("ads", "--to", tmp_path / "data", "--events", 1)
 
     assert code == 1
     assert f"'{tmp_path / 'data'}' can't be used" in err
 
 
 @pytest.mark.parametrize("command", ["flights", "ads", "bench"])
-def test_help_teaches_by_example(finish: Finish, command: str) -> None:
-    code, out, _ = finish(command, "--help")
+def test_help_teaches_by_example(invoke: Finish, command: str) -> None:
+    code, out, _ = invoke(command, "--help")
 
     assert code == 0
     assert f"loadgen {command} " in out

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -109,13 +108,8 @@ def test_a_missing_package_names_the_extra_to_install(monkeypatch: pytest.Monkey
         flights.archive_path()
 
 
-@pytest.fixture
-def broken(tmp_path: Path) -> Iterator[Path]:
+def test_a_broken_archive_is_named(tmp_path: Path) -> None:
     path = tmp_path / "flights.csv.zip"
     path.write_bytes(b"PK not a zip")
-    yield path
-
-
-def test_a_broken_archive_is_named(broken: Path) -> None:
     with pytest.raises(CorruptionError, match=r"flights\.csv\.zip' can't be read"):
-        flights.read_csv(broken)
+        flights.read_csv(path)

@@ -62,9 +62,7 @@ def publish(
         first = position_of(publisher.last_sequence)
         tally = Tally(position=first)
         schedule = slots(pace or Unpaced(), first, dataset.events if end is None else end, batch)
-        replay(
-            dataset, publisher, schedule, tally, format=format, clock=clock, wait=wait, on_batch=on_batch
-        )
+        replay(dataset, publisher, schedule, tally, format=format, clock=clock, wait=wait, on_batch=on_batch)
     return tally
 
 
@@ -145,7 +143,7 @@ def test_a_slow_topic_shows_as_lateness_and_is_caught_up_without_waiting(log: Lo
     tally = publish(log, dataset, clock, pace=ConstantRate(1_000), wait=waits, on_batch=stall_once)
 
     assert tally.behind_s_max == pytest.approx(0.9, abs=1e-3)
-    assert sum(seconds == 0 for seconds in waits.seconds) == 9
+    assert sum(seconds < 1e-6 for seconds in waits.seconds) == 10
     assert clock.monotonic_s() == pytest.approx(2.999, abs=1e-3)
 
 

@@ -5,15 +5,17 @@ the tables it names, as they were when it began.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import duckdb
 import polars as pl
 from deltalake import DeltaTable
 
 from streamflow.base.errors import CorruptionError, DataError, NotFoundError
+from streamflow.model.batch import OFFSET
 from streamflow.stores._common import suggest
 from streamflow.stores.table.schema import sql_name, sql_text, sql_type
-from streamflow.stores.table.spec import OFFSET, open_table, stored_spec, table_folder
+from streamflow.stores.table.spec import open_table, stored_spec, table_folder
 from streamflow.stores.table.stream import ArrowStream
 
 _STATEMENTS = frozenset({"SELECT", "EXPLAIN", "MULTI"})
@@ -108,13 +110,14 @@ class Catalog:
         return sorted({n if n in known else lower[n.lower()] for n in wanted if n.lower() in lower})
 
     def _create_view(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
-        table = open_table(table_folder(self._root, name))
+        folder = table_folder(self._root, name)
+        table = open_table(folder)
         if table is None:
             raise NotFoundError(f"table '{name}' does not exist. {suggest(name, self.names())}")
-        connection.execute(f"CREATE VIEW {sql_name(name)} AS {view_sql(table, name)}")
+        connection.execute(f"CREATE VIEW {sql_name(name)} AS {view_sql(table, folder)}")
 
 
-def view_sql(table: DeltaTable, name: str) -> str:
+def view_sql(table: DeltaTable, folder: Path) -> str:
     """The SELECT that shows the rows of a table at the version of the handle: in Delta's column order and types, only
     the newest row of each key, without the offset."""
     schema = pl.Schema(table.schema())
@@ -122,26 +125,31 @@ def view_sql(table: DeltaTable, name: str) -> str:
     # An empty arm gives names, order and types, also to columns that no file has yet; DuckDB drops it when planning.
     columns = ", ".join(f"NULL::{sql_type(d)} AS {sql_name(c)}" for c, d in schema.items())
     select = f"SELECT {columns} WHERE false"
-    if files := table.file_uris():
+    if files := [folder / unquote(path) for path in _actions(table)["path"]]:
         hive = ", ".join(f"{sql_text(c)}: {sql_type(d)}" for c, d in schema.items() if c in partition_by)
         options = f"hive_partitioning = true, hive_types = {{{hive}}}" if hive else "hive_partitioning = false"
-        paths = ", ".join(sql_text(_local(f)) for f in files)
+        paths = ", ".join(sql_text(_glob_escape(str(f))) for f in files)
         select += f" UNION ALL BY NAME SELECT * FROM read_parquet([{paths}], union_by_name = true, {options})"
-    if key := stored_spec(table, name).key:
+    if key := stored_spec(table, folder.name).key:
         by = ", ".join(sql_name(c) for c in key)
         newest = f"row_number() OVER (PARTITION BY {by} ORDER BY {OFFSET} DESC) = 1"
         select = f"SELECT * EXCLUDE ({OFFSET}) FROM ({select}) QUALIFY {newest}"
     return select
 
 
-def _local(uri: str) -> str:
+def _glob_escape(path: str) -> str:
     # read_parquet takes glob patterns; a path is one with its special characters in brackets.
-    return "".join(f"[{c}]" if c in "*?[" else c for c in uri.removeprefix("file://"))
+    return "".join(f"[{c}]" if c in "*?[" else c for c in path)
+
+
+def _actions(table: DeltaTable) -> pl.DataFrame:
+    """The data files of the table's version; `path` is URL-encoded and relative to its folder."""
+    return pl.DataFrame(table.get_add_actions(flatten=True))
 
 
 def _info(name: str, table: DeltaTable) -> TableInfo:
     spec = stored_spec(table, name)
-    actions = pl.DataFrame(table.get_add_actions(flatten=True))
+    actions = _actions(table)
     partitions = actions.select(pl.selectors.starts_with("partition.")) if actions.height else pl.DataFrame()
     return TableInfo(
         name=name,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from streamflow.base.errors import DataError
-from streamflow.stores.table.spec import OFFSET, RESERVED
+from streamflow.model.batch import OFFSET, RESERVED
 
 DATETIME = pl.Datetime("us", "UTC")
 """The one type of points in time. Naive datetimes are UTC, as everywhere in StreamFlow."""

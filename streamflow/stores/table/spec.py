@@ -13,11 +13,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from streamflow.base.errors import ConflictError, CorruptionError, PipelineError
+from streamflow.model.batch import RESERVED
 from streamflow.stores._common import check_name
 
-OFFSET = "_offset"
-"""Int64: the offset of a row in the sink's input log. Stored only in tables with a key."""
-RESERVED = frozenset({OFFSET, "_time"})
 KEY_PROPERTY = "streamflow.key"
 
 _READER_FEATURES = frozenset({"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"})
@@ -41,7 +39,7 @@ class TableSpec:
         for what, columns in (("partition_by", self.partition_by), ("key", self.key)):
             if len(set(columns)) != len(columns):
                 raise PipelineError(f"table '{self.name}': {what} {list(columns)} names a column twice. Name each once")
-            if reserved := sorted(RESERVED & set(columns)):
+            if reserved := sorted(set(RESERVED) & set(columns)):
                 raise PipelineError(
                     f"table '{self.name}': {what} uses the reserved column '{reserved[0]}'. "
                     "Copy it to another name first"
@@ -61,7 +59,7 @@ def open_table(folder: Path) -> DeltaTable | None:
     """The table at its newest version; None if there is none. ConflictError if it uses Delta features whose files can't
     be read as they are (deletion vectors, column mapping); CorruptionError if its log can't be read."""
     try:
-        table = DeltaTable(folder)
+        table = DeltaTable(folder.absolute().as_uri())
     except TableNotFoundError:
         return None
     except DeltaError as error:

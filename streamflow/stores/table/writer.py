@@ -15,6 +15,7 @@ from deltalake.transaction import AddAction
 
 from streamflow.base.clock import Clock, SystemClock
 from streamflow.base.errors import ConflictError, CorruptionError, DataError, FencedError
+from streamflow.model.batch import OFFSET
 from streamflow.stores._common import make_folder, sync_path
 from streamflow.stores.table.files import remove_files, write_files
 from streamflow.stores.table.schema import (
@@ -24,7 +25,7 @@ from streamflow.stores.table.schema import (
     storage_schema,
     without_null,
 )
-from streamflow.stores.table.spec import OFFSET, TableSpec, check_writable, open_table, table_folder
+from streamflow.stores.table.spec import TableSpec, check_writable, open_table, table_folder
 
 CHECKPOINT_EVERY = 100
 """Versions between checkpoints of the Delta log. A refresh costs about 0.06 ms per version since the handle was opened
@@ -73,16 +74,21 @@ class TableWriter:
             fresh = frame.filter(pl.col(OFFSET) >= committed)
             if committed >= end or fresh.is_empty():
                 return 0
+            shaped = self._shape(fresh)
             try:
-                self._store(table, self._shape(fresh), end)
+                if table is None:
+                    self._create(shaped)
+                elif new := columns_to_add(storage_schema(shaped.schema), dict(pl.Schema(table.schema()))):
+                    self._add_columns(table, shaped, new)
+                else:
+                    self._store(table, shaped, end)
+                    return fresh.height
             except CommitFailedError as error:
                 if self.committed() != committed:
                     raise FencedError(
                         f"table '{self.spec.name}': app '{self.app}' was continued by another writer at offset "
                         f"{self.committed()}. Drop this work, it is done there"
                     ) from error
-                continue
-            return fresh.height
         raise ConflictError(
             f"table '{self.spec.name}' changed {COMMIT_ATTEMPTS_MAX} times while app '{self.app}' tried to write. "
             "Find what keeps changing its schema"
@@ -102,13 +108,10 @@ class TableWriter:
             )
         return frame.sort(OFFSET, maintain_order=True).unique(self.spec.key, keep="last", maintain_order=True)
 
-    def _store(self, table: DeltaTable | None, frame: pl.DataFrame, end: int) -> None:
-        table = table or self._create(frame)
+    def _store(self, table: DeltaTable, frame: pl.DataFrame, end: int) -> None:
+        """Write the rows and commit them on the version at which `committed()` was looked up. The handle must not be
+        refreshed in between: Delta sees another holder's commits only if they are newer than the handle."""
         schema = dict(pl.Schema(table.schema()))
-        if new := columns_to_add(storage_schema(frame.schema), schema):
-            conform(frame, schema | new)
-            self._add_columns(table, new)
-            schema |= new
         actions = write_files(self._folder, conform(frame, schema), self.spec.partition_by, self._clock.now_us())
         # A commit must not become durable before the commits it stands on.
         self._sync_log()
@@ -132,15 +135,15 @@ class TableWriter:
             post_commithook_properties=_NO_HOOKS,
         )
 
-    def _create(self, frame: pl.DataFrame) -> DeltaTable:
-        """The table, made by this writer or by whoever was faster."""
+    def _create(self, frame: pl.DataFrame) -> None:
+        """Make the table, unless another writer was faster."""
         schema = {name: without_null(d) for name, d in storage_schema(frame.schema).items()}
         check_partition_types(self.spec.name, self.spec.partition_by, schema)
         conform(frame, schema)
         make_folder(self._folder / "_delta_log")
         try:
             DeltaTable.create(
-                self._folder,
+                self._folder.absolute().as_uri(),
                 Schema.from_arrow(pl.Schema(schema)),
                 mode="error",
                 partition_by=list(self.spec.partition_by),
@@ -156,15 +159,14 @@ class TableWriter:
         except DeltaError:
             if open_table(self._folder) is None:
                 raise
-        table = self._refresh()
-        assert table is not None
+        self._refresh()
         self._sync_log()
-        return table
 
-    def _add_columns(self, table: DeltaTable, new: dict[str, pl.DataType]) -> None:
+    def _add_columns(self, table: DeltaTable, frame: pl.DataFrame, new: dict[str, pl.DataType]) -> None:
+        conform(frame, dict(pl.Schema(table.schema())) | new)
         self._sync_log()
         table.alter.add_columns(Schema.from_arrow(pl.Schema(new)).fields, post_commithook_properties=_NO_HOOKS)
-        table.update_incremental()
+        self._refresh()
         self._sync_log()
 
     def _refresh(self) -> DeltaTable | None:

@@ -103,11 +103,15 @@ class Environment:
         self._open_databases()
 
     def _open_databases(self) -> None:
-        def open_all(transaction: lmdb.Transaction) -> dict[bytes, lmdb._Database]:
-            return {name: self._env.open_db(name, txn=transaction, create=not self.readonly) for name in DATABASES}
+        def create_all(transaction: lmdb.Transaction) -> dict[bytes, lmdb._Database]:
+            return {name: self._env.open_db(name, txn=transaction) for name in DATABASES}
 
         try:
-            self._databases = self._run(open_all, write=not self.readonly)
+            if self.readonly:
+                # Not in one transaction: a read-only one ends by abort, and its new handles with it.
+                self._databases = {name: self._env.open_db(name, create=False) for name in DATABASES}
+            else:
+                self._databases = self._run(create_all, write=True)
         except lmdb.NotFoundError as error:
             self._env.close()
             raise NotFoundError(

@@ -11,13 +11,13 @@ import orjson
 import polars as pl
 
 from streamflow.base.errors import DataError
+from streamflow.model.batch import OFFSET
 from streamflow.model.time import Timestamp
 from streamflow.stores._common import check_name
 from streamflow.stores.widerow.encoding import encode_family
 from streamflow.stores.widerow.model import CellWrite, Row
 from streamflow.stores.widerow.store import WideRowStore
 
-OFFSET = "_offset"
 ROW_KEY = "_row_key"
 TIMESTAMP = "_timestamp"
 
