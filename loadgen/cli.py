@@ -142,9 +142,11 @@ def ads(
 
 @app.command(no_args_is_help=True)
 def bench(
-    works: Annotated[str, typer.Argument(metavar="WORKS", help="Works, commas between: W1.")],
+    works: Annotated[list[str], typer.Argument(metavar="WORK…", help="W1-json, W1-envelope.")],
     events: Annotated[int, typer.Option(metavar="N", help="Events of the input.")] = 5_000_000,
-    systems: Annotated[str, typer.Option(metavar="NAMES", help="Systems, commas between.")] = "duckdb,polars",
+    systems: Annotated[
+        str, typer.Option(metavar="NAMES", help="Systems, commas between.")
+    ] = "streamflow,duckdb,polars",
     repeat: Annotated[int, typer.Option(help="Rounds; the median run of each system is shown.")] = 3,
     cores: Annotated[int, typer.Option(help="Cores that each system may use.")] = os.cpu_count() or 1,
     seed: Annotated[int, typer.Option(help="Another seed, other events.")] = 0,
@@ -155,20 +157,22 @@ def bench(
 ) -> None:
     """Measure systems on the advertisement events: wall time, CPU, memory, and whether the answer is right.
 
-    Each run is a process of its own, its children included. W1: views per campaign and 10 s window.
+    Each run is a process of its own, its children included. W1: views per campaign and 10 s window. StreamFlow reads
+    a durable topic (of JSON events, or of batch envelopes), with exactly-once on and a worker per core; DuckDB and
+    Polars are limits: batch queries over the same events as NDJSON (W1-json) or Parquet (W1-envelope).
 
     **Examples**
 
-    `loadgen bench W1` — 5 million events, three rounds
+    `loadgen bench W1-envelope` — 5 million events, three rounds
 
-    `loadgen bench W1 --events 20000000 --systems duckdb,duckdb-parquet --json runs.json`
+    `loadgen bench W1-json W1-envelope --events 20000000 --systems streamflow,duckdb --json runs.json`
     """
     from loadgen.bench.harness import Plan
     from loadgen.bench.harness import bench as measured
     from loadgen.bench.result import medians
 
     console = Console(stderr=True)
-    plan = Plan(works.split(","), systems.split(","), events, folder, repeat, cores, seed)
+    plan = Plan(works, systems.split(","), events, folder, repeat, cores, seed)
     runs = measured(plan, lambda run: console.print(f"{run.work} {run.system} {run.seconds:.2f} s"))
     if json:
         json.write_bytes(orjson.dumps([run.as_dict() for run in runs], option=orjson.OPT_INDENT_2))

@@ -71,7 +71,7 @@ def same(answer: pl.DataFrame, other: pl.DataFrame) -> bool:
     return answer.sort(columns).equals(other.select(columns).sort(columns))
 
 
-REFERENCES = {"W1": (w1_duckdb_parquet, w1_polars_parquet)}
+REFERENCES = dict.fromkeys(("W1-json", "W1-envelope"), (w1_duckdb_parquet, w1_polars_parquet))
 """Work → the one that decides, the one that checks it."""
 
 

@@ -6,11 +6,13 @@ Exactly-once is on, as it always is. Each run is a new pipeline that reads the w
 import os
 import secrets
 import shutil
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from loadgen.bench.inputs import Inputs
+from loadgen.dataset import to_json
 from loadgen.profiles import ads
 from streamflow.engine.stores import tables_folder
 from streamflow.examples.ads import build
@@ -32,7 +34,8 @@ _RUN, _TOPIC, _SEED = "STREAMFLOW_BENCH_RUN", "STREAMFLOW_BENCH_TOPIC", "STREAMF
 
 
 def publish(inputs: Inputs) -> None:
-    """Both topics, once: `envelope` in batch envelopes, `json` as single events in batches. Goes on where it stopped."""
+    """Both topics, once: `envelope` in batch envelopes, `json` as single events in batches. Goes on where it
+    stopped."""
     log = connect(inputs.folder / "streamflow")
     for topic, batch in (("envelope", ENVELOPE_EVENTS), ("json", JSON_BATCH_EVENTS)):
         log.create_topic(topic, TopicConfig(PARTITIONS))
@@ -44,21 +47,9 @@ def publish(inputs: Inputs) -> None:
             if topic == "envelope":
                 publisher.publish_frame(frame, event_time="event_time", sequence=sequence)
             else:
-                from loadgen.dataset import to_json
-
                 publisher.publish_batch(to_json(frame), frame["event_time"].to_list(), sequence=sequence)
         publisher.end()
     log.close()
-
-
-def w1_envelope(inputs: Inputs, answer: Path, cores: int) -> None:
-    """W1 from batch envelopes with a worker per core."""
-    _run("envelope", inputs, answer, cores)
-
-
-def w1_json(inputs: Inputs, answer: Path, cores: int) -> None:
-    """W1 from JSON events with a worker per core."""
-    _run("json", inputs, answer, cores)
 
 
 def pipeline() -> Pipeline:
@@ -82,3 +73,7 @@ def _run(topic: str, inputs: Inputs, answer: Path, workers: int) -> None:
     log.reset_pipeline(run)
     log.close()
     shutil.rmtree(tables_folder(folder) / run)
+
+
+RUNNERS = {"W1-json": partial(_run, "json"), "W1-envelope": partial(_run, "envelope")}
+"""Work → what runs it, with a worker per core."""

@@ -23,10 +23,24 @@ class System:
     prepare: Callable[[Inputs], None] | None = field(default=None)
 
 
+def _streamflow(work: str) -> Runner:
+    def run(inputs: Inputs, answer: Path, cores: int) -> None:
+        from loadgen.bench import streamflow_runner
+
+        streamflow_runner.RUNNERS[work](inputs, answer, cores)
+
+    return run
+
+
+def _publish(inputs: Inputs) -> None:
+    from loadgen.bench import streamflow_runner
+
+    streamflow_runner.publish(inputs)
+
+
 SYSTEMS: dict[str, System] = {
-    "duckdb": System({"W1": reference.w1_duckdb_json}),
-    "duckdb-parquet": System({"W1": reference.w1_duckdb_parquet}),
-    "polars": System({"W1": reference.w1_polars_json}),
-    "polars-parquet": System({"W1": reference.w1_polars_parquet}),
+    "streamflow": System({work: _streamflow(work) for work in ("W1-json", "W1-envelope")}, prepare=_publish),
+    "duckdb": System({"W1-json": reference.w1_duckdb_json, "W1-envelope": reference.w1_duckdb_parquet}),
+    "polars": System({"W1-json": reference.w1_polars_json, "W1-envelope": reference.w1_polars_parquet}),
 }
 WORKS = tuple(sorted({work for system in SYSTEMS.values() for work in system.works}))

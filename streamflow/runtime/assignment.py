@@ -42,10 +42,10 @@ def balance(tasks: Mapping[TaskId, str | None], workers: Sequence[str]) -> dict[
 
 
 def _quotas(held: Mapping[str, int], load: Mapping[str, int], tasks: int) -> dict[str, int]:
-    """How many of a stage's tasks each worker is to have; one more goes first to who already holds one more than the
-    floor, if that keeps the whole balanced, then to who has the least."""
+    """How many of a stage's tasks each worker is to have. One more than the floor goes first to who holds more
+    anyway, which saves a move, then to who has the least in all."""
     floor, extra = divmod(tasks, len(held))
-    order = sorted(held, key=lambda worker: (load[worker] - (held[worker] > floor), -held[worker], worker))
+    order = sorted(held, key=lambda worker: (held[worker] <= floor, load[worker], worker))
     return {worker: floor + (i < extra) for i, worker in enumerate(order)}
 
 

@@ -51,7 +51,7 @@ def test_w1_counts_what_a_loop_counts(inputs: Inputs) -> None:
             window_us = event["event_time"] // WINDOW_US * WINDOW_US
             key = (campaigns[event["ad_id"]], window_us)
             counts[key] = counts.get(key, 0) + 1
-    answer = reference.reference("W1", inputs)
+    answer = reference.reference("W1-envelope", inputs)
 
     assert {(campaign, window_us): views for campaign, window_us, views in answer.iter_rows()} == counts
     assert answer.columns == ["campaign_id", "window_start_us", "views"]
@@ -66,12 +66,12 @@ def test_every_batch_engine_and_format_gives_the_reference(
 ) -> None:
     runner(inputs, tmp_path / "answer", 1)
 
-    assert reference.same(pl.read_parquet(tmp_path / "answer"), reference.reference("W1", inputs))
+    assert reference.same(pl.read_parquet(tmp_path / "answer"), reference.reference("W1-envelope", inputs))
 
 
 def test_engines_that_disagree_are_reported(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(_: Inputs, answer: Path, cores: int) -> None:
-        reference.reference("W1", inputs).with_columns(pl.col("views") + 1).write_parquet(answer)
+        reference.reference("W1-envelope", inputs).with_columns(pl.col("views") + 1).write_parquet(answer)
 
     monkeypatch.setitem(reference.REFERENCES, "WX", (reference.w1_duckdb_parquet, wrong))
     with pytest.raises(CorruptionError, match="DuckDB and Polars disagree about 'WX'"):
@@ -109,9 +109,9 @@ def test_inputs_left_half_written_are_written_again(tmp_path: Path) -> None:
 
 
 def test_harness_measures_each_system_in_turn_and_verifies_it(folder: Path) -> None:
-    runs = bench(Plan(["W1"], ["duckdb", "polars-parquet"], EVENTS, folder, repeat=2, cores=1, seed=4))
+    runs = bench(Plan(["W1-envelope"], ["duckdb", "polars"], EVENTS, folder, repeat=2, cores=1, seed=4))
 
-    assert [run.system for run in runs] == ["duckdb", "polars-parquet"] * 2
+    assert [run.system for run in runs] == ["duckdb", "polars"] * 2
     for run in runs:
         assert run.verified
         assert run.events == EVENTS
@@ -121,9 +121,9 @@ def test_harness_measures_each_system_in_turn_and_verifies_it(folder: Path) -> N
 
 
 def test_a_wrong_answer_is_not_verified(folder: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = reference.reference("W1", inputs)
+    right = reference.reference("W1-envelope", inputs)
     monkeypatch.setattr(harness, "reference", lambda *_: right.with_columns(pl.col("views") + 1))
-    (run,) = bench(Plan(["W1"], ["duckdb-parquet"], EVENTS, folder, seed=4))
+    (run,) = bench(Plan(["W1-envelope"], ["duckdb"], EVENTS, folder, seed=4))
 
     assert not run.verified
 
@@ -131,16 +131,18 @@ def test_a_wrong_answer_is_not_verified(folder: Path, inputs: Inputs, monkeypatc
 def test_a_failing_system_is_reported_with_its_last_output(
     folder: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(SYSTEMS, "abacus", System({"W1": reference.w1_duckdb_json}))
-    with pytest.raises(StreamFlowError, match=r"'abacus' failed on 'W1' with exit code 1(.|\n)*KeyError: 'abacus'"):
-        bench(Plan(["W1"], ["abacus"], EVENTS, folder, seed=4))
+    monkeypatch.setitem(SYSTEMS, "abacus", System({"W1-envelope": reference.w1_duckdb_json}))
+    with pytest.raises(
+        StreamFlowError, match=r"'abacus' failed on 'W1-envelope' with exit code 1(.|\n)*KeyError: 'abacus'"
+    ):
+        bench(Plan(["W1-envelope"], ["abacus"], EVENTS, folder, seed=4))
 
 
 def test_a_system_is_prepared_outside_of_the_measurement(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared: list[Inputs] = []
-    duckdb = replace(SYSTEMS["duckdb-parquet"], prepare=prepared.append)
-    monkeypatch.setitem(SYSTEMS, "duckdb-parquet", duckdb)
-    bench(Plan(["W1"], ["duckdb-parquet"], EVENTS, folder, seed=4, repeat=2))
+    duckdb = replace(SYSTEMS["duckdb"], prepare=prepared.append)
+    monkeypatch.setitem(SYSTEMS, "duckdb", duckdb)
+    bench(Plan(["W1-envelope"], ["duckdb"], EVENTS, folder, seed=4, repeat=2))
 
     assert [inputs.events for inputs in prepared] == [EVENTS]
 
@@ -182,7 +184,7 @@ def test_a_process_tree_that_takes_too_long_is_killed_whole(tmp_path: Path) -> N
 
 def test_median_run_is_the_middle_one_of_each_system() -> None:
     def run(system: str, seconds: float) -> Run:
-        return Run("W1", system, 2, 100, seconds, seconds / 2, 1.0, 1, True)
+        return Run("W1-json", system, 2, 100, seconds, seconds / 2, 1.0, 1, True)
 
     runs = [run("a", 3), run("b", 9), run("a", 1), run("b", 7), run("a", 2)]
 
@@ -190,7 +192,7 @@ def test_median_run_is_the_middle_one_of_each_system() -> None:
 
 
 def test_a_run_as_json_has_its_rates() -> None:
-    run = Run("W1", "a", 2, 100, 2.0, 1.0, 1.5, 10, True)
+    run = Run("W1-json", "a", 2, 100, 2.0, 1.0, 1.5, 10, True)
     found = orjson.loads(orjson.dumps(run.as_dict()))
 
     assert list(found) == [

@@ -28,7 +28,9 @@ def appender() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     yield go
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 @pytest.fixture
@@ -45,7 +47,6 @@ def kill_in_a_loop(appender: Callable[..., "subprocess.Popen[str]"]) -> Callable
             time.sleep(delay)
             process.kill()
             killed += process.wait(EXIT_WITHIN_S) != 0
-            process.communicate()
         last = appender(*arguments)
         last.communicate(timeout=EXIT_WITHIN_S)
         assert last.returncode == 0

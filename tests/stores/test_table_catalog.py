@@ -195,9 +195,11 @@ def test_a_missing_data_file_is_corruption(tmp_path: Path) -> None:
 
 
 def test_folders_with_special_characters_are_read(tmp_path: Path) -> None:
-    root = tmp_path / "it's [odd] * ? %20 ü"
+    root = tmp_path / "it's [odd] * ? ü"
     TableWriter(root, TableSpec("t"), "app").write(rows(0, 2), end=2)
     assert sorted(Catalog(root).read("t")["n"]) == [0, 1]
+    with pytest.raises(DataError, match="because of the '%' in its path"):
+        TableWriter(tmp_path / "50%20", TableSpec("t"), "app")
 
 
 def test_only_the_tables_that_a_query_names_are_opened(tmp_path: Path) -> None:

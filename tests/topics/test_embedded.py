@@ -138,7 +138,7 @@ def test_prune_frees_the_files_of_expired_records(tmp_path: Path, clock: ManualC
         freed = log.prune()
         after = segment_files(log)
         assert set(after) < set(before)
-        assert 0 < freed
+        assert freed > 0
         assert [record.offset for record in log.read("t", 0, 0)] == [4, 5, 6, 7, 8, 9]
 
 

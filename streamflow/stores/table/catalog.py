@@ -48,6 +48,8 @@ class Catalog:
             "autoload_known_extensions": False,
             "TimeZone": "UTC",
             "allow_community_extensions": False,
+            # Else a name in the query could be that of a Python variable of the caller.
+            "python_enable_replacements": False,
         }
         if threads is not None:
             self._settings["threads"] = threads
@@ -80,7 +82,8 @@ class Catalog:
                 for name in self._named(connection, query):
                     self._create_view(connection, name)
                 # Last: from here on nothing but the files of these tables can be opened.
-                connection.execute(f"SET allowed_directories = [{sql_text(f'{self._root}/')}]")
+                folders = {f"{self._root}/", _glob_escape(f"{self._root}/")}
+                connection.execute(f"SET allowed_directories = [{', '.join(map(sql_text, folders))}]")
                 connection.execute("SET enable_external_access = false")
                 connection.execute("SET lock_configuration = true")
                 return _result(connection, query)

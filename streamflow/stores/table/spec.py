@@ -12,7 +12,7 @@ import msgspec
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from streamflow.base.errors import ConflictError, CorruptionError, PipelineError
+from streamflow.base.errors import ConflictError, CorruptionError, DataError, PipelineError
 from streamflow.model.batch import RESERVED
 from streamflow.stores._common import check_name
 
@@ -51,7 +51,9 @@ class TableSpec:
 
 
 def table_folder(root: Path, name: str) -> Path:
-    """`<root>/<name>`."""
+    """`<root>/<name>`. DataError if there is a '%' in it, which the Delta library decodes once too often."""
+    if "%" in str(root.absolute()):
+        raise DataError(f"folder '{root}' can't hold tables because of the '%' in its path. Use another folder")
     return root / name
 
 

@@ -202,23 +202,28 @@ class EmbeddedLog:
             return task_rows.release(db, task, epoch)
 
     def commit(self, commits: Sequence[StepCommit]) -> list[bool]:
-        outputs = [record for commit in commits for record in commit.outputs]
-        rules.check_records(outputs)
         with self._append_lock:
             with self._truth.view() as db:
+                # What is fenced already costs no bytes, and may name topics that a reset has deleted.
+                hopeful = {
+                    nth: commit for nth, commit in enumerate(commits) if task_rows.held(db, commit.task, commit.epoch)
+                }
+                outputs = [record for commit in hopeful.values() for record in commit.outputs]
+                rules.check_records(outputs)
                 topic_rows.check_targets(db, outputs)
-            places = iter(self._segments.write([entry for commit in commits for entry in _step_entries(commit)]))
-            applied: list[bool] = []
+            entries = [entry for commit in hopeful.values() for entry in _step_entries(commit)]
+            places = iter(self._segments.write(entries))
+            applied = [False] * len(commits)
             with self._truth.transaction() as db:
                 now_us = self._clock.now_us()
-                for commit in commits:
+                for nth, commit in hopeful.items():
                     of_outputs = list(islice(places, len(commit.outputs)))
                     of_state = list(islice(places, len(commit.segments_add)))
                     held = task_rows.held(db, commit.task, commit.epoch)
-                    applied.append(held is not None)
                     if held is not None:
                         topic_rows.append(db, commit.outputs, of_outputs, now_us)
                         task_rows.apply(db, commit, *held, of_state)
+                    applied[nth] = held is not None
             self._segments.settle()
         return applied
 

@@ -74,7 +74,7 @@ def delete(db: sqlite3.Connection, name: str) -> None:
 
 def check_targets(db: sqlite3.Connection, records: Sequence[Record]) -> None:
     """Refuse what `append` would refuse, before any byte is written."""
-    partitions = {topic: _locate(db, topic)[1] for topic in {record.topic for record in records}}
+    partitions = {topic: _locate(db, topic)[1] for topic in dict.fromkeys(record.topic for record in records)}
     for record in records:
         rules.check_partition(record.topic, record.partition, partitions[record.topic])
 

@@ -119,9 +119,9 @@ class MemoryLog:
     def register_pipeline(self, name: str, fingerprint: str, inputs: Sequence[StageInput]) -> None:
         rules.check_name("pipeline", name)
         with self._store.changed:
-            topics = {each.topic: self._store.topic(each.topic) for each in inputs}
             pipeline = self._store.pipelines.get(name) or Pipeline(fingerprint)
             rules.check_fingerprint(name, pipeline.fingerprint, fingerprint)
+            topics = {each.topic: self._store.topic(each.topic) for each in inputs}
             pipeline.stopping = False
             epoch = self._store.epoch_floors.get(name, 0)
             for each in inputs:
