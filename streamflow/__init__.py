@@ -35,7 +35,7 @@ from streamflow.topics.protocol import TopicConfig
 from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
 from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, GroupByKey
 from streamflow.transforms.core import Create, DoFn, Filter, FlatMap, Flatten, Map, MapTuple, ParDo, WindowInto
-from streamflow.transforms.io import ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
+from streamflow.transforms.io import Message, ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
 
 __all__ = [
     "MAX_TIMESTAMP",
@@ -66,6 +66,7 @@ __all__ = [
     "MapTuple",
     "Max",
     "Mean",
+    "Message",
     "Min",
     "NotFoundError",
     "PCollection",

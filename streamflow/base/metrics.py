@@ -26,15 +26,22 @@ class Metric:
 
 EVENTS_IN = Metric("streamflow_events_in_total", "counter", _STAGE, "Events read and committed.")
 EVENTS_OUT = Metric("streamflow_events_out_total", "counter", _STAGE, "Events written and committed.")
-EVENTS_LATE = Metric("streamflow_events_late_total", "counter", _STAGE, "Events behind the watermark, dropped or not.")
-EVENTS_DROPPED = Metric(
-    "streamflow_events_dropped_total", "counter", _STAGE, "Late events whose window was gone already."
+EVENTS_LATE = Metric(
+    "streamflow_events_late_total", "counter", _STAGE, "Events that changed a window after its first result."
 )
+EVENTS_DROPPED = Metric("streamflow_events_dropped_total", "counter", _STAGE, "Events whose window was gone already.")
 EVENTS_DEAD_LETTERED = Metric(
     "streamflow_events_dead_lettered_total", "counter", _STAGE, "Events that failed and went to the dead letters."
 )
-STEP_SECONDS = Metric("streamflow_step_seconds", "histogram", _STAGE, "Seconds of one step: read, compute, commit.")
-COMMIT_SECONDS = Metric("streamflow_commit_seconds", "histogram", _STAGE, "Seconds of a step's durable commit.")
+STEP_SECONDS = Metric(
+    "streamflow_step_seconds",
+    "histogram",
+    _STAGE,
+    "Seconds of one step up to its commit: read, compute, write to a store.",
+)
+COMMIT_SECONDS = Metric(
+    "streamflow_commit_seconds", "histogram", _STAGE, "Seconds of the durable commit that a step was part of."
+)
 BACKLOG_EVENTS = Metric("streamflow_backlog_events", "gauge", _TOPIC, "Committed events not read yet.")
 BACKLOG_BYTES = Metric("streamflow_backlog_bytes", "gauge", _TOPIC, "Bytes of the events not read yet.")
 BACKLOG_OLDEST_AGE_SECONDS = Metric(

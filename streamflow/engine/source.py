@@ -5,8 +5,11 @@ With a schema, JSON is decoded straight into the wanted columns: the whole batch
 by event to find the bad ones. Batch envelopes are projected and cast to the same columns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -22,7 +25,7 @@ from streamflow.model.window import TIME
 from streamflow.topics import codec
 from streamflow.topics.protocol import Kind, Record
 from streamflow.transforms.columns import missing_column
-from streamflow.transforms.io import ReadFromTopic
+from streamflow.transforms.io import Message, ReadFromTopic
 
 
 class SourceDecoder:
@@ -39,28 +42,31 @@ class SourceDecoder:
         if self.schema is None:
             batches: list[Batch] = [self._free(record, on_bad) for record in records]
             return [self._timed(batch, on_bad) for batch in batches if len(batch)]
-        frames = [frame for record in records if (frame := self._typed(record, on_bad)).height]
-        if not frames:
-            return []
-        return [self._timed(pl.concat(frames, how="vertical"), on_bad)]
+        runs = (self._typed(kind, list(run), on_bad) for kind, run in groupby(records, lambda record: record.kind))
+        frames = [frame for run in runs for frame in run if frame.height]
+        return [self._timed(pl.concat(frames, how="vertical"), on_bad)] if frames else []
 
-    def _typed(self, record: Record, on_bad: OnBad) -> pl.DataFrame:
-        frame = with_offsets(record, self._columns.names)
-        if record.kind is Kind.JSON:
-            return self._columns.of_json(frame, on_bad)
-        return self._columns.of_envelope(frame, on_bad)
+    def _typed(self, kind: Kind, records: Sequence[Record], on_bad: OnBad) -> list[pl.DataFrame]:
+        """Of a run of records of one kind. JSON is decoded as one, for its records may be small."""
+        if kind is Kind.ARROW:
+            return [self._columns.of_envelope(with_offsets(r, self._columns.names), on_bad) for r in records]
+        whole = pl.concat([with_offsets(record, [codec.JSON]) for record in records], how="vertical")
+        return [self._columns.of_json(whole, on_bad)]
 
     def _free(self, record: Record, on_bad: OnBad) -> Batch:
         frame = with_offsets(record)
         if record.kind is Kind.ARROW:
-            return frame
+            return _as_messages(to_elements(frame)) if self.transform.with_attributes else frame
         out = Elements()
         columns = (frame[codec.JSON].to_list(), frame[TIME].to_list(), frame[OFFSET].to_list())
-        for raw, time_us, offset in zip(*columns, strict=True):
+        around = _surroundings(frame) if self.transform.with_attributes else None
+        for i, (raw, time_us, offset) in enumerate(zip(*columns, strict=True)):
             try:
-                out.append(orjson.loads(raw), time_us, offset, None)
+                value = orjson.loads(raw)
             except orjson.JSONDecodeError as error:
                 on_bad(raw, offset, DataError(f"malformed JSON: {error}"))
+            else:
+                out.append(value if around is None else Message(value, *around[i]), time_us, offset, None)
         return out
 
     def _timed(self, batch: Batch, on_bad: OnBad) -> Batch:
@@ -90,7 +96,7 @@ class _Columns:
         self._dtypes = schema.polars()
         self._required = [f.name for f in schema.fields if f.required]
         self._not_null = [f.name for f in schema.fields if not f.nullable]
-        self._order = schema.attribute_order()
+        self._getters = [(name, attrgetter(attribute)) for name, attribute in schema.attribute_order()]
         struct: Any = schema.struct()
         self._decode_lines = msgspec.json.Decoder(struct).decode_lines
         self._decode = msgspec.json.Decoder(struct).decode
@@ -106,8 +112,7 @@ class _Columns:
             events, keep = self._one_by_one(raws, frame[OFFSET], on_bad)
             frame = frame[keep]
         columns: list[pl.Series] = [
-            _series(name, [getattr(event, attribute) for event in events], self._dtypes[name])
-            for name, attribute in self._order
+            _series(name, list(map(get, events)), self._dtypes[name]) for name, get in self._getters
         ]
         return pl.DataFrame([*columns, frame[TIME], frame[OFFSET]])
 
@@ -140,10 +145,20 @@ class _Columns:
 
 
 def with_offsets(record: Record, names: Sequence[str] | None = None) -> pl.DataFrame:
-    """The record's events with their offsets; of an envelope's columns only `names`, where given."""
-    wanted = None if names is None or record.kind is Kind.JSON else [*names, TIME]
-    frame = codec.decode(record, columns=wanted)
+    """The record's events with their offsets; only the columns `names`, where given."""
+    frame = codec.decode(record, columns=names)
     return frame.with_columns(pl.int_range(record.offset, record.end, dtype=pl.Int64).alias(OFFSET))
+
+
+def _as_messages(elements: Elements) -> Elements:
+    return replace(elements, values=[Message(value) for value in elements.values])
+
+
+def _surroundings(frame: pl.DataFrame) -> list[tuple[bytes | None, Mapping[str, str]]]:
+    """Key and attributes of each event; a record without any has no such columns."""
+    none = [None] * frame.height
+    keys, attributes = (frame[n].to_list() if n in frame.columns else none for n in (codec.KEY, codec.ATTRIBUTES))
+    return [(key, orjson.loads(text) if text else {}) for key, text in zip(keys, attributes, strict=True)]
 
 
 def _series(name: str, values: list[Any], dtype: pl.DataType) -> pl.Series:

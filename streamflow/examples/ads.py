@@ -1,4 +1,5 @@
-"""Advertisement views per campaign and ten seconds: the shape of the Yahoo Streaming Benchmark, W1 of our own benchmarks.
+"""Advertisement views per campaign and ten seconds: the shape of the Yahoo Streaming Benchmark, W1 of our own
+benchmarks.
 
     loadgen ads --to data --events 1000000 --format envelope
     streamflow run streamflow.examples.ads --data data --workers 2 --until finished

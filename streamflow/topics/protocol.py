@@ -158,8 +158,8 @@ class StepCommit:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A worker of a pipeline. `process`: pid and start time (so that a reused pid is not mistaken); `heartbeat_us`: wall
-    time of the last sign of life; `draining`: it has asked to hand its tasks over."""
+    """A worker of a pipeline. `process`: pid and start time (so that a reused pid is not mistaken); `heartbeat_us`:
+    wall time of the last sign of life; `draining`: it has asked to hand its tasks over."""
 
     id: str
     pipeline: str
@@ -228,7 +228,8 @@ class TopicLog(Protocol):
         max_bytes: int = 1 << 62,
     ) -> list[Record]:
         """Committed records from the one that contains `offset` (or the first kept one after it), stopping before
-        `end`. At least one record if there is one, then as many as fit both bounds. CorruptionError on a bad checksum."""
+        `end`. At least one record if there is one, then as many as fit both bounds. CorruptionError on a bad
+        checksum."""
 
     def end(self, topic: str, partition: int) -> int:
         """The offset after the last committed event; 0 for an empty partition."""
@@ -248,13 +249,15 @@ class TaskLog(Protocol):
         """Name → fingerprint."""
 
     def reset_pipeline(self, name: str) -> None:
-        """Forget tasks, state and workers of the pipeline, and delete the internal topics `<name>.…`. Source topics stay."""
+        """Forget tasks, state and workers of the pipeline, and delete the internal topics `<name>.…`. Source topics
+        stay."""
 
     def request_stop(self, name: str) -> None:
         """Mark the pipeline as stopping: every worker drains and exits."""
 
     def request_workers(self, name: str, count: int | None) -> None:
-        """Say how many workers there are to be (None: let the autoscaler decide); the supervisor sees it in the snapshot."""
+        """Say how many workers there are to be (None: let the autoscaler decide); the supervisor sees it in the
+        snapshot."""
 
     def snapshot(self, pipeline: str) -> Snapshot: ...
 

@@ -1,7 +1,9 @@
 """Sources and sinks, by name: ReadFromTopic, WriteToTopic, WriteToTable, WriteToRows. Where the names lead is decided
 by `run`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import polars as pl
 
@@ -13,12 +15,22 @@ from streamflow.model.window import AccumulationMode
 from streamflow.transforms.columns import resolve_columns
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An event with what surrounds it. `data`: the parsed JSON, or a dict of an envelope's columns."""
+
+    data: Any
+    key: bytes | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
 class ReadFromTopic(Primitive):
     """The events of a topic, from its first kept one.
 
     `schema`: the fields wanted (class with annotations, or name → Polars type); only these are decoded, and an event
     that lacks one or has another type goes to the dead-letter topic. Without a schema, events are dicts.
     `event_time`: a field that holds the event time (datetime, or Int64 µs); by default the time given by the publisher.
+    `with_attributes`: elements are `Message`s, with the event's key and attributes; not together with a schema.
     `disorder`: the watermark trails the newest event time by this many seconds.
     `bounded`: the topic will be ended by its publisher, so windows may wait for that.
     """
@@ -29,14 +41,18 @@ class ReadFromTopic(Primitive):
         *,
         schema: SchemaLike | None = None,
         event_time: str | None = None,
+        with_attributes: bool = False,
         disorder: DurationTypes = 0,
         bounded: bool = False,
     ) -> None:
         self.topic, self.event_time, self.bounded = topic, event_time, bounded
+        self.with_attributes = with_attributes
         self.schema: Schema | None = None if schema is None else schema_of(schema)
         self.disorder_us = duration_us(disorder)
         if self.disorder_us < 0:
             raise PipelineError(f"disorder can't be negative, got {disorder!r}.")
+        if with_attributes and (self.schema or event_time):
+            raise PipelineError("with_attributes gives whole messages: take schema or event_time away, and use Map.")
         if self.schema and event_time is not None and event_time not in self.schema.names:
             raise PipelineError(f"event_time '{event_time}' is not in the schema ({', '.join(self.schema.names)}).")
 

@@ -1,4 +1,4 @@
-"""What the tests of this folder share: worker processes that can be killed, and small frames."""
+"""What the tests of this folder share: processes that write stores and can be killed."""
 
 import subprocess
 import sys
@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 APPEND = Path(__file__).parent / "appender.py"
@@ -53,9 +52,3 @@ def kill_in_a_loop(appender: Callable[..., "subprocess.Popen[str]"]) -> Callable
         return killed
 
     return go
-
-
-def rows(start: int, end: int, **columns: object) -> pl.DataFrame:
-    """A frame with offsets `[start, end)`, a column `n` equal to them, and the given constants."""
-    frame = pl.DataFrame({"_offset": range(start, end), "n": range(start, end)}, schema_overrides={"_offset": pl.Int64})
-    return frame.with_columns(**{name: pl.lit(value) for name, value in columns.items()})

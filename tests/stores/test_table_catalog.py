@@ -5,8 +5,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import rows
 from deltalake import DeltaTable, Schema
+from small_frames import rows
 
 from streamflow.base.errors import CorruptionError, DataError, NotFoundError
 from streamflow.stores.table import Catalog, TableInfo, TableSpec, TableWriter
@@ -117,6 +117,8 @@ def test_an_unknown_table_is_named_with_the_closest_ones(tmp_path: Path) -> None
     TableWriter(tmp_path, TableSpec("flights_daily"), "app").write(rows(0, 1), end=1)
     with pytest.raises(NotFoundError, match=r"'flight_daily' does not exist\. Did you mean 'flights_daily'\?"):
         Catalog(tmp_path).sql("SELECT * FROM flight_daily")
+    with pytest.raises(NotFoundError, match="'nope' does not exist"):
+        Catalog(tmp_path).sql("SELECT * FROM flights_daily JOIN nope USING (n)")
     with pytest.raises(NotFoundError, match="There are none yet"):
         Catalog(tmp_path / "missing").read("t")
 

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
-from conftest import rows
 from deltalake import DeltaTable
+from small_frames import rows
 
 from streamflow.base.errors import ConflictError, CorruptionError, DataError, FencedError, PipelineError
 from streamflow.stores.table import Catalog, TableSpec, TableWriter

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import rows
+from small_frames import rows
 
 from streamflow.base.errors import DataError, FencedError
 from streamflow.stores.widerow import WideRowSpec, WideRowStore, WideRowWriter, row_stores, rows_as_dicts

@@ -271,28 +271,48 @@ def test_closed_handle_says_so(published: EmbeddedLog) -> None:
             use()
 
 
-def test_forked_child_may_not_use_the_handle(tmp_path: Path) -> None:
-    script = f"""
+FORKING = """
 import os, sys, warnings
 warnings.simplefilter("ignore")
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, sys.argv[1])
 import topic_making as make
 from streamflow.base.errors import PipelineError
 from streamflow.topics.embedded import EmbeddedLog
-log = EmbeddedLog({str(tmp_path / "log")!r})
+log = EmbeddedLog(sys.argv[2])
 log.create_topic("t")
+log.publish([make.record(payload=b"before")])
+wait, go = os.pipe()
 child = os.fork()
 if child == 0:
     try:
         log.publish([make.record()])
     except PipelineError as error:
+        os.read(wait, 1)
+        log.close()
         os._exit(7 if "forked" in str(error) else 1)
     os._exit(0)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), log.publish([make.record()]))
+log.publish([make.record(payload=b"after")])
+os.write(go, b"!")
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print([record.payload for record in log.read("t", 0, 0)])
 log.close()
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.split() == ["7", "[0]"]
+
+
+def test_forked_child_may_not_use_the_handle_and_does_no_harm_by_closing_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FORKING, str(Path(__file__).parent), str(tmp_path / "log")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["7", "[b'before', b'after']"]
+
+
+def test_dropped_handle_lets_go_of_its_files(tmp_path: Path, embedded: EmbeddedLog) -> None:
+    log = EmbeddedLog(tmp_path / "log")
+    log.create_topic("t")
+    log.publish([make.record()])
+    log.delete_topic("t")
+    assert embedded.prune() == 0
+    del log
+    assert embedded.prune() > 0
 
 
 def test_handles_opened_at_once_create_one_log(tmp_path: Path) -> None:

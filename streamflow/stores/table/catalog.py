@@ -2,6 +2,7 @@
 the tables it names, as they were when it began.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from streamflow.stores.table.stream import ArrowStream
 
 _STATEMENTS = frozenset({"SELECT", "EXPLAIN", "MULTI"})
 """MULTI is what DuckDB calls PIVOT. DESCRIBE, SUMMARIZE and SHOW count as SELECT."""
+_MISSING = re.compile(r"Table with name (.+) does not exist")
 _UNREADABLE = ("INTERVAL", "TIMETZ", "TIME WITH TIME ZONE", "BIT", "BIGNUM", "VARIANT")
 
 
@@ -87,6 +89,11 @@ class Catalog:
                 connection.execute("SET enable_external_access = false")
                 connection.execute("SET lock_configuration = true")
                 return _result(connection, query)
+            except duckdb.CatalogException as error:
+                if (missing := _MISSING.search(str(error))) is None:
+                    raise DataError(f"the query can't be run: {error}\nCheck it against DuckDB's SQL") from error
+                name = missing[1]
+                raise NotFoundError(f"table '{name}' does not exist. {suggest(name, self.names())}") from error
             except duckdb.IOException as error:
                 raise CorruptionError(f"a table's file can't be read: {error}. Was it deleted?") from error
             except duckdb.Error as error:
@@ -107,9 +114,6 @@ class Catalog:
         except duckdb.Error:
             # DuckDB can't name the tables of a PIVOT or a JOIN ... USING without having them: take all that occur.
             return [name for name in known if name.lower() in query.lower()]
-        for name in wanted - set(known):
-            if name.lower() not in lower and not _is_builtin(connection, name):
-                raise NotFoundError(f"table '{name}' does not exist. {suggest(name, known)}")
         return sorted({n if n in known else lower[n.lower()] for n in wanted if n.lower() in lower})
 
     def _create_view(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
@@ -164,14 +168,6 @@ def _info(name: str, table: DeltaTable) -> TableInfo:
         partitions=partitions.n_unique() if partitions.width else min(actions.height, 1),
         version=table.version(),
     )
-
-
-def _is_builtin(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
-    """Whether DuckDB itself has a view of that name (`duckdb_settings`, `pg_class`, information_schema)."""
-    found = connection.execute(
-        "SELECT 1 FROM duckdb_views() WHERE internal AND view_name = lower(?)", [name]
-    ).fetchall()
-    return bool(found)
 
 
 def _literal(value: str | int | bool) -> str:

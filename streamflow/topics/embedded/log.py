@@ -1,6 +1,7 @@
 """The handle on a folder: each method is bytes first, then one transaction, or one view. No SQL, no file
 formats."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -63,6 +64,7 @@ class EmbeddedLog:
         self._root.mkdir(parents=True, exist_ok=True)
         self.url = f"file:{self._root}"
         self._clock = clock or SystemClock()
+        self._pid = os.getpid()
         self._truth = Truth(self._root)
         self._segments = SegmentWriter(self._root, roll_bytes)
         self._reader = SegmentReader(self._root)
@@ -268,10 +270,18 @@ class EmbeddedLog:
         return self._delete_files()
 
     def close(self) -> None:
+        """Let go of all files. Without effect in a forked child, whose parent still writes to them."""
+        if os.getpid() != self._pid:
+            return
         with self._append_lock:
             self._segments.close()
         self._reader.close()
         self._truth.close()
+
+    def __del__(self) -> None:
+        # A handle that was dropped must not keep its segments locked. It may be one that never opened.
+        with suppress(Exception):
+            self.close()
 
     def _delete_files(self) -> int:
         with self._append_lock:

@@ -185,7 +185,15 @@ def prunable(db: sqlite3.Connection, now_us: int) -> dict[tuple[int, int], int]:
                 (topic_id, partition, oldest_us),
             ).fetchone()
             cuts[topic_id, partition] = row[0] if row else next_offset
-    return cuts
+    return {part: offset for part, offset in cuts.items() if _first_end(db, part) <= offset}
+
+
+def _first_end(db: sqlite3.Connection, part: tuple[int, int]) -> int:
+    """The end of the first kept record: what a cut must reach to drop anything."""
+    row = db.execute(
+        "SELECT offset + count FROM chunk WHERE topic_id = ? AND partition = ? ORDER BY offset LIMIT 1", part
+    ).fetchone()
+    return int(row[0]) if row else 1 << 62
 
 
 def drop_below(db: sqlite3.Connection, topic_id: int, partition: int, offset: int) -> bool:

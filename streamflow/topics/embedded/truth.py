@@ -251,6 +251,7 @@ class Truth:
             f"INSERT INTO meta VALUES ('{_ROW_HASH_KEY}', '{row_hash()}'); COMMIT;"
         )
         sync_folder(self._folder)
+        sync_folder(self._folder.parent)
 
 
 def row_hash() -> str:

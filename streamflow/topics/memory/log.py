@@ -204,13 +204,11 @@ class MemoryLog:
     def commit(self, commits: Sequence[StepCommit]) -> list[bool]:
         with self._store.changed:
             held = [self._store.held(commit.task, commit.epoch) for commit in commits]
-            for commit, task in zip(commits, held, strict=True):
-                if task is not None:
-                    self._store.check_commit(commit, task)
+            current = [(commit, task) for commit, task in zip(commits, held, strict=True) if task is not None]
+            self._store.check_commits(current)
             now_us = self._clock.now_us()
-            for commit, task in zip(commits, held, strict=True):
-                if task is not None:
-                    self._store.apply(commit, task, now_us)
+            for commit, task in current:
+                self._store.apply(commit, task, now_us)
             self._store.touch()
             return [task is not None for task in held]
 

@@ -162,12 +162,18 @@ class Store:
         for record in records:
             self.partition(record.topic, record.partition)
 
-    def check_commit(self, commit: StepCommit, task: Task) -> None:
-        """All that could fail, so that applying it cannot stop half way."""
-        rules.check_forward(commit.task, task.state.offset, commit.offset)
-        kept = task.segments.keys() - set(commit.segments_drop)
-        rules.check_new_segments(commit.task, kept, [segment.sequence for segment in commit.segments_add])
-        self.check_outputs(commit.outputs)
+    def check_commits(self, commits: Sequence[tuple[StepCommit, Task]]) -> None:
+        """All that could fail when they are applied in this order, so that applying can't stop half way."""
+        self.check_outputs([record for commit, _ in commits for record in commit.outputs])
+        offsets: dict[TaskId, int] = {}
+        segments: dict[TaskId, set[int]] = {}
+        for commit, task in commits:
+            rules.check_forward(commit.task, offsets.get(commit.task, task.state.offset), commit.offset)
+            kept = segments.get(commit.task, set(task.segments)) - set(commit.segments_drop)
+            added = [segment.sequence for segment in commit.segments_add]
+            rules.check_new_segments(commit.task, kept, added)
+            offsets[commit.task] = commit.offset
+            segments[commit.task] = kept | set(added)
 
     def apply(self, commit: StepCommit, task: Task, now_us: int) -> None:
         self.append(commit.outputs, now_us)
