@@ -9,12 +9,12 @@ import topic_making as make
 from streamflow.base.clock import ManualClock
 from streamflow.base.errors import ConflictError, DataError, NotFoundError, StreamFlowError
 from streamflow.model.time import MIN_US
-from streamflow.topics.protocol import Assignment, Log, Snapshot, StageInput, TaskState, TopicConfig
+from streamflow.topics.protocol import Assignment, Log, Snapshot, StageInput, TaskId, TaskState, TopicConfig
 
 pytestmark = pytest.mark.contract
 
 
-def state(log: Log, of: make.TaskId) -> TaskState:
+def state(log: Log, of: TaskId) -> TaskState:
     return log.snapshot(of.pipeline).tasks[of]
 
 

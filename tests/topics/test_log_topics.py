@@ -10,7 +10,7 @@ import topic_making as make
 from streamflow.base.clock import ManualClock
 from streamflow.base.errors import ConflictError, DataError, NotFoundError
 from streamflow.model.time import MAX_US, MIN_US
-from streamflow.topics.protocol import Backlog, Log, Producer, StageInput, TopicConfig
+from streamflow.topics.protocol import Backlog, Log, Producer, Record, StageInput, TopicConfig
 
 pytestmark = pytest.mark.contract
 
@@ -136,7 +136,7 @@ def test_records_are_read_as_published_with_offset_and_publication_time(log: Log
     ],
 )
 def test_publish_with_one_bad_record_writes_nothing_anywhere(
-    log: Log, bad: make.Record, error: type[Exception]
+    log: Log, bad: Record, error: type[Exception]
 ) -> None:
     log.create_topic("t")
     log.create_topic("u")

@@ -47,8 +47,8 @@ def test_other_key_types_hash_as_their_text() -> None:
     for dtype in (pl.Int8, pl.Int64):
         assert partition_column(pl.Series([1, 2, -3], dtype=dtype), 16).to_list() == expected
     assert partition_column(pl.Series([True]), 16).to_list() == [partition_of("true", 16)]
-    for dtype in (pl.Categorical(), pl.Enum(["b", "a"])):
-        assert partition_column(pl.Series(["a"], dtype=dtype), 16).to_list() == [partition_of("a", 16)]
+    for enumerated in (pl.Categorical(), pl.Enum(["b", "a"])):
+        assert partition_column(pl.Series(["a"], dtype=enumerated), 16).to_list() == [partition_of("a", 16)]
     assert partition_column(pl.Series([None, None]), 16, spread=4).to_list() == [4, 4]
 
 
