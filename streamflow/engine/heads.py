@@ -10,12 +10,13 @@ from typing import Protocol
 
 import polars as pl
 
+from streamflow.base.errors import DataError
 from streamflow.engine.combine import Combiner
 from streamflow.engine.context import StepContext
 from streamflow.engine.source import SourceDecoder, with_offsets
 from streamflow.engine.state import WindowState
 from streamflow.engine.stores import SinkWriter
-from streamflow.model.batch import Batch, Elements
+from streamflow.model.batch import Batch, Elements, OnBad, tell
 from streamflow.model.time import MAX_US
 from streamflow.model.window import TIME, Windowing
 from streamflow.topics import codec
@@ -87,16 +88,39 @@ class CreateHead(_Stateless):
 
 
 class SinkHead(_Stateless):
-    """Rows into a store; gives nothing on."""
+    """Rows into a store; gives nothing on. Rows that the store can't hold are bad events like others."""
 
-    def __init__(self, writer: SinkWriter, epoch: int) -> None:
-        self.writer, self.epoch = writer, epoch
+    def __init__(self, writer: SinkWriter, epoch: int, label: str) -> None:
+        self.writer, self.epoch, self.label = writer, epoch, label
 
     def absorb(self, records: Sequence[Record], context: StepContext) -> None:
-        if records:
-            frame = pl.concat([with_offsets(record) for record in records], how="diagonal_relaxed")
-            self.writer.write(frame, records[-1].end, self.epoch)
-            context.counts["events_out"] += frame.height
+        if not records:
+            return
+        frame = pl.concat([with_offsets(record) for record in records], how="diagonal_relaxed")
+        good = self._storable(frame, context.on_bad(self.label))
+        if good.height:
+            self.writer.write(good, records[-1].end, self.epoch)
+        context.counts["events_out"] += good.height
+
+    def _storable(self, frame: pl.DataFrame, on_bad: OnBad) -> pl.DataFrame:
+        """The rows that pass the store's check, found by bisection; if not even no rows pass, all are bad at once."""
+        try:
+            self.writer.check(frame)
+        except DataError as error:
+            if frame.height == 1 or self._refuses_columns(frame):
+                tell(frame, on_bad, error)
+                return frame.clear()
+            half = frame.height // 2
+            parts = (frame.head(half), frame.tail(frame.height - half))
+            return pl.concat([self._storable(part, on_bad) for part in parts])
+        return frame
+
+    def _refuses_columns(self, frame: pl.DataFrame) -> bool:
+        try:
+            self.writer.check(frame.clear())
+        except DataError:
+            return True
+        return False
 
     def fire(self, before_us: int, after_us: int, context: StepContext) -> list[Batch]:
         return []

@@ -15,7 +15,7 @@ from streamflow.base.errors import DataError
 from streamflow.engine.combine import ColumnCombiner, combiner_of
 from streamflow.engine.context import StepContext
 from streamflow.engine.plan import Step
-from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, pickled, public, to_elements, to_frame
+from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, pickled, public, tell, to_elements, to_frame
 from streamflow.model.time import Timestamp
 from streamflow.model.window import TIME, IntervalWindow, TimestampedValue, Windowing
 from streamflow.transforms.columns import FrameTransform
@@ -238,13 +238,13 @@ def guarded(frame: pl.DataFrame, apply: FrameFunction, on_bad: OnBad) -> pl.Data
     try:
         lazy.collect_schema()
     except pl.exceptions.PolarsError as error:
-        _all_bad(frame, on_bad, error)
+        tell(frame, on_bad, error)
         return pl.DataFrame()
     try:
         return lazy.collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, TypeError) as error:
         if frame.height == 1:
-            _all_bad(frame, on_bad, error)
+            tell(frame, on_bad, error)
             return pl.DataFrame()
     half = frame.height // 2
     parts = [guarded(part, apply, on_bad) for part in (frame.head(half), frame.tail(frame.height - half))]
@@ -262,12 +262,6 @@ def json_event(value: Any) -> bytes:
         raise DataError(
             f"{type(value).__name__} can't be published as JSON: {error}. Map it to a dict first."
         ) from error
-
-
-def _all_bad(frame: pl.DataFrame, on_bad: OnBad, error: Exception) -> None:
-    elements = to_elements(frame)
-    for value, offset in zip(elements.values, elements.offsets, strict=True):
-        on_bad(value, offset, error)
 
 
 def _iterated(outputs: Any) -> Sequence[Any]:

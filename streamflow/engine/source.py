@@ -18,7 +18,7 @@ import polars as pl
 
 from streamflow.base.errors import DataError
 from streamflow.engine.operators import guarded
-from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, to_elements
+from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, tell, to_elements
 from streamflow.model.schema import Schema
 from streamflow.model.time import MAX_US, MIN_US, timestamp_us
 from streamflow.model.window import TIME
@@ -78,13 +78,13 @@ class SourceDecoder:
             return _timed_elements(batch, name, on_bad)
         if name not in batch.columns:
             error = DataError(missing_column(Exception(f'"{name}"'), batch.schema))
-            _tell(batch, on_bad, error)
+            tell(batch, on_bad, error)
             return batch.clear()
         usable = (pl.col(TIME) > MIN_US) & (pl.col(TIME) < MAX_US)
         timed = batch.with_columns(_time_column(name, batch.schema[name]))
         bad = timed.filter(~usable.fill_null(False))
         if bad.height:
-            _tell(bad, on_bad, DataError(f"event time '{name}' is null, or beyond what can be a time."))
+            tell(bad, on_bad, DataError(f"event time '{name}' is null, or beyond what can be a time."))
         return timed.filter(usable)
 
 
@@ -130,7 +130,7 @@ class _Columns:
     def of_envelope(self, frame: pl.DataFrame, on_bad: OnBad) -> pl.DataFrame:
         missing = [name for name in self._required if name not in frame.columns]
         if missing:
-            _tell(frame, on_bad, DataError(missing_column(Exception(f'"{missing[0]}"'), frame.schema)))
+            tell(frame, on_bad, DataError(missing_column(Exception(f'"{missing[0]}"'), frame.schema)))
             return frame.clear()
         absent = [pl.lit(None, self._dtypes[name]).alias(name) for name in self.names if name not in frame.columns]
         wanted = frame.with_columns(absent).select(*self.names, TIME, OFFSET)
@@ -139,7 +139,7 @@ class _Columns:
             wanted = guarded(wanted, lambda lazy: lazy.with_columns(casts), on_bad)
         if any(wanted[name].null_count() for name in self._not_null if wanted.width):
             null = pl.any_horizontal(pl.col(name).is_null() for name in self._not_null)
-            _tell(wanted.filter(null), on_bad, DataError(f"a field of {self._not_null} is null."))
+            tell(wanted.filter(null), on_bad, DataError(f"a field of {self._not_null} is null."))
             wanted = wanted.filter(~null)
         return wanted
 
@@ -194,9 +194,3 @@ def _time_of(value: Any) -> int:
     if isinstance(value, int):
         return value
     return timestamp_us(value if isinstance(value, datetime) else datetime.fromisoformat(value))
-
-
-def _tell(frame: pl.DataFrame, on_bad: OnBad, error: Exception) -> None:
-    elements = to_elements(frame)
-    for value, offset in zip(elements.values, elements.offsets, strict=True):
-        on_bad(value, offset, error)

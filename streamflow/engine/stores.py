@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 class SinkWriter(Protocol):
     """Writing is idempotent by offset: rows below the stored end are skipped, and the end moves with the rows."""
 
+    def check(self, frame: pl.DataFrame) -> None:
+        """DataError if the store can't hold these rows; the same for the same rows, whatever is stored already."""
+
     def write(self, frame: pl.DataFrame, end: int, epoch: int) -> int:
         """Rows with `_offset` below `end`, the offset after the last; how many were written. FencedError for a
         zombie."""
@@ -34,6 +37,9 @@ class _TableSink:
     def __init__(self, writer: "TableWriter") -> None:
         self.writer = writer
 
+    def check(self, frame: pl.DataFrame) -> None:
+        self.writer.check(_rows(frame))
+
     def write(self, frame: pl.DataFrame, end: int, epoch: int) -> int:
         return self.writer.write(_rows(frame), end)
 
@@ -44,12 +50,17 @@ class _RowsSink:
     def __init__(self, writer: "WideRowWriter") -> None:
         self.writer = writer
 
+    def check(self, frame: pl.DataFrame) -> None:
+        self.writer.check(self._cells(frame))
+
     def write(self, frame: pl.DataFrame, end: int, epoch: int) -> int:
+        return self.writer.write(self._cells(frame), end, epoch)
+
+    def _cells(self, frame: pl.DataFrame) -> pl.DataFrame:
         timed = pl.col(TIME)
         if WINDOW_START in frame.columns:
             timed = pl.when(pl.col(WINDOW_START) > MIN_US).then(pl.col(WINDOW_START)).otherwise(pl.col(TIME))
-        stamped = frame.with_columns(timed.alias("_timestamp"))
-        return self.writer.write(_rows(stamped, "_row_key", "_timestamp"), end, epoch)
+        return _rows(frame.with_columns(timed.alias("_timestamp")), "_row_key", "_timestamp")
 
     def close(self) -> None:
         self.writer.close()

@@ -186,5 +186,5 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         segments_max = setting.plan.settings.compact_segments
         return GroupingHead(combiner, windowing, claim.segments, claim.state.watermark_us, segments_max)
     if stage.kind == "sink":
-        return SinkHead(open_sink(stage, setting.data), claim.state.epoch)
+        return SinkHead(open_sink(stage, setting.data), claim.state.epoch, stage.node.label)
     return CreateHead()

@@ -69,6 +69,13 @@ def to_elements(batch: Batch) -> Elements:
     return Elements(values, times, offsets, windows)
 
 
+def tell(batch: Batch, on_bad: OnBad, error: Exception) -> None:
+    """Every event of the batch is bad, for one reason."""
+    elements = to_elements(batch)
+    for value, offset in zip(elements.values, elements.offsets, strict=True):
+        on_bad(value, offset, error)
+
+
 def to_frame(batch: Batch, on_bad: OnBad, columns: Mapping[str, pl.DataType] | None = None) -> pl.DataFrame:
     """Dicts as columns. What is no dict, or does not fit the types of the others, is told to `on_bad` and left out."""
     if isinstance(batch, pl.DataFrame):

@@ -71,7 +71,7 @@ def _check_source(log: Log, stage: Stage) -> None:
         log.topic(stage.topic)
     except NotFoundError as error:
         hint = f"Create it with `streamflow topic create {stage.topic}`, or publish to it first."
-        raise NotFoundError(f"{error} {hint}") from error
+        raise NotFoundError(f"{error}. {hint}") from error
 
 
 def _existing(log: Log, topic: str) -> TopicConfig | None:

@@ -118,8 +118,7 @@ def decode(record: Record, columns: Sequence[str] | None = None) -> pl.DataFrame
 
 
 def write_frame(frame: pl.DataFrame) -> bytes:
-    """Any frame as an Arrow IPC stream, LZ4 if that gains anything. DataError for columns of Python
-    objects."""
+    """Any frame as an Arrow IPC stream, LZ4 if that gains anything. DataError for columns of Python objects."""
     for name, dtype in frame.schema.items():
         if _has_objects(dtype):
             raise DataError(
@@ -150,8 +149,7 @@ def read_frame(payload: bytes) -> pl.DataFrame:
 
 
 def check_event(topic: str, event: bytes, time_us: int, key: bytes | None, attributes: Attributes | None) -> None:
-    """DataError if `encode_json` would refuse this one event: lets a buffer refuse it before it spoils a
-    batch."""
+    """DataError if `encode_json` would refuse this one event: lets a buffer refuse it before it spoils a batch."""
     if len(event) > EVENT_BYTES_MAX:
         raise _too_long(topic, len(event))
     _encode_attributes(topic, attributes)

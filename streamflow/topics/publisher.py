@@ -23,8 +23,7 @@ from streamflow.topics.protocol import Producer, Record, TopicLog
 
 RECORD_EVENTS_MAX = 50_000
 RECORD_BYTES_MAX = 8_000_000
-"""A record is read and processed whole: these bound what one costs in memory. A single event may be
-larger."""
+"""A record is read and processed whole: these bound what one costs in memory. A single event may be larger."""
 BUFFER_EVENTS_MAX = 1_000
 BUFFER_BYTES_MAX = 1_000_000
 """What `publish` holds back at most, and so what a crash can take with it."""

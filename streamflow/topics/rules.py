@@ -55,8 +55,7 @@ def check_records(records: Sequence[Record]) -> None:
 def check_fingerprint(name: str, existing: str, given: str) -> None:
     if existing != given:
         raise ConflictError(
-            f"pipeline '{name}' exists in another shape ('{existing}', now '{given}'), and its state would "
-            "not fit. "
+            f"pipeline '{name}' exists in another shape ('{existing}', now '{given}'), and its state would not fit. "
             "Give the new one another name, or reset the old one"
         )
 

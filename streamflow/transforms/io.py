@@ -116,8 +116,8 @@ class WriteToTable(StoreSink):
         accumulating = windowing.accumulation_mode is AccumulationMode.ACCUMULATING
         if grouped and accumulating and not self.key:
             raise PipelineError(
-                f"late panes would stand beside the panes they correct in table '{self.table}'. Give key=[…], the columns "
-                "that identify a row, so that readers see the newest pane."
+                f"late panes would stand beside the panes they correct in table '{self.table}'. Give key=[…], the "
+                "columns that identify a row, so that readers see the newest pane."
             )
         if grouped and not accumulating and self.key:
             raise PipelineError(

@@ -60,7 +60,7 @@ def arm(point: str, nth: int) -> None:
         return pwritev(fd, buffers, position)
 
     pwritev = os.pwritev
-    os.pwritev = around(torn, "before write", "before sync")  # type: ignore[assignment]
+    os.pwritev = around(torn, "before write", "before sync")
     os.fdatasync = around(os.fdatasync, "", "after sync")
     topic_rows.append = around(topic_rows.append, "", "before commit")
     segments.SegmentWriter.settle = around(segments.SegmentWriter.settle, "after commit", "")  # type: ignore[method-assign]

@@ -48,8 +48,7 @@ def all_records(log: EmbeddedLog) -> list[Record]:
 
 
 def check_exactly_once(log: EmbeddedLog, names: list[str]) -> int:
-    """Every sequence up to the last is there whole and once, in order within each partition; how many there
-    are."""
+    """Every sequence up to the last is there whole and once, in order within each partition; how many there are."""
     counts: Counter[tuple[str, int]] = Counter()
     newest: dict[tuple[str, int], int] = {}
     for record in all_records(log):

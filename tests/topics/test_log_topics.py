@@ -135,9 +135,7 @@ def test_records_are_read_as_published_with_offset_and_publication_time(log: Log
         (make.record(count=0), DataError),
     ],
 )
-def test_publish_with_one_bad_record_writes_nothing_anywhere(
-    log: Log, bad: Record, error: type[Exception]
-) -> None:
+def test_publish_with_one_bad_record_writes_nothing_anywhere(log: Log, bad: Record, error: type[Exception]) -> None:
     log.create_topic("t")
     log.create_topic("u")
     with pytest.raises(error):

@@ -27,7 +27,12 @@ frame_rows = st.lists(
     min_size=1,
     max_size=80,
 )
-FRAME_SCHEMA: dict[str, pl.DataType] = {"_time": pl.Int64(), "text": pl.String(), "number": pl.Float64(), "list": pl.List(pl.Int64)}
+FRAME_SCHEMA: dict[str, pl.DataType] = {
+    "_time": pl.Int64(),
+    "text": pl.String(),
+    "number": pl.Float64(),
+    "list": pl.List(pl.Int64),
+}
 
 
 @given(json_rows)

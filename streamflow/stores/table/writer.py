@@ -58,6 +58,22 @@ class TableWriter:
         """The end of the input stored by this app: the offset to go on from; 0 if there is nothing yet."""
         return self._committed(self._refresh())
 
+    def check(self, frame: pl.DataFrame) -> None:
+        """DataError if the table can't hold these rows as they are. Looks at no offsets, so that a repetition after a
+        crash finds the same rows bad."""
+        rows = frame.drop(OFFSET)
+        self._check_key(rows)
+        stored = storage_schema(rows.schema)
+        table = self._table
+        if table is None:
+            new = {name: without_null(dtype) for name, dtype in stored.items()}
+            check_partition_types(self.spec.name, self.spec.partition_by, new)
+            conform(rows, new)
+        else:
+            schema = dict(pl.Schema(table.schema()))
+            schema.pop(OFFSET, None)
+            conform(rows, schema | columns_to_add(stored, schema))
+
     def write(self, frame: pl.DataFrame, end: int) -> int:
         """Store the rows of `frame` not stored yet, and that the app's input is covered up to `end`; durable on return.
 
@@ -101,12 +117,15 @@ class TableWriter:
         """What is stored of new rows: with a key, its newest row of each key; without, no offset."""
         if not self.spec.key:
             return frame.drop(OFFSET)
+        self._check_key(frame)
+        return frame.sort(OFFSET, maintain_order=True).unique(self.spec.key, keep="last", maintain_order=True)
+
+    def _check_key(self, frame: pl.DataFrame) -> None:
         if absent := [c for c in self.spec.key if c not in frame.columns]:
             raise DataError(
                 f"table '{self.spec.name}': key column '{absent[0]}' is not in the frame. "
                 "Add it, or declare another key"
             )
-        return frame.sort(OFFSET, maintain_order=True).unique(self.spec.key, keep="last", maintain_order=True)
 
     def _store(self, table: DeltaTable, frame: pl.DataFrame, end: int) -> None:
         """Write the rows and commit them on the version at which `committed()` was looked up. The handle must not be

@@ -14,7 +14,7 @@ from streamflow.base.errors import DataError
 from streamflow.model.batch import OFFSET
 from streamflow.model.time import Timestamp
 from streamflow.stores._common import check_name
-from streamflow.stores.widerow.encoding import encode_family
+from streamflow.stores.widerow.encoding import encode_family, encode_row
 from streamflow.stores.widerow.model import CellWrite, Row
 from streamflow.stores.widerow.store import WideRowStore
 
@@ -48,6 +48,23 @@ class WideRowWriter:
     def committed(self) -> int:
         """The end of the input stored by this app: the offset to go on from; 0 if there is nothing yet."""
         return self._store.position(self.app).end
+
+    def check(self, frame: pl.DataFrame) -> None:
+        """DataError if the store can't hold these rows as they are. Looks at no offsets, so that a repetition after a
+        crash finds the same rows bad."""
+        _check(frame, self.spec.name, 1 << 62)
+        for key in frame[ROW_KEY].cast(pl.Binary).unique():
+            encode_row(key)
+        known = self._store.types()
+        for column in frame.columns:
+            if column in (OFFSET, ROW_KEY, TIMESTAMP) or frame[column].null_count() == frame.height:
+                continue
+            recorded, got = known.get((self.spec.family, column.encode())), _kind(frame.schema[column])
+            if recorded not in (None, got):
+                raise DataError(
+                    f"row store '{self.spec.name}': column '{self.spec.family}:{column}' holds {recorded}, got {got}. "
+                    "Cast it, or write to another column"
+                )
 
     def write(self, frame: pl.DataFrame, end: int, epoch: int) -> int:
         """Store the rows of `frame` not stored yet, and that the app's input is covered up to `end`; durable on return.
@@ -139,27 +156,38 @@ def decode_value(kind: str, value: bytes) -> Any:
             return orjson.loads(value)
 
 
+def _kind(dtype: pl.DataType) -> str:
+    """The name under which a column's type is recorded."""
+    if dtype.is_integer():
+        return "int64"
+    if dtype.is_float():
+        return "float64"
+    if dtype in (pl.String, pl.Categorical, pl.Enum):
+        return "string"
+    return "binary" if dtype == pl.Binary else dtype.base_type().__name__.lower()
+
+
 def _encode(series: pl.Series) -> tuple[str, list[bytes]]:
     """The type to record and the bytes of each value of a column without nulls."""
-    dtype = series.dtype
-    if dtype.is_integer():
-        try:
-            return "int64", _pack(_INT64.pack, series.cast(pl.Int64))
-        except pl.exceptions.InvalidOperationError as error:
-            raise DataError(f"column '{series.name}' has values above 64 bits signed. Cast it to String") from error
-    if dtype.is_float():
-        return "float64", _pack(_FLOAT64.pack, series.cast(pl.Float64))
-    if dtype in (pl.String, pl.Categorical, pl.Enum):
-        return "string", series.cast(pl.String).cast(pl.Binary).to_list()
-    if dtype == pl.Binary:
-        return "binary", series.to_list()
+    kind = _kind(series.dtype)
+    match kind:
+        case "int64":
+            try:
+                return kind, _pack(_INT64.pack, series.cast(pl.Int64))
+            except pl.exceptions.InvalidOperationError as error:
+                raise DataError(f"column '{series.name}' has values above 64 bits signed. Cast it to String") from error
+        case "float64":
+            return kind, _pack(_FLOAT64.pack, series.cast(pl.Float64))
+        case "string":
+            return kind, series.cast(pl.String).cast(pl.Binary).to_list()
+        case "binary":
+            return kind, series.to_list()
     try:
-        values = [orjson.dumps(value, default=str) for value in series.to_list()]
+        return kind, [orjson.dumps(value, default=str) for value in series.to_list()]
     except orjson.JSONEncodeError as error:
         raise DataError(
-            f"column '{series.name}' of type {dtype} has no JSON form: {error}. Cast it to String"
+            f"column '{series.name}' of type {series.dtype} has no JSON form: {error}. Cast it to String"
         ) from error
-    return dtype.base_type().__name__.lower(), values
 
 
 def _pack(pack: Callable[[Any], bytes], series: pl.Series) -> list[bytes]:

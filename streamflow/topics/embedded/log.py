@@ -1,5 +1,4 @@
-"""The handle on a folder: each method is bytes first, then one transaction, or one view. No SQL, no file
-formats."""
+"""The handle on a folder: each method is bytes first, then one transaction, or one view. No SQL, no file formats."""
 
 import os
 import threading
@@ -46,13 +45,11 @@ _STATE = "state"
 _STATE_KIND = 0
 _POLL_MIN_S = 0.001
 _POLL_MAX_S = 0.02
-"""`wait_changed` asks this often at first and after a while: a step's latency against an idle worker's CPU
-time."""
+"""`wait_changed` asks this often at first and after a while: a step's latency against an idle worker's CPU time."""
 
 
 class EmbeddedLog:
-    """A log in a folder. Open it in as many processes as you like; threads may share a handle, forked
-    children not."""
+    """A log in a folder. Open it in as many processes as you like; threads may share a handle, forked children not."""
 
     def __init__(self, folder: str | Path, *, clock: Clock | None = None, roll_bytes: int = ROLL_BYTES) -> None:
         """Create the folder if it is not there.
@@ -68,8 +65,7 @@ class EmbeddedLog:
         self._truth = Truth(self._root)
         self._segments = SegmentWriter(self._root, roll_bytes)
         self._reader = SegmentReader(self._root)
-        # Held from the first byte to the end of its transaction. Separate from the transactions' own lock,
-        # so that
+        # Held from the first byte to the end of its transaction. Separate from the transactions' own lock, so that
         # a heartbeat does not wait for another thread's fdatasync.
         self._append_lock = threading.Lock()
 

@@ -48,8 +48,7 @@ _OPEN_READERS_MAX = 128
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one header and its payload say. State segments use kind 0, count 0 and (stamp, watermark) as
-    times."""
+    """What one header and its payload say. State segments use kind 0, count 0 and (stamp, watermark) as times."""
 
     kind: int
     count: int
@@ -72,8 +71,7 @@ class Place:
 
 
 class SegmentWriter:
-    """The files one handle appends to, one series for each folder. Not thread-safe: the log's write lock
-    guards it."""
+    """The files one handle appends to, one series for each folder. Not thread-safe: the log's write lock guards it."""
 
     def __init__(self, root: Path, roll_bytes: int = ROLL_BYTES) -> None:
         self._root = root
@@ -95,15 +93,13 @@ class SegmentWriter:
             try:
                 segment.flush()
             except OSError:
-                # After a failed sync the kernel may call lost pages clean: nothing of this file can be
-                # trusted again.
+                # After a failed sync the kernel may call lost pages clean: nothing of this file can be trusted again.
                 self._drop(segment)
                 raise
         return places
 
     def settle(self) -> None:
-        """Call after the transaction that refers to everything written so far: lets go of the files that are
-        full."""
+        """Call after the transaction that refers to everything written so far: lets go of the files that are full."""
         for segment in self._full:
             segment.close()
         self._full.clear()
@@ -164,13 +160,17 @@ class _OpenSegment:
         self._flushed = self.size
 
     def close(self) -> None:
-        if self._zeroed > self._flushed:
-            os.ftruncate(self._fd, self._flushed)
-        os.close(self._fd)
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
+        try:
+            if self._zeroed > self._flushed:
+                os.ftruncate(fd, self._flushed)
+        finally:
+            os.close(fd)
 
     def _zero_ahead(self) -> None:
-        # Writing into blocks that exist spares fdatasync the journal: half the time for small entries.
-        # Unwritten
+        # Writing into blocks that exist spares fdatasync the journal: half the time for small entries. Unwritten
         # blocks from fallocate do not help, they are converted through the journal too.
         if self.size > self._zeroed:
             ahead = min(_ZERO_AHEAD_MAX_BYTES, max(_ZERO_AHEAD_MIN_BYTES, self.size))
@@ -220,8 +220,7 @@ class SegmentReader:
 
 
 class _ReadFile:
-    """A descriptor that closes when its last user lets go of it, so that eviction can't hit a read under
-    way."""
+    """A descriptor that closes when its last user lets go of it, so that eviction can't hit a read under way."""
 
     def __init__(self, path: Path) -> None:
         self.fd = -1

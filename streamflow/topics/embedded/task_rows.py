@@ -1,5 +1,4 @@
-"""Statements on pipelines, tasks, state and workers, inside a transaction or view that the caller has
-opened."""
+"""Statements on pipelines, tasks, state and workers, inside a transaction or view that the caller has opened."""
 
 import sqlite3
 from collections.abc import Sequence

@@ -136,12 +136,10 @@ def end(db: sqlite3.Connection, topic: str, partition: int) -> int:
 
 
 def chunks_from(db: sqlite3.Connection, topic: str, partition: int, offset: int) -> Iterator[Chunk]:
-    """From the record that contains `offset`, or the first kept one after it, on; fetched as they are asked
-    for."""
+    """From the record that contains `offset`, or the first kept one after it, on; fetched as they are asked for."""
     rows = db.execute(
         "SELECT c.offset, c.count, c.published_us, f.path, c.pos, c.len FROM chunk c JOIN file f ON f.id = "
-        "c.file_id "
-        "WHERE c.topic_id = ?1 AND c.partition = ?2 AND c.offset >= coalesce((SELECT max(offset) FROM chunk "
+        "c.file_id WHERE c.topic_id = ?1 AND c.partition = ?2 AND c.offset >= coalesce((SELECT max(offset) FROM chunk "
         "WHERE topic_id = ?1 AND partition = ?2 AND offset <= ?3), ?3) ORDER BY c.offset",
         (_checked(db, topic, partition), partition, offset),
     )
@@ -197,8 +195,7 @@ def _first_end(db: sqlite3.Connection, part: tuple[int, int]) -> int:
 
 
 def drop_below(db: sqlite3.Connection, topic_id: int, partition: int, offset: int) -> bool:
-    """Drop whole records that end at or before `offset`; True if there may be more than one transaction's
-    worth."""
+    """Drop whole records that end at or before `offset`; True if there may be more than one transaction's worth."""
     cursor = db.execute(
         "DELETE FROM chunk WHERE topic_id = ?1 AND partition = ?2 AND offset IN (SELECT offset FROM chunk "
         "WHERE topic_id = ?1 AND partition = ?2 AND offset < ?3 AND offset + count <= ?3 ORDER BY offset "

@@ -146,8 +146,7 @@ class Store:
         ]
 
     def remove_worker(self, worker: str) -> None:
-        """Fence what it owns and take back what was meant for it; what is promised to another stays
-        promised."""
+        """Fence what it owns and take back what was meant for it; what is promised to another stays promised."""
         del self.workers[worker]
         for pipeline in self.pipelines.values():
             for task in pipeline.tasks.values():
