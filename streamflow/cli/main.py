@@ -11,7 +11,7 @@ import polars as pl
 import typer
 
 from streamflow.base.clock import SystemClock
-from streamflow.base.errors import NotFoundError
+from streamflow.base.errors import ConflictError, NotFoundError
 from streamflow.cli import topics as topic_commands
 from streamflow.cli.output import console, errors, print_frame, print_json, print_table, told_errors
 from streamflow.engine.plan import Plan
@@ -19,6 +19,7 @@ from streamflow.engine.stores import rows_folder, tables_folder
 from streamflow.runtime.autoscaler import Policy
 from streamflow.runtime.launch import attach, launch
 from streamflow.runtime.pipeline import result_of
+from streamflow.runtime.processes import is_alive
 from streamflow.runtime.progress import backlog_events, is_drained, is_finished
 from streamflow.runtime.supervisor import Status, Supervisor
 from streamflow.runtime.target import load_pipeline
@@ -145,7 +146,9 @@ def reset(name: Name, data: Data, yes: Annotated[bool, typer.Option("--yes", hel
     """Forget a pipeline's position and state, so that it begins anew. Topics, tables and rows stay as they are."""
     with told_errors():
         log = _open(data)
-        _known(log, name)
+        workers = log.snapshot(_known(log, name)).workers.values()
+        if any(is_alive(worker) for worker in workers):
+            raise ConflictError(f"pipeline '{name}' is running. Stop it first: `streamflow stop {name} --data {data}`.")
         if not yes:
             typer.confirm(f"Forget position and state of pipeline '{name}' in {data}?", abort=True)
         log.reset_pipeline(name)

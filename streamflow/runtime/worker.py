@@ -105,7 +105,9 @@ class Worker:
 
     def _own(self, snapshot: Snapshot) -> bool:
         """Release what is assigned elsewhere, claim what is ours and free. True if that changed anything."""
-        leaving = [task for task in self._tasks if snapshot.tasks[task].assigned != self.id]
+        leaving = [
+            task for task in self._tasks if task not in snapshot.tasks or snapshot.tasks[task].assigned != self.id
+        ]
         self._release(leaving)
         now_s = self.clock.monotonic_s()
         claimed = False

@@ -81,9 +81,7 @@ class Backlog:
     oldest_age_s: float
 
     def __add__(self, other: "Backlog") -> "Backlog":
-        return Backlog(
-            self.events + other.events, self.bytes + other.bytes, max(self.oldest_age_s, other.oldest_age_s)
-        )
+        return Backlog(self.events + other.events, self.bytes + other.bytes, max(self.oldest_age_s, other.oldest_age_s))
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -153,3 +153,17 @@ def test_a_second_supervisor_of_a_pipeline_is_refused(tmp_path: Path) -> None:
     assert "already supervised" in done.stderr
     assert "code 1" in done.stdout
     assert done.returncode == 0
+
+
+def test_stop_drains_a_pipeline_and_reset_is_refused_while_it_runs(tmp_path: Path) -> None:
+    (tmp_path / "visits.py").write_text(PIPELINE)
+    ok("streamflow topic create visits --data data --partitions 1", tmp_path)
+    done = shell(
+        "streamflow run visits.py --data data --port 0 --quiet & pid=$!; sleep 3; "
+        "streamflow reset visits --data data --yes; streamflow stop visits --data data; wait $pid; echo code $?",
+        tmp_path,
+    )
+    assert "is running. Stop it first" in done.stderr
+    assert "code 0" in done.stdout
+    (status,) = json.loads(ok("streamflow status --data data --json", tmp_path))
+    assert status["workers"] == 0

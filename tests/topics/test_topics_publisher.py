@@ -210,16 +210,17 @@ def test_buffer_flushes_itself_at_its_bounds(log: MemoryLog) -> None:
 def test_refused_event_does_not_spoil_the_buffer(log: MemoryLog) -> None:
     publisher = Publisher(log, "t")
     publisher.publish({"good": 1})
-    for bad in (
-        lambda: publisher.publish({"bad": object()}),
-        lambda: publisher.publish(b"x" * 10_000_001),
-        lambda: publisher.publish(b"x", event_time_us=MAX_US + 1),
-        lambda: publisher.publish(b"x", event_time_us=1.5),  # type: ignore[arg-type]
-        lambda: publisher.publish(b"x", key=5),  # type: ignore[arg-type]
-        lambda: publisher.publish(b"x", attributes={"a": 1}),  # type: ignore[dict-item]
-    ):
+    bad: list[tuple[object, dict[str, object]]] = [
+        ({"bad": object()}, {}),
+        (b"x" * 10_000_001, {}),
+        (b"x", {"event_time_us": MAX_US + 1}),
+        (b"x", {"event_time_us": 1.5}),
+        (b"x", {"key": 5}),
+        (b"x", {"attributes": {"a": 1}}),
+    ]
+    for event, options in bad:
         with pytest.raises(DataError):
-            bad()
+            publisher.publish(event, **options)  # type: ignore[arg-type]
     publisher.flush()
     assert events(log) == [b'{"good":1}']
 
