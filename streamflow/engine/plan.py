@@ -7,13 +7,12 @@ is built anew for each stage that reaches it, so Flatten costs nothing.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from streamflow.base.errors import PipelineError
 from streamflow.base.settings import Settings
-from streamflow.model.aggregates import RecordCombineFn
 from streamflow.model.graph import Graph, Node, PCollection
 from streamflow.model.window import Windowing
 from streamflow.transforms.columns import FrameTransform
@@ -77,6 +76,8 @@ class Plan:
     def fingerprint(self) -> str:
         """Equal for two plans whose state and logs mean the same."""
         parts = [f"{s.name}|{s.kind}|{s.topic}|{s.partitions}|{_meaning(s.node)}" for s in self.stages]
+        # The row path keeps pickled accumulators where the column path keeps columns.
+        parts += ["rows"] if self.settings.rows_only else []
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def depth(self, stage: str) -> int:
@@ -93,6 +94,7 @@ def build_plan(graph: Graph, settings: Settings | None = None) -> Plan:
             f"pipeline '{graph.name}' is empty. Begin with `pipeline | ReadFromTopic(…)` or `| Create(…)`."
         )
     stages = [stage for node in graph.nodes if (stage := _stage(graph, node, settings)) is not None]
+    _check_names(graph, stages)
     writers: dict[str, list[str]] = {}
     for stage in stages:
         for topic in stage.outputs:
@@ -104,6 +106,18 @@ def build_plan(graph: Graph, settings: Settings | None = None) -> Plan:
         for s in stages
     ]
     return Plan(graph.name, tuple(linked), settings)
+
+
+def _check_names(graph: Graph, stages: Sequence[Stage]) -> None:
+    """Stages name state and logs, so labels that differ only in punctuation or case would share them."""
+    taken = {DEAD_LETTER: "the dead letters"}
+    for stage in stages:
+        if stage.name in taken:
+            raise PipelineError(
+                f"pipeline '{graph.name}': label '{stage.node.label}' gives the name '{stage.name}', as does "
+                f"{taken[stage.name]}. Give it another label."
+            )
+        taken[stage.name] = f"'{stage.node.label}'"
 
 
 def topic_of(graph_name: str, node: Node) -> str:
@@ -153,9 +167,12 @@ def _meaning(node: Node) -> str:
     transform = node.transform
     windowing = node.inputs[0].windowing if node.inputs else None
     if isinstance(transform, Aggregate):
-        return f"{transform.keys}|{RecordCombineFn(transform.aggregates).aggregates}|{windowing}"
+        by = [str(expr) for expr in transform.by]
+        return f"{transform.keys}|{by}|{transform.aggregates}|{windowing}"
     if isinstance(transform, PerKey):
-        return f"{type(transform.fn).__name__}|{transform.keyed}|{windowing}"
+        inner = getattr(transform.fn, "fn", None)
+        name = getattr(inner, "__qualname__", "")
+        return f"{type(transform.fn).__name__}|{name}|{transform.keyed}|{windowing}"
     if isinstance(transform, StoreSink):
         return repr(sorted((k, str(v)) for k, v in vars(transform).items() if k != "label"))
     return ""

@@ -85,7 +85,7 @@ class Sum(AggregateFn):
     """The sum; 0 of nothing. Integers are summed as 64-bit."""
 
     def partial(self, out: str) -> Sequence[pl.Expr]:
-        return [self.expr.sum().alias(out)]
+        return [_widened(self.expr).sum().alias(out)]
 
     def merge(self, out: str) -> Sequence[pl.Expr]:
         return [pl.col(out).sum()]
@@ -104,7 +104,7 @@ class Mean(AggregateFn):
     """The arithmetic mean, from a sum and a count, so that partials merge without error for integers."""
 
     def partial(self, out: str) -> Sequence[pl.Expr]:
-        return [self.expr.sum().alias(f"{out}.sum"), self.expr.count().cast(pl.Int64).alias(f"{out}.count")]
+        return [_widened(self.expr).sum().alias(f"{out}.sum"), self.expr.count().cast(pl.Int64).alias(f"{out}.count")]
 
     def merge(self, out: str) -> Sequence[pl.Expr]:
         return [pl.col(f"{out}.sum").sum(), pl.col(f"{out}.count").sum()]
@@ -131,7 +131,7 @@ class Mean(AggregateFn):
 
 
 class _Extreme(AggregateFn):
-    """Min and Max: the same but for the choice."""
+    """Min and Max: the same but for the choice. NaN is chosen only if there is nothing else."""
 
     def partial(self, out: str) -> Sequence[pl.Expr]:
         return [self.column_choice(self.expr).alias(out)]
@@ -149,7 +149,9 @@ class _Extreme(AggregateFn):
         return None
 
     def add_value(self, accumulator: Any, value: Any) -> Any:
-        return value if accumulator is None else self.row_choice(accumulator, value)
+        if accumulator is None or accumulator != accumulator:
+            return value
+        return accumulator if value != value else self.row_choice(accumulator, value)
 
     def merge_accumulators(self, accumulators: Iterable[Any]) -> Any:
         merged = None
@@ -200,3 +202,8 @@ class RecordCombineFn(CombineFn):
     def extract_output(self, accumulator: list[Any]) -> dict[str, Any]:
         pairs = zip(self.aggregates.items(), accumulator, strict=True)
         return {name: fn.extract_output(part) for (name, fn), part in pairs}
+
+
+def _widened(expr: pl.Expr) -> pl.Expr:
+    """Narrow integers as Int64, nulls without a type too: Polars would sum Int32 as Int32, and wrap around."""
+    return expr * pl.lit(1, pl.Int64)

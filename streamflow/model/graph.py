@@ -52,6 +52,10 @@ class Primitive(PTransform):
     """A transform that the engine runs itself."""
 
     primitive = True
+    arity: int | None = 1
+    """How many PCollections stand left of it; None for any number."""
+    terminal = False
+    """A sink: nothing can follow it."""
 
     def output(self, inputs: Sequence["PCollection"]) -> "Shape":
         """Shape of the result, having checked that the inputs fit; PipelineError if they can't work."""
@@ -122,6 +126,8 @@ class Graph:
         if not isinstance(transform, PTransform):
             raise PipelineError(f"{transform!r} is no transform. Right of `|` stands one, e.g. `| sf.Map(fn)`.")
         inputs = _pcollections(left)
+        if isinstance(left, (tuple, list)) and len(inputs) < len(left):
+            raise PipelineError(f"{transform.default_label()} can't be applied to {left!r}: not all are PCollections.")
         if any(pcoll.pipeline is not self for pcoll in inputs):
             raise PipelineError(f"{transform.default_label()} mixes PCollections of different pipelines.")
         label = self._unique_label(transform)
@@ -138,7 +144,8 @@ class Graph:
             self._scope.pop()
 
     def consumers(self, pcoll: PCollection) -> list[Node]:
-        return [node for node in self.nodes if pcoll in node.inputs]
+        """A node that takes it twice, as Flatten may, stands here twice."""
+        return [node for node in self.nodes for taken in node.inputs if taken is pcoll]
 
     def _unique_label(self, transform: PTransform) -> str:
         label = "/".join([*self._scope, transform.default_label()])
@@ -162,6 +169,15 @@ def _pcollections(left: Any) -> list[PCollection]:
 
 
 def _checked_shape(node: Node) -> Shape:
+    arity, given = node.transform.arity, len(node.inputs)
+    if arity is not None and given != arity:
+        hint = {0: "Begin with it: `pipeline | …`", 1: "Join several with `(a, b) | Flatten()`"}.get(arity, "")
+        raise PipelineError(f"{node.label}: stands behind {given} PCollections instead of {arity}. {hint}.")
+    for pcoll in node.inputs:
+        if pcoll.producer.transform.terminal:
+            raise PipelineError(
+                f"{node.label}: nothing comes out of '{pcoll.producer.label}'. Apply it to what is written there."
+            )
     try:
         return node.transform.output(node.inputs)
     except PipelineError as error:

@@ -54,6 +54,8 @@ class DoFn:
 class Create(Primitive):
     """A bounded PCollection of the given values (of any Python type; `TimestampedValue` sets the event time)."""
 
+    arity = 0
+
     def __init__(self, values: Iterable[Any], reshuffle: bool = True) -> None:
         if isinstance(values, (str, bytes)):
             raise PipelineError(f"Create takes an iterable of values, not {values!r}. Write Create([{values!r}]).")
@@ -72,6 +74,11 @@ class ParDo(Primitive):
         if not isinstance(fn, DoFn) and not callable(fn):
             raise PipelineError(f"ParDo takes a DoFn or a function, not {fn!r}.")
         self.fn = fn if isinstance(fn, DoFn) else _FunctionDoFn(fn)
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, PCollection):
+                raise PipelineError(f"{value!r} can't be an argument: there are no side inputs. Join by key instead.")
+        if inspect.isgeneratorfunction(self.fn.finish_bundle):
+            raise PipelineError(f"{_name(fn)}.finish_bundle can't yield outputs: give them in process.")
         self.args, self.kwargs = args, kwargs
         self.params = _params(fn.process if isinstance(fn, DoFn) else fn)
 
@@ -151,7 +158,7 @@ class _RowFilter(_CallableTransform):
         self.name = f"Filter({_name(fn)})"
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
-        return inputs[0].shape
+        return replace(super().output(inputs), columns=inputs[0].shape.columns)
 
 
 def Filter(fn: Callable[..., Any] | pl.Expr, *args: Any, **kwargs: Any) -> Primitive:  # noqa: N802 - Beam's name
@@ -161,6 +168,8 @@ def Filter(fn: Callable[..., Any] | pl.Expr, *args: Any, **kwargs: Any) -> Primi
 
 class Flatten(Primitive):
     """The union of several PCollections: `(a, b) | Flatten()`."""
+
+    arity = None
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         if not inputs:

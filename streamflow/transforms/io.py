@@ -35,6 +35,8 @@ class ReadFromTopic(Primitive):
     `bounded`: the topic will be ended by its publisher, so windows may wait for that.
     """
 
+    arity = 0
+
     def __init__(
         self,
         topic: str,
@@ -69,6 +71,8 @@ class WriteToTopic(Primitive):
     Columns are published as batch envelopes; Python values as JSON events (dict, list, str, number; bytes as they
     are)."""
 
+    terminal = True
+
     def __init__(self, topic: str) -> None:
         self.topic = topic
 
@@ -81,6 +85,7 @@ class StoreSink(Primitive):
     by."""
 
     store: str
+    terminal = True
 
     def prepare(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """The frame as the store wants it; row by row."""

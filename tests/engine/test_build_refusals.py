@@ -1,0 +1,210 @@
+"""What can't work is refused when the pipeline is built, with the name of what is wrong and a hint."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import streamflow as sf
+from streamflow.base.errors import PipelineError
+
+ACCUMULATING = sf.AccumulationMode.ACCUMULATING
+SCHEMA = {"price": float, "item": str}
+
+
+def events(p: sf.Pipeline) -> Any:
+    return p | sf.ReadFromTopic("bids", schema=SCHEMA)
+
+
+def windowed(p: sf.Pipeline, **options: Any) -> Any:
+    return events(p) | sf.WindowInto(sf.FixedWindows(60), **options)
+
+
+def counted(p: sf.Pipeline, **options: Any) -> Any:
+    return windowed(p, **options) | sf.Aggregate(by=["item"], n=sf.Count())
+
+
+def twice(p: sf.Pipeline) -> Any:
+    values = p | sf.Create([1])
+    values | "Same" >> sf.Map(str)
+    return values | "Same" >> sf.Map(str)
+
+
+def mixed(p: sf.Pipeline) -> Any:
+    return ((p | sf.Create([1])), (sf.Pipeline("other") | sf.Create([2]))) | sf.Flatten()
+
+
+class Bundled(sf.DoFn):
+    def process(self, element: Any) -> list[Any]:
+        return [element]
+
+    def finish_bundle(self) -> Iterator[Any]:  # type: ignore[override]
+        yield 1
+
+
+COLUMNS: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
+    "unknown column in Where": (
+        lambda p: events(p) | sf.Where(sf.col("prcie") > 0),
+        r"Where: column 'prcie' not found. Did you mean 'price'\?",
+    ),
+    "unknown column in Select": (lambda p: events(p) | sf.Select("items"), r"Did you mean 'item'\?"),
+    "unknown column in WithColumns": (
+        lambda p: events(p) | sf.WithColumns(x=sf.col("zzz")),
+        "column 'zzz' not found. There are: price, item",
+    ),
+    "unknown key in Aggregate": (
+        lambda p: windowed(p) | sf.Aggregate(by=["itme"], n=sf.Count()),
+        r"Aggregate: column 'itme' not found. Did you mean 'item'\?",
+    ),
+    "unknown column in an aggregate": (
+        lambda p: windowed(p) | sf.Aggregate(n=sf.Sum("prices")),
+        r"column 'prices' not found. Did you mean 'price'\?",
+    ),
+    "unknown key of a table": (lambda p: events(p) | sf.WriteToTable("t", key=["itm"]), r"Did you mean 'item'\?"),
+    "unknown column in a row key": (
+        lambda p: events(p) | sf.WriteToRows("r", row_key="itm", family="f"),
+        r"Did you mean 'item'\?",
+    ),
+    "column taken away before": (
+        lambda p: events(p) | sf.Select("item") | sf.Where(sf.col("price") > 1),
+        "column 'price' not found",
+    ),
+    "operation on the wrong type": (lambda p: events(p) | sf.WithColumns(x=sf.col("item").dt.hour()), "WithColumns: "),
+    "sum of text": (lambda p: windowed(p) | sf.Aggregate(n=sf.Sum("item")), "Aggregate: "),
+    "no expression": (lambda p: events(p) | sf.Where(True), "True is no expression"),  # type: ignore[arg-type]
+    "reserved name in WithColumns": (lambda p: events(p) | sf.WithColumns(_x=sf.lit(1)), "column '_x': names that begin"),
+    "reserved name in Select": (lambda p: events(p) | sf.Select(_x="item"), "column '_x': names that begin"),
+    "reserved name of an aggregate": (lambda p: windowed(p) | sf.Aggregate(_n=sf.Count()), "column '_n' is given twice"),
+    "aggregate named as its key": (
+        lambda p: windowed(p) | sf.Aggregate(by=["item"], item=sf.Count()),
+        "column 'item' is given twice",
+    ),
+    "aggregate named as a bound": (
+        lambda p: windowed(p) | sf.Aggregate(window_start=sf.Count()),
+        "column 'window_start' is given twice",
+    ),
+    "aggregate of nothing": (lambda p: windowed(p) | sf.Aggregate(by=["item"]), "no aggregate given"),
+    "aggregate that is none": (
+        lambda p: windowed(p) | sf.Aggregate(n=sum),  # type: ignore[arg-type]
+        "'n' must be an aggregate such as Count",
+    ),
+    "select of nothing": (lambda p: events(p) | sf.Select(), "Select needs at least one column"),
+    "event time outside the schema": (
+        lambda p: p | sf.ReadFromTopic("bids", schema=SCHEMA, event_time="when"),
+        r"event_time 'when' is not in the schema \(price, item\)",
+    ),
+    "event time that is no time": (
+        lambda p: p | sf.ReadFromTopic("bids", schema=SCHEMA, event_time="price"),
+        "event_time 'price' is Float64",
+    ),
+}
+
+WINDOWS: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
+    "endless input in the global window": (
+        lambda p: events(p) | sf.Aggregate(n=sf.Count()),
+        r"an endless input in the global window would never give a result. Apply e.g. WindowInto",
+    ),
+    "the same for pairs": (lambda p: events(p) | sf.Map(lambda e: (e, 1)) | sf.GroupByKey(), "an endless input"),
+    "the same through Flatten": (
+        lambda p: ((p | sf.Create([1])), (p | sf.ReadFromTopic("t"))) | sf.Flatten() | sf.CombineGlobally(sum),
+        "an endless input",
+    ),
+    "defaults in windows": (
+        lambda p: windowed(p) | sf.Map(lambda e: 1) | sf.CombineGlobally(sum),
+        r"CombineGlobally\(…\).without_defaults\(\)",
+    ),
+    "different windows flattened": (
+        lambda p: (windowed(p), p | sf.Create([1])) | sf.Flatten(),
+        "the inputs have different windows",
+    ),
+    "keyed table with discarding panes": (
+        lambda p: counted(p, allowed_lateness=5) | sf.WriteToTable("t", key=["item"]),
+        "would replace the whole in keyed table 't'",
+    ),
+    "accumulating panes without a key": (
+        lambda p: counted(p, allowed_lateness=5, accumulation_mode=ACCUMULATING) | sf.WriteToTable("t"),
+        r"Give key=\[…\]",
+    ),
+    "negative lateness": (lambda p: windowed(p, allowed_lateness=-1), "allowed_lateness can't be negative"),
+    "negative disorder": (lambda p: p | sf.ReadFromTopic("t", disorder=-1), "disorder can't be negative"),
+    "number instead of a window": (
+        lambda p: events(p) | sf.WindowInto(60),  # type: ignore[arg-type]
+        "WindowInto takes a window function, e.g. FixedWindows",
+    ),
+}
+
+VALUES: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
+    "duplicate label": (twice, "label 'Same' is used twice"),
+    "pipelines mixed": (mixed, "Flatten mixes PCollections of different pipelines"),
+    "Create of a text": (lambda p: p | sf.Create("abc"), r"Write Create\(\['abc'\]\)"),
+    "Map of no function": (lambda p: p | sf.Create([1]) | sf.Map(5), "Map takes a function, not 5"),  # type: ignore[arg-type]
+    "Filter of no function": (lambda p: p | sf.Create([1]) | sf.Filter("x"), "takes a function, not 'x'"),  # type: ignore[arg-type]
+    "ParDo of a class": (
+        lambda p: p | sf.Create([1]) | sf.ParDo(Bundled),
+        r"ParDo takes an instance: ParDo\(Bundled\(\)\)",
+    ),
+    "ParDo of no function": (
+        lambda p: p | sf.Create([1]) | sf.ParDo(3),  # type: ignore[arg-type]
+        "ParDo takes a DoFn or a function, not 3",
+    ),
+    "outputs from finish_bundle": (
+        lambda p: p | sf.Create([1]) | sf.ParDo(Bundled()),
+        "Bundled.finish_bundle can't yield",
+    ),
+    "side input": (lambda p: p | "A" >> sf.Create([1]) | sf.Map(max, p | sf.Create([2])), "there are no side inputs"),
+    "combining with a number": (lambda p: p | sf.Create([(1, 2)]) | sf.CombinePerKey(3), "3 can't combine"),  # type: ignore[arg-type]
+    "no transform": (lambda p: p | sf.Create([1]) | str, "is no transform"),
+    "nothing to flatten": (lambda p: p.apply(sf.Flatten(), ()), "nothing to flatten"),
+    "values flattened": (lambda p: (p | sf.Create([1]), 3) | sf.Flatten(), "not all are PCollections"),
+    "transform applied to a number": (lambda p: 3 | sf.Map(str), "Left of `|` stands a PCollection"),
+    "transform applied to the pipeline": (
+        lambda p: p | sf.Map(str),
+        r"stands behind 0 PCollections instead of 1. Join several",
+    ),
+    "source behind a collection": (lambda p: p | sf.Create([1]) | sf.ReadFromTopic("t"), "Begin with it"),
+    "several collections without Flatten": (
+        lambda p: (p | "A" >> sf.Create([1]), p | "B" >> sf.Create([2])) | sf.Map(str),
+        r"Join several with `\(a, b\) \| Flatten\(\)`",
+    ),
+    "transform behind a sink": (
+        lambda p: events(p) | sf.WriteToTopic("out") | sf.Map(str),
+        "nothing comes out of 'Write-out'",
+    ),
+    "messages with a schema": (
+        lambda p: p | sf.ReadFromTopic("t", schema=SCHEMA, with_attributes=True),
+        "with_attributes gives whole messages",
+    ),
+    "composite without expand": (lambda p: p | sf.Create([1]) | sf.PTransform(), r"must define expand\(pcoll\)"),
+    "Beam's options": (lambda p: sf.Pipeline(runner="DirectRunner"), "are Apache Beam's"),
+    "name that can be no topic": (lambda p: sf.Pipeline("my pipeline"), "1-64 letters"),
+}
+
+REFUSED = COLUMNS | WINDOWS | VALUES
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_when_built(case: str) -> None:
+    build, words = REFUSED[case]
+    with pytest.raises(PipelineError, match=words):
+        build(sf.Pipeline("p"))
+
+
+def test_late_panes_fit_a_table_when_mode_and_key_go_together() -> None:
+    p = sf.Pipeline("p")
+    counted(p, allowed_lateness=5, accumulation_mode=ACCUMULATING) | "A" >> sf.WriteToTable("t", key=["item"])
+    counted(p, allowed_lateness=5) | "B" >> sf.WriteToTable("u")
+    assert "stage a [sink]" in p.explain()
+
+
+def test_bounded_topic_may_be_grouped_in_the_global_window() -> None:
+    p = sf.Pipeline("p")
+    p | sf.ReadFromTopic("bids", schema=SCHEMA, bounded=True) | sf.Aggregate(n=sf.Count())
+    assert "grouping" in p.explain()
+
+
+def test_columns_are_known_all_the_way_through_a_pipeline() -> None:
+    p = sf.Pipeline("p")
+    totals = counted(p) | sf.Filter(lambda row: row["n"] > 1)
+    with pytest.raises(PipelineError, match=r"Did you mean 'n'\?"):
+        totals | sf.Select("nn")
+    assert list(totals.shape.columns) == ["item", "window_start", "window_end", "n"]
