@@ -39,7 +39,7 @@ def server(log: Log) -> Iterator[MetricsServer]:
         | sf.WindowInto(sf.FixedWindows(10))
         | sf.CombinePerKey(sum)
     )
-    plan = launch(p, log)
+    plan = launch(p, log, p.settings)
     with MetricsServer(plan, log, SystemClock(), lambda: 3, "127.0.0.1", 0) as server:
         yield server
 
