@@ -188,6 +188,34 @@ def bench(
         raise typer.Exit(1)
 
 
+@app.command(no_args_is_help=True)
+def profile(
+    work: Annotated[str, typer.Argument(metavar="WORK", help="W1-json or W1-envelope.")],
+    events: Annotated[int, typer.Option(metavar="N", help="Events of the input.")] = 5_000_000,
+    folder: Annotated[
+        Path, typer.Option("--inputs", metavar="FOLDER", help="Where input files are kept for the next time.")
+    ] = Path("bench-inputs"),
+) -> None:
+    """Show where StreamFlow's time goes per event, with one worker.
+
+    **Example**
+
+    `loadgen profile W1-envelope --events 5000000`
+    """
+    from loadgen.bench.inputs import written
+    from loadgen.bench.profile import profile as profiled
+
+    topics = {"W1-json": "json", "W1-envelope": "envelope"}
+    if work not in topics:
+        raise DataError(f"there is no work '{work}'. Give one of {', '.join(topics)}")
+    seconds, shares = profiled(topics[work], written(folder, events))
+    table = Table(f"{work}, one worker", "ns per event", "share")
+    for share in shares:
+        table.add_row(share.kind, f"{share.ns_per_event:,.0f}", f"{share.ns_per_event * events / 1e7 / seconds:.0f} %")
+    Console().print(table)
+    Console().print(f"{events:,} events in {seconds:.2f} s: {events / seconds:,.0f} events/s")
+
+
 def main() -> None:
     """Run the command; known errors become one line on stderr."""
     try:
