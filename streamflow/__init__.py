@@ -5,6 +5,8 @@
 Names that are Apache Beam's mean what they mean there; `Select`, `Where`, `WithColumns`, `Aggregate` work on columns.
 """
 
+from importlib.metadata import version
+
 from polars import col, lit
 
 from streamflow.base.errors import (
@@ -36,6 +38,8 @@ from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
 from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, GroupByKey
 from streamflow.transforms.core import Create, DoFn, Filter, FlatMap, Flatten, Map, MapTuple, ParDo, WindowInto
 from streamflow.transforms.io import Message, ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
+
+__version__ = version("streamflow")
 
 __all__ = [
     "MAX_TIMESTAMP",

@@ -1,6 +1,6 @@
 """How the tests publish to a log, run pipelines on it and look at what came out. No test of its own lives here."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -69,6 +69,15 @@ def read_times_us(log: Log, topic: str = "out") -> list[int]:
 def dead_letters(log: Log, pipeline: str = "pipeline") -> list[dict[str, Any]]:
     """In order of offset."""
     return sorted(read_events(log, f"{pipeline}.dead-letter"), key=lambda letter: letter["offset"])
+
+
+def collected(build: Callable[[sf.Pipeline], Any], settings: sf.Settings | None = None) -> list[Any]:
+    """The elements of the PCollection that `build` returns, run in this process on a log of its own."""
+    elements: list[Any] = []
+    pipeline = sf.Pipeline(settings=settings)
+    build(pipeline) | "Collect" >> sf.Map(elements.append)
+    pipeline.run()
+    return elements
 
 
 def ordered(events: Iterable[Any]) -> list[Any]:

@@ -5,6 +5,7 @@ behind them.
 
 import pickle
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
@@ -14,7 +15,7 @@ from streamflow.base.errors import DataError
 from streamflow.model.aggregates import RecordCombineFn
 from streamflow.model.batch import PANE, Batch, Elements, OnBad, to_elements, to_frame
 from streamflow.model.combiner import CombineFn
-from streamflow.model.time import MAX_US, Timestamp
+from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, MAX_US, Timestamp
 from streamflow.model.window import (
     GLOBAL_WINDOW,
     TIME,
@@ -34,6 +35,12 @@ ACCUMULATOR = "_acc"
 
 _FLAGS = (ON_TIME, LATE)
 _UTC = pl.Datetime("us", "UTC")
+_RESULT_TIME = (pl.col(WINDOW_END).clip(upper_bound=MAX_US) - 1).alias(TIME)
+"""The last instant of the window. A result of the global window may be windowed again, beyond the end of time."""
+
+
+def _result_time(end_us: int) -> int:
+    return min(end_us, MAX_US) - 1
 
 
 class Combiner(Protocol):
@@ -47,8 +54,9 @@ class Combiner(Protocol):
     def merge(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Rows of equal key and window become one; `_n` and `_late` add up, `_ontime` is the greater."""
 
-    def final(self, frame: pl.DataFrame) -> Batch:
-        """Merged partials as results, timed at the end of their window."""
+    def final(self, frame: pl.DataFrame, on_bad: OnBad) -> Batch:
+        """Merged partials as results, timed at the end of their window. A group without a result is told to
+        `on_bad`: its key, without an offset."""
 
     def empty(self) -> Batch | None:
         """The result for an input without any event, if there is one."""
@@ -85,7 +93,7 @@ class ColumnCombiner:
         grouped = windowed.group_by([*named, WINDOW_START]).agg(
             pl.col(WINDOW_END).first(), pl.len().cast(pl.Int64).alias(EVENTS), *self._partial
         )
-        return grouped.with_columns((pl.col(WINDOW_END) - 1).alias(TIME))
+        return grouped.with_columns(_RESULT_TIME)
 
     def partial(self, batch: Batch, on_bad: OnBad) -> pl.DataFrame:
         return self.partial_frame(to_frame(batch, on_bad).lazy()).collect()
@@ -93,16 +101,16 @@ class ColumnCombiner:
     def merge(self, frame: pl.DataFrame) -> pl.DataFrame:
         return frame.group_by([*self.keys, WINDOW_START]).agg(*_merge_flags(frame), *self._merge)
 
-    def final(self, frame: pl.DataFrame) -> Batch:
+    def final(self, frame: pl.DataFrame, on_bad: OnBad) -> Batch:
         public = [
-            pl.col(WINDOW_START).cast(_UTC).alias("window_start"),
-            pl.col(WINDOW_END).cast(_UTC).alias("window_end"),
+            pl.when(pl.col(bound).is_between(EVENT_MIN_US, EVENT_MAX_US)).then(pl.col(bound)).cast(_UTC).alias(name)
+            for bound, name in zip((WINDOW_START, WINDOW_END), WINDOW_COLUMNS, strict=True)
         ]
         return frame.select(
             *self.keys,
             *([] if self.windowing.is_global else public),
             *self._final,
-            (pl.col(WINDOW_END) - 1).alias(TIME),
+            _RESULT_TIME,
             WINDOW_START,
             WINDOW_END,
             (pl.col(ON_TIME) + pl.col(LATE) - 1).alias(PANE),
@@ -130,35 +138,65 @@ class RowCombiner:
 
     def partial(self, batch: Batch, on_bad: OnBad) -> pl.DataFrame:
         elements = self.pairs(batch, on_bad)
-        groups: dict[tuple[bytes, IntervalWindow], list[Any]] = {}
+        keys: dict[bytes, bytes] = {}
+        groups: dict[tuple[bytes, IntervalWindow], list[tuple[int, Any]]] = {}
         for i, element in enumerate(elements.values):
             try:
                 key, value = _pair(element) if self.keyed else (None, element)
                 encoded = encode_key(key) if self.keyed else b""
-                window = elements.window(i) if self.windowing.assigned else None
-                windows = [window] if window else self.windowing.fn.assign(elements.times[i])
-                inputs = [self._fresh(groups.get((encoded, w)), value) for w in windows]
+                if encoded not in keys:
+                    keys[encoded] = pickle.dumps(key, protocol=5)
             except Exception as error:
                 on_bad(element, elements.offsets[i], error)
                 continue
-            for w, (count, accumulator) in zip(windows, inputs, strict=True):
-                groups[encoded, w] = [key, count, accumulator]
-        return self._frame([(k, w, v, n, self.fn.compact(acc)) for (k, w), (v, n, acc) in groups.items()])
+            window = elements.window(i) if self.windowing.assigned else None
+            for each in [window] if window else self.windowing.fn.assign(elements.times[i]):
+                groups.setdefault((encoded, each), []).append((i, value))
+        bad: dict[int, Exception] = {}
+        combined = {group: self._combined(inputs, bad) for group, inputs in groups.items()}
+        for i, reason in bad.items():
+            on_bad(elements.values[i], elements.offsets[i], reason)
+        return self._frame([(k, w, keys[k], n, acc) for (k, w), (n, acc) in combined.items() if n])
 
-    def _fresh(self, group: list[Any] | None, value: Any) -> tuple[int, Any]:
-        count, accumulator = (0, self.fn.create_accumulator()) if group is None else (group[1], group[2])
-        return count + 1, self.fn.add_input(accumulator, value)
+    def _combined(self, inputs: Sequence[tuple[int, Any]], bad: dict[int, Exception]) -> tuple[int, bytes]:
+        """How many of the inputs (index, value) could be combined, and their accumulator; `bad` gets the others."""
+        try:
+            return len(inputs), self._accumulated([value for _, value in inputs])
+        except Exception as error:
+            if len(inputs) == 1:
+                bad[inputs[0][0]] = error
+                return 0, b""
+        good = [each for each in inputs if self._combined([each], bad)[0]]
+        if len(good) == len(inputs):
+            return self._one_after_the_other(good, bad)
+        return self._combined(good, bad) if good else (0, b"")
 
-    def _frame(self, groups: list[tuple[bytes, IntervalWindow, Any, int, Any]]) -> pl.DataFrame:
+    def _one_after_the_other(self, inputs: Sequence[tuple[int, Any]], bad: dict[int, Exception]) -> tuple[int, bytes]:
+        """Each could be combined alone, but not all together: what does not go with those before it is bad."""
+        accumulated = self._accumulated([inputs[0][1]])
+        count = 1
+        for i, value in inputs[1:]:
+            try:
+                accumulated = self._merged([accumulated, self._accumulated([value])])
+                count += 1
+            except Exception as error:
+                bad[i] = error
+        return count, accumulated
+
+    def _accumulated(self, values: Sequence[Any]) -> bytes:
+        """Made in one go: an accumulator that has seen a failure may be half changed, and is never used again."""
+        return pickle.dumps(self.fn.compact(self.fn.add_inputs(self.fn.create_accumulator(), values)), protocol=5)
+
+    def _frame(self, groups: list[tuple[bytes, IntervalWindow, bytes, int, bytes]]) -> pl.DataFrame:
         return pl.DataFrame(
             {
                 KEY: [key for key, *_ in groups],
                 WINDOW_START: [window.start_us for _, window, *_ in groups],
                 WINDOW_END: [window.end_us for _, window, *_ in groups],
                 EVENTS: [count for *_, count, _ in groups],
-                KEY_VALUE: [pickle.dumps(value, protocol=5) for _, _, value, *_ in groups],
-                ACCUMULATOR: [pickle.dumps(accumulator, protocol=5) for *_, accumulator in groups],
-                TIME: [window.end_us - 1 for _, window, *_ in groups],
+                KEY_VALUE: [value for _, _, value, *_ in groups],
+                ACCUMULATOR: [accumulator for *_, accumulator in groups],
+                TIME: [_result_time(window.end_us) for _, window, *_ in groups],
             },
             schema={
                 KEY: pl.Binary,
@@ -182,13 +220,17 @@ class RowCombiner:
         accumulators = [pickle.loads(part) for part in parts]
         return pickle.dumps(self.fn.compact(self.fn.merge_accumulators(accumulators)), protocol=5)
 
-    def final(self, frame: pl.DataFrame) -> Batch:
+    def final(self, frame: pl.DataFrame, on_bad: OnBad) -> Batch:
         out = Elements(windows=[])
         columns = (KEY_VALUE, ACCUMULATOR, WINDOW_START, WINDOW_END)
         for key, accumulator, start, end in frame.select(columns).iter_rows():
-            result = self.fn.extract_output(pickle.loads(accumulator))
             window = IntervalWindow(start, end)
-            out.append(self.result(pickle.loads(key), result, window), end - 1, -1, window)
+            try:
+                result = self.result(pickle.loads(key), self.fn.extract_output(pickle.loads(accumulator)), window)
+            except Exception as error:
+                on_bad(pickle.loads(key), -1, error)
+            else:
+                out.append(result, _result_time(end), -1, window)
         return out
 
     def result(self, key: Any, result: Any, window: IntervalWindow) -> Any:
@@ -220,9 +262,13 @@ class RowAggregate(RowCombiner):
     def result(self, key: Any, result: Any, window: IntervalWindow) -> Any:
         row = dict(zip(self.transform.keys, key, strict=True))
         if not self.windowing.is_global:
-            bounds = (Timestamp(micros=us).as_datetime() for us in (window.start_us, window.end_us))
-            row |= dict(zip(WINDOW_COLUMNS, bounds, strict=True))
+            row |= dict(zip(WINDOW_COLUMNS, map(_datetime, (window.start_us, window.end_us)), strict=True))
         return row | result
+
+
+def _datetime(time_us: int) -> datetime | None:
+    """Null for what no datetime can be: windows at the beginning of time, where values of Create are by default."""
+    return Timestamp(micros=time_us).as_datetime() if EVENT_MIN_US <= time_us <= EVENT_MAX_US else None
 
 
 def encode_key(key: Any) -> bytes:

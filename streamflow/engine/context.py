@@ -4,40 +4,53 @@ committed."""
 import traceback
 from collections import defaultdict
 from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any
 
 import orjson
 import polars as pl
 
 from streamflow.model.batch import OnBad
+from streamflow.topics import codec
 
-TRACEBACK_LINES_MAX = 20
+TRACEBACK_FRAMES_MAX = 20
+TRACEBACK_ERRORS_MAX = 5
+"""Of a dead letter's traceback: the innermost frames of each error, and the errors that led to the last one."""
+TEXT_CHARS_MAX = 100_000
+"""Of each text in a dead letter that is not the input as it was."""
+
+_Place = tuple[tuple[CodeType, int], ...]
+"""Where an error was raised: the code and line of each frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An event that could not go on: what it was, why, where in the pipeline, and at which source offset."""
+    """An event that could not go on: what it was, why, where in the pipeline, and at which source offset. `trace`: the
+    stack of the error."""
 
     value: Any
     offset: int
     error: Exception
     transform: str
+    trace: str = ""
 
     def to_json(self, topic: str, partition: int) -> bytes:
-        trace = traceback.format_exception(self.error)
-        return orjson.dumps(
-            {
-                "error": f"{type(self.error).__name__}: {self.error}",
-                "transform": self.transform,
-                "topic": topic,
-                "partition": partition,
-                "offset": self.offset,
-                "input": self.value,
-                "traceback": "".join(trace[-TRACEBACK_LINES_MAX:]),
-            },
-            default=_readable,
-            option=orjson.OPT_NON_STR_KEYS,
-        )
+        letter = {
+            "error": _text(f"{type(self.error).__name__}: {self.error}"),
+            "transform": self.transform,
+            "topic": topic,
+            "partition": partition,
+            "offset": self.offset,
+            "input": self.value,
+            "traceback": _text(self.trace),
+        }
+        try:
+            event = orjson.dumps(letter, default=_readable, option=orjson.OPT_NON_STR_KEYS)
+        except TypeError:
+            event = orjson.dumps(letter | {"input": _text(_safe_repr(self.value))})
+        if len(event) > codec.EVENT_BYTES_MAX:
+            event = orjson.dumps(letter | {"input": _text(_safe_repr(self.value))})
+        return event
 
 
 @dataclass(slots=True)
@@ -49,12 +62,27 @@ class StepContext:
     events: dict[tuple[str, int], list[tuple[bytes, int]]] = field(default_factory=lambda: defaultdict(list))
     dead: list[DeadLetter] = field(default_factory=list)
     counts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    _stacks: dict[_Place, str] = field(default_factory=dict)
 
     def on_bad(self, transform: str) -> OnBad:
         def bad(value: Any, offset: int, error: Exception) -> None:
-            self.dead.append(DeadLetter(value, offset, error, transform))
+            self.dead.append(DeadLetter(value, offset, error, transform, self._trace(error)))
 
         return bad
+
+    def _trace(self, error: Exception) -> str:
+        """The error and what it came from, as Python prints them. Then their frames are let go: a batch may hold
+        thousands of bad events, and formatting a stack costs more than the event itself."""
+        parts: list[str] = []
+        each: BaseException | None = error
+        while each is not None and len(parts) < TRACEBACK_ERRORS_MAX:
+            place = tuple((frame.f_code, line) for frame, line in traceback.walk_tb(each.__traceback__))
+            if place and place not in self._stacks:
+                self._stacks[place] = "".join(traceback.format_tb(each.__traceback__)[-TRACEBACK_FRAMES_MAX:])
+            parts.append(f"{self._stacks.get(place, '')}{type(each).__name__}: {each}\n")
+            each.__traceback__ = None
+            each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+        return "\nfrom which came:\n".join(reversed(parts))
 
 
 def _readable(value: Any) -> Any:
@@ -62,4 +90,17 @@ def _readable(value: Any) -> Any:
         return bytes(value).decode("utf-8", errors="backslashreplace")
     if isinstance(value, (set, frozenset)):
         return list(value)
-    return repr(value)
+    return _text(_safe_repr(value))
+
+
+def _safe_repr(value: Any) -> str:
+    """A value that can't be shown must not keep the good events of its batch from going on."""
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+
+
+def _text(value: str) -> str:
+    """Cut to a bound, and without what UTF-8 can't write."""
+    return value[:TEXT_CHARS_MAX].encode("utf-8", errors="backslashreplace").decode()

@@ -16,7 +16,7 @@ from streamflow.engine.context import StepContext
 from streamflow.engine.source import SourceDecoder, with_offsets
 from streamflow.engine.state import WindowState
 from streamflow.engine.stores import SinkWriter
-from streamflow.model.batch import Batch, Elements, OnBad, tell
+from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, tell
 from streamflow.model.time import MAX_US
 from streamflow.model.window import TIME, Windowing
 from streamflow.topics import codec
@@ -88,10 +88,13 @@ class CreateHead(_Stateless):
 
 
 class SinkHead(_Stateless):
-    """Rows into a store; gives nothing on. Rows that the store can't hold are bad events like others."""
+    """Rows into a store; gives nothing on. Rows that the store can't hold are bad events like others.
 
-    def __init__(self, writer: SinkWriter, epoch: int, label: str) -> None:
-        self.writer, self.epoch, self.label = writer, epoch, label
+    `start`: where the store stood when the task was new. It is added to offsets, so that a pipeline which begins anew
+    under its old name (after a reset, or on another log) is not taken for a repetition of the earlier one."""
+
+    def __init__(self, writer: SinkWriter, start: int, epoch: int, label: str) -> None:
+        self.writer, self.start, self.epoch, self.label = writer, start, epoch, label
 
     def absorb(self, records: Sequence[Record], context: StepContext) -> None:
         if not records:
@@ -99,7 +102,8 @@ class SinkHead(_Stateless):
         frame = pl.concat([with_offsets(record) for record in records], how="diagonal_relaxed")
         good = self._storable(frame, context.on_bad(self.label))
         if good.height:
-            self.writer.write(good, records[-1].end, self.epoch)
+            shifted = good.with_columns(pl.col(OFFSET) + self.start)
+            self.writer.write(shifted, records[-1].end + self.start, self.epoch)
         context.counts["events_out"] += good.height
 
     def _storable(self, frame: pl.DataFrame, on_bad: OnBad) -> pl.DataFrame:
@@ -141,8 +145,9 @@ class GroupingHead:
         restored: Sequence[StateSegment],
         watermark_us: int,
         segments_max: int,
+        label: str,
     ) -> None:
-        self.combiner = combiner
+        self.combiner, self.label = combiner, label
         self.segments_max = segments_max
         self.state = WindowState(combiner, windowing)
         self._ledger = _Ledger()
@@ -162,7 +167,7 @@ class GroupingHead:
         context.counts["late"] += fired.late
         context.counts["dropped"] += fired.dropped
         if fired.panes is not None:
-            return [self.combiner.final(fired.panes)]
+            return [self.combiner.final(fired.panes, context.on_bad(self.label))]
         if after_us == MAX_US > before_us and (empty := self.combiner.empty()) is not None:
             return [empty]
         return []

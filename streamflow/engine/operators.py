@@ -6,6 +6,7 @@ A failing event is isolated: rows one by one on the row path, by bisection on th
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import orjson
@@ -15,16 +16,20 @@ from streamflow.base.errors import DataError
 from streamflow.engine.combine import ColumnCombiner, combiner_of
 from streamflow.engine.context import StepContext
 from streamflow.engine.plan import Step
-from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, pickled, public, tell, to_elements, to_frame
-from streamflow.model.time import Timestamp
+from streamflow.model.batch import OFFSET, VALUE, Batch, Elements, OnBad, pickled, public, tell, to_elements, to_frame
+from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, Timestamp
 from streamflow.model.window import TIME, IntervalWindow, TimestampedValue, Windowing
+from streamflow.topics import codec
 from streamflow.transforms.columns import FrameTransform
 from streamflow.transforms.combine import Grouping
-from streamflow.transforms.core import DoFn, ParDo
+from streamflow.transforms.core import DoFn, ParDo, RowFilter
 from streamflow.transforms.io import StoreSink
 
 FrameFunction = Callable[[pl.LazyFrame], pl.LazyFrame]
 PartitionsOf = Callable[[str], int]
+
+_QUERY_ERRORS = (Exception, pl.exceptions.PanicException)
+"""Python functions inside a query raise what they like."""
 
 
 class Operator(Protocol):
@@ -51,9 +56,10 @@ class _Compiler:
         children = [self.compile(child) for child in step.children]
         transform = step.node.transform
         if isinstance(transform, FrameTransform):
-            return fused(FrameOperator(step.node.label, transform.apply_frame, children))
+            return fused(FrameOperator([(step.node.label, transform.apply_frame)], children))
         assert isinstance(transform, ParDo)
-        return RowOperator(step.node.label, transform, step.windowing, children)
+        operator = FilterOperator if isinstance(transform, RowFilter) else RowOperator
+        return operator(step.node.label, transform, step.windowing, children)
 
     def leaf(self, step: Step, topic: str) -> Operator:
         transform, label = step.node.transform, step.node.label
@@ -61,18 +67,17 @@ class _Compiler:
             combiner = combiner_of(transform, step.windowing, rows_only=self.rows_only)
             shuffle = Shuffle(topic, combiner.keys, self.partitions_of(topic))
             if isinstance(combiner, ColumnCombiner):
-                return FrameOperator(label, combiner.partial_frame, [shuffle])
+                return FrameOperator([(label, combiner.partial_frame)], [shuffle])
             return PartialOperator(label, combiner.partial, [shuffle])
         if isinstance(transform, StoreSink):
-            return FrameOperator(label, transform.prepare, [Append(topic, 0)])
+            return FrameOperator([(label, transform.prepare)], [Append(topic, 0)])
         return Publish(label, topic, self.partition % self.partitions_of(topic))
 
 
 def fused(operator: "FrameOperator") -> "FrameOperator":
     """A frame operator whose only child is one too becomes a single query."""
     if len(operator.children) == 1 and isinstance(child := operator.children[0], FrameOperator):
-        first, second = operator.apply, child.apply
-        return FrameOperator(child.label, lambda frame: second(first(frame)), child.children)
+        return FrameOperator([*operator.parts, *child.parts], child.children)
     return operator
 
 
@@ -93,17 +98,33 @@ class _Inner:
 
 
 class FrameOperator(_Inner):
-    """One query over the batch."""
+    """One query over the batch, made of one or several transforms: (label, function)."""
 
-    def __init__(self, label: str, apply: FrameFunction, children: Sequence[Operator]) -> None:
-        super().__init__(label, children)
-        self.apply = apply
+    def __init__(self, parts: Sequence[tuple[str, FrameFunction]], children: Sequence[Operator]) -> None:
+        super().__init__(parts[0][0], children)
+        self.parts = list(parts)
+
+    def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        for _, function in self.parts:
+            frame = function(frame)
+        return frame
 
     def run(self, batch: Batch, context: StepContext) -> None:
-        on_bad = context.on_bad(self.label)
-        frame = to_frame(batch, on_bad)
+        frame = to_frame(batch, context.on_bad(self.label))
         if frame.height:
-            self.hand_on(guarded(frame, self.apply, on_bad), context)
+            good = _isolated(frame, self.apply, lambda bad, error: tell(bad, context.on_bad(self._at(bad)), error))
+            self.hand_on(good, context)
+
+    def _at(self, bad: pl.DataFrame) -> str:
+        """The label of the transform at which rows fail that fail as one."""
+        lazy = bad.head(1).lazy()
+        for label, function in self.parts[:-1]:
+            lazy = function(lazy)
+            try:
+                lazy.collect()
+            except _QUERY_ERRORS:
+                return label
+        return self.parts[-1][0]
 
 
 class PartialOperator(_Inner):
@@ -131,8 +152,9 @@ class RowOperator(_Inner):
         self.fn.setup()
 
     def run(self, batch: Batch, context: StepContext) -> None:
-        elements = to_elements(batch)
-        on_bad = context.on_bad(self.label)
+        self.hand_on(self._outputs(to_elements(batch), context.on_bad(self.label)), context)
+
+    def _outputs(self, elements: Elements, on_bad: OnBad) -> Elements:
         out = Elements()
         self.fn.start_bundle()
         for i, value in enumerate(elements.values):
@@ -144,7 +166,7 @@ class RowOperator(_Inner):
             for result, time_us, window in results:
                 out.append(result, time_us, elements.offsets[i], window)
         self.fn.finish_bundle()
-        self.hand_on(out, context)
+        return out
 
     def _results(self, elements: Elements, i: int, value: Any) -> list[tuple[Any, int, IntervalWindow | None]]:
         time_us, window = elements.times[i], elements.window(i) if self.windowing.assigned else None
@@ -156,7 +178,7 @@ class RowOperator(_Inner):
             outputs = self.fn.process(value, *self.args, **self.kwargs, **self._asked(time_us, each, value))
             for output in _iterated(outputs):
                 if isinstance(output, TimestampedValue):
-                    results.append((output.value, output.time_us, each))
+                    results.append((output.value, _checked_time(output), each))
                 else:
                     results.append((output, time_us, each))
         return results
@@ -174,6 +196,20 @@ class RowOperator(_Inner):
         super().close()
 
 
+class FilterOperator(RowOperator):
+    """A function that decides about elements. It takes rows as dicts, but the frame itself goes on."""
+
+    def run(self, batch: Batch, context: StepContext) -> None:
+        if isinstance(batch, Elements) or VALUE in batch.columns or self.per_window:
+            super().run(batch, context)
+            return
+        elements = to_elements(batch)
+        offsets, on_bad = elements.offsets, context.on_bad(self.label)
+        rows = replace(elements, offsets=list(range(len(elements))))
+        kept = self._outputs(rows, lambda value, row, error: on_bad(value, offsets[row], error))
+        self.hand_on(batch[kept.offsets] if len(kept) < batch.height else batch, context)
+
+
 class Shuffle:
     """Splits partials by the hash of their key and appends them to a grouping's log."""
 
@@ -185,12 +221,24 @@ class Shuffle:
         if self.partitions == 1 or not self.keys:
             context.frames[self.topic, 0].append(batch)
             return
-        target = (batch.select(self.keys).hash_rows(seed=0) % self.partitions).alias("_target")
+        keys = batch.select(_comparable(name, batch.schema[name]) for name in self.keys)
+        target = (keys.hash_rows(seed=0) % self.partitions).alias("_target")
         parts = batch.with_columns(target).partition_by("_target", as_dict=True, include_key=False)
         for (partition,), part in parts.items():
             context.frames[self.topic, int(partition)].append(part)
 
     def close(self) -> None: ...
+
+
+def _comparable(name: str, dtype: pl.DataType) -> pl.Expr:
+    """Equal keys must meet whatever type their batch gave them: without a schema 1 may be an integer here and a float
+    there, and an envelope may bring text as a category."""
+    column = pl.col(name)
+    if dtype.is_numeric() or dtype == pl.Boolean:
+        return column.cast(pl.Float64)
+    if dtype in (pl.Categorical, pl.Enum):
+        return column.cast(pl.String)
+    return column.cast(pl.Datetime("us")) if dtype == pl.Datetime else column
 
 
 class Append:
@@ -213,18 +261,18 @@ class Publish:
         self.label, self.topic, self.partition = label, topic, partition
 
     def run(self, batch: Batch, context: StepContext) -> None:
-        if isinstance(batch, pl.DataFrame):
+        if isinstance(batch, pl.DataFrame) and VALUE not in batch.columns:
             frame = public(batch).with_columns(batch[TIME])
             context.frames[self.topic, self.partition].append(frame)
             return
-        on_bad = context.on_bad(self.label)
-        for i, value in enumerate(batch.values):
+        elements, on_bad = to_elements(batch), context.on_bad(self.label)
+        for value, offset, time_us in zip(elements.values, elements.offsets, elements.times, strict=True):
             try:
                 event = json_event(value)
             except DataError as error:
-                on_bad(value, batch.offsets[i], error)
+                on_bad(value, offset, error)
             else:
-                context.events[self.topic, self.partition].append((event, batch.times[i]))
+                context.events[self.topic, self.partition].append((event, time_us))
 
     def close(self) -> None: ...
 
@@ -234,34 +282,48 @@ def guarded(frame: pl.DataFrame, apply: FrameFunction, on_bad: OnBad) -> pl.Data
 
     A query that can't work on any row of such columns is bad for all rows at once. Bad rows are found by bisection: k
     of n cost about k·log2(n) queries."""
+    return _isolated(frame, apply, lambda bad, error: tell(bad, on_bad, error))
+
+
+def _isolated(
+    frame: pl.DataFrame, apply: FrameFunction, found: Callable[[pl.DataFrame, Exception], None]
+) -> pl.DataFrame:
     lazy = apply(frame.lazy())
     try:
         lazy.collect_schema()
     except pl.exceptions.PolarsError as error:
-        tell(frame, on_bad, error)
+        found(frame, error)
         return pl.DataFrame()
     try:
         return lazy.collect()
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, TypeError) as error:
+    except _QUERY_ERRORS as error:
         if frame.height == 1:
-            tell(frame, on_bad, error)
+            found(frame, error)
             return pl.DataFrame()
     half = frame.height // 2
-    parts = [guarded(part, apply, on_bad) for part in (frame.head(half), frame.tail(frame.height - half))]
+    parts = [_isolated(part, apply, found) for part in (frame.head(half), frame.tail(frame.height - half))]
     good = [part for part in parts if part.width]
     return pl.concat(good, how="diagonal_relaxed") if good else pl.DataFrame()
 
 
 def json_event(value: Any) -> bytes:
-    """A Python value as the bytes of an event. DataError if JSON has no form for it."""
-    if isinstance(value, bytes):
-        return value
+    """A Python value as the bytes of an event. DataError if JSON has no form for it, or if it is too long for one."""
     try:
-        return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
+        options = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
+        event = value if isinstance(value, bytes) else orjson.dumps(value, option=options)
     except TypeError as error:
         raise DataError(
             f"{type(value).__name__} can't be published as JSON: {error}. Map it to a dict first."
         ) from error
+    if len(event) > codec.EVENT_BYTES_MAX:
+        raise DataError(f"an event of {len(event):,} bytes can't be published, at most {codec.EVENT_BYTES_MAX:,} can.")
+    return event
+
+
+def _checked_time(value: TimestampedValue) -> int:
+    if not EVENT_MIN_US <= value.time_us <= EVENT_MAX_US:
+        raise DataError(f"the timestamp of {value!r} is beyond the years 1 to 9999. Is its unit seconds?")
+    return value.time_us
 
 
 def _iterated(outputs: Any) -> Sequence[Any]:

@@ -182,7 +182,8 @@ def describe(plan: Plan) -> str:
     """The plan as text, a stage a block."""
     lines: list[str] = [f"pipeline {plan.pipeline}"]
     for stage in plan.stages:
-        parts = f"{stage.partitions} partitions" if stage.partitions else "the topic's partitions"
+        plural = "" if stage.partitions == 1 else "s"
+        parts = f"{stage.partitions} partition{plural}" if stage.partitions else "the topic's partitions"
         lines.append(f"  stage {stage.name} [{stage.kind}] reads {stage.topic} ({parts})")
         lines += _describe_steps(stage.steps, "    ")
     return "\n".join(lines)

@@ -5,9 +5,9 @@ With a schema, JSON is decoded straight into the wanted columns: the whole batch
 by event to find the bad ones. Batch envelopes are projected and cast to the same columns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -20,12 +20,15 @@ from streamflow.base.errors import DataError
 from streamflow.engine.operators import guarded
 from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, tell, to_elements
 from streamflow.model.schema import Schema
-from streamflow.model.time import MAX_US, MIN_US, timestamp_us
+from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, timestamp_us
 from streamflow.model.window import TIME
 from streamflow.topics import codec
 from streamflow.topics.protocol import Kind, Record
 from streamflow.transforms.columns import missing_column
-from streamflow.transforms.io import Message, ReadFromTopic
+from streamflow.transforms.io import Message, ReadFromTopic, can_be_event_time
+
+_NO_COLUMN = (TypeError, OverflowError, pl.exceptions.PolarsError)
+"""What Polars raises for values that do not fit a column's type."""
 
 
 class SourceDecoder:
@@ -49,9 +52,20 @@ class SourceDecoder:
     def _typed(self, kind: Kind, records: Sequence[Record], on_bad: OnBad) -> list[pl.DataFrame]:
         """Of a run of records of one kind. JSON is decoded as one, for its records may be small."""
         if kind is Kind.ARROW:
-            return [self._columns.of_envelope(with_offsets(r, self._columns.names), on_bad) for r in records]
+            return [self._envelope(record, on_bad) for record in records]
         whole = pl.concat([with_offsets(record, [codec.JSON]) for record in records], how="vertical")
         return [self._columns.of_json(whole, on_bad)]
+
+    def _envelope(self, record: Record, on_bad: OnBad) -> pl.DataFrame:
+        bad: list[tuple[int, Exception]] = []
+        frame = with_offsets(record, self._columns.names)
+        good = self._columns.of_envelope(frame, lambda _, offset, error: bad.append((offset, error)))
+        if bad:
+            # A dead letter holds the event as it was, not only the columns that are wanted of it.
+            whole = to_elements(with_offsets(record)).values
+            for offset, error in bad:
+                on_bad(whole[offset - record.offset], offset, error)
+        return good
 
     def _free(self, record: Record, on_bad: OnBad) -> Batch:
         frame = with_offsets(record)
@@ -72,19 +86,18 @@ class SourceDecoder:
     def _timed(self, batch: Batch, on_bad: OnBad) -> Batch:
         """With the event time taken from the field that holds it."""
         name = self.transform.event_time
-        if name is None:
-            return batch
         if isinstance(batch, Elements):
             return _timed_elements(batch, name, on_bad)
-        if name not in batch.columns:
-            error = DataError(missing_column(Exception(f'"{name}"'), batch.schema))
-            tell(batch, on_bad, error)
-            return batch.clear()
-        usable = (pl.col(TIME) > MIN_US) & (pl.col(TIME) < MAX_US)
-        timed = batch.with_columns(_time_column(name, batch.schema[name]))
-        bad = timed.filter(~usable.fill_null(False))
-        if bad.height:
-            tell(bad, on_bad, DataError(f"event time '{name}' is null, or beyond what can be a time."))
+        timed = batch
+        if name is not None:
+            error = _unusable(name, batch)
+            if error is not None:
+                tell(batch, on_bad, error)
+                return batch.clear()
+            timed = batch.with_columns(_event_times(batch[name]).alias(TIME))
+        usable = timed[TIME].is_between(EVENT_MIN_US, EVENT_MAX_US).fill_null(False)
+        if not usable.all():
+            tell(timed.filter(~usable), on_bad, _no_time(name))
         return timed.filter(usable)
 
 
@@ -105,26 +118,43 @@ class _Columns:
         raws = frame[codec.JSON].to_list()
         try:
             events = self._decode_lines(b"\n".join(raws))
-            whole = len(events) == len(raws)
+            whole = len(events) == len(raws) and _one_each(frame[codec.JSON])
         except (msgspec.DecodeError, ValueError):
             whole = False
         if not whole:
             events, keep = self._one_by_one(raws, frame[OFFSET], on_bad)
             frame = frame[keep]
-        columns: list[pl.Series] = [
-            _series(name, list(map(get, events)), self._dtypes[name]) for name, get in self._getters
-        ]
+        try:
+            columns = self._series_of(events)
+        except _NO_COLUMN:
+            raws, offsets = frame[codec.JSON].to_list(), frame[OFFSET]
+            events, keep = self._one_by_one(raws, offsets, on_bad, check=self._series_of)
+            frame = frame[keep]
+            columns = self._series_of(events)
         return pl.DataFrame([*columns, frame[TIME], frame[OFFSET]])
 
-    def _one_by_one(self, raws: list[bytes], offsets: pl.Series, on_bad: OnBad) -> tuple[list[Any], list[int]]:
+    def _series_of(self, events: Sequence[Any]) -> list[pl.Series]:
+        return [_series(name, list(map(get, events)), self._dtypes[name]) for name, get in self._getters]
+
+    def _one_by_one(
+        self,
+        raws: list[bytes],
+        offsets: pl.Series,
+        on_bad: OnBad,
+        check: Callable[[Sequence[Any]], object] = lambda events: None,
+    ) -> tuple[list[Any], list[int]]:
+        """The events that can be decoded and pass the check, and their indexes."""
         events: list[Any] = []
         keep: list[int] = []
         for i, raw in enumerate(raws):
             try:
-                events.append(self._decode(raw))
-                keep.append(i)
-            except (msgspec.DecodeError, ValueError) as error:
+                event = self._decode(raw)
+                check([event])
+            except (msgspec.DecodeError, ValueError, *_NO_COLUMN) as error:
                 on_bad(raw, offsets[i], error)
+            else:
+                events.append(event)
+                keep.append(i)
         return events, keep
 
     def of_envelope(self, frame: pl.DataFrame, on_bad: OnBad) -> pl.DataFrame:
@@ -142,6 +172,13 @@ class _Columns:
             tell(wanted.filter(null), on_bad, DataError(f"a field of {self._not_null} is null."))
             wanted = wanted.filter(~null)
         return wanted
+
+
+def _one_each(raws: pl.Series) -> bool:
+    """Are these whole objects, so that lines of them can't be taken apart otherwise than they were put together?"""
+    text = pl.col(raws.name)
+    whole = text.bin.starts_with(b"{") & text.bin.ends_with(b"}") & ~text.bin.contains(b"\n")
+    return bool(raws.to_frame().select(whole.all()).item())
 
 
 def with_offsets(record: Record, names: Sequence[str] | None = None) -> pl.DataFrame:
@@ -162,27 +199,55 @@ def _surroundings(frame: pl.DataFrame) -> list[tuple[bytes | None, Mapping[str, 
 
 
 def _series(name: str, values: list[Any], dtype: pl.DataType) -> pl.Series:
-    if values and isinstance(dtype, pl.Struct):
-        values = [None if value is None else msgspec.to_builtins(value) for value in values]
+    if isinstance(dtype, (pl.Struct, pl.List)):
+        values = msgspec.to_builtins(values, builtin_types=(datetime, date))
     return pl.Series(name, values, dtype=dtype, strict=True)
 
 
-def _time_column(name: str, dtype: pl.DataType) -> pl.Expr:
-    column = pl.col(name)
-    if isinstance(dtype, pl.Datetime):
-        return column.dt.epoch("us").alias(TIME)
-    if dtype == pl.String:
-        return column.str.to_datetime(time_unit="us", time_zone="UTC", strict=False).dt.epoch("us").alias(TIME)
-    return column.cast(pl.Int64).alias(TIME)
+def _unusable(name: str, frame: pl.DataFrame) -> DataError | None:
+    if name not in frame.columns:
+        return DataError(missing_column(Exception(f'"{name}"'), frame.schema))
+    if not can_be_event_time(frame.schema[name]):
+        return DataError(f"event time '{name}' is {frame.schema[name]}, not a datetime, ISO 8601 text, or Int64 µs.")
+    return None
 
 
-def _timed_elements(batch: Elements, name: str, on_bad: OnBad) -> Elements:
+def _no_time(name: str | None) -> DataError:
+    what = "event time" if name is None else f"event time '{name}'"
+    return DataError(f"{what} is null, no time, or beyond the years 1 to 9999.")
+
+
+def _event_times(column: pl.Series) -> pl.Series:
+    """Microseconds; null for what is no time."""
+    if column.dtype in (pl.Datetime, pl.Date):
+        return column.cast(pl.Datetime("us")).to_physical()
+    if column.dtype != pl.String:
+        return column.cast(pl.Int64, strict=False)
+    # A fixed format, for Polars would guess one from the first value, and the answer must not depend on the batch.
+    parsed = column.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", strict=False).to_physical()
+    if parsed.null_count() == column.null_count():
+        return parsed
+    pairs = zip(parsed.to_list(), column.to_list(), strict=True)
+    times = [_iso_us(text) if time_us is None else time_us for time_us, text in pairs]
+    return pl.Series(column.name, times, dtype=pl.Int64)
+
+
+def _iso_us(text: str | None) -> int | None:
+    try:
+        return None if text is None else _time_of(text)
+    except ValueError:
+        return None
+
+
+def _timed_elements(batch: Elements, name: str | None, on_bad: OnBad) -> Elements:
+    if name is None and all(EVENT_MIN_US <= time_us <= EVENT_MAX_US for time_us in batch.times):
+        return batch
     out = Elements()
     for i, value in enumerate(batch.values):
         try:
-            time_us = _time_of(value[name])
-            if not MIN_US < time_us < MAX_US:
-                raise DataError(f"event time '{name}' is beyond what can be a time: {value[name]!r}.")
+            time_us = batch.times[i] if name is None else _time_of(value[name])
+            if not EVENT_MIN_US <= time_us <= EVENT_MAX_US:
+                raise _no_time(name)
         except (KeyError, TypeError, ValueError, DataError) as error:
             on_bad(value, batch.offsets[i], error)
         else:
@@ -191,6 +256,6 @@ def _timed_elements(batch: Elements, name: str, on_bad: OnBad) -> Elements:
 
 
 def _time_of(value: Any) -> int:
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         return value
     return timestamp_us(value if isinstance(value, datetime) else datetime.fromisoformat(value))

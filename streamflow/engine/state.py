@@ -119,7 +119,8 @@ class WindowState:
         """Windows whose end the watermark passes in this step."""
         if after_us <= before_us:
             return None
-        closing = (pl.col(WINDOW_END) > before_us) & (pl.col(WINDOW_END) <= after_us)
+        # The end of time closes every window, also one that reaches beyond it.
+        closing = (pl.col(WINDOW_END) > before_us) & (pl.col(WINDOW_END).clip(upper_bound=MAX_US) <= after_us)
         frames = [part for frame in self._frames() if (part := frame.filter(closing)).height]
         return self.combiner.merge(pl.concat(frames, how="diagonal_relaxed")) if frames else None
 

@@ -26,6 +26,9 @@ class SinkWriter(Protocol):
     def check(self, frame: pl.DataFrame) -> None:
         """DataError if the store can't hold these rows; the same for the same rows, whatever is stored already."""
 
+    def committed(self) -> int:
+        """The end of this sink's input as the store knows it; 0 if it knows nothing of it."""
+
     def write(self, frame: pl.DataFrame, end: int, epoch: int) -> int:
         """Rows with `_offset` below `end`, the offset after the last; how many were written. FencedError for a
         zombie."""
@@ -40,6 +43,9 @@ class _TableSink:
     def check(self, frame: pl.DataFrame) -> None:
         self.writer.check(_rows(frame))
 
+    def committed(self) -> int:
+        return self.writer.committed()
+
     def write(self, frame: pl.DataFrame, end: int, epoch: int) -> int:
         return self.writer.write(_rows(frame), end)
 
@@ -52,6 +58,9 @@ class _RowsSink:
 
     def check(self, frame: pl.DataFrame) -> None:
         self.writer.check(self._cells(frame))
+
+    def committed(self) -> int:
+        return self.writer.committed()
 
     def write(self, frame: pl.DataFrame, end: int, epoch: int) -> int:
         return self.writer.write(self._cells(frame), end, epoch)

@@ -15,17 +15,18 @@ from pathlib import Path
 import polars as pl
 
 from streamflow.base.clock import Clock
+from streamflow.base.errors import FencedError
 from streamflow.engine.combine import combiner_of
 from streamflow.engine.context import StepContext
 from streamflow.engine.heads import CreateHead, GroupingHead, Head, SinkHead, SourceHead
 from streamflow.engine.operators import compile_steps
 from streamflow.engine.plan import Plan, Stage
 from streamflow.engine.source import SourceDecoder
-from streamflow.engine.stores import open_sink
+from streamflow.engine.stores import SinkWriter, open_sink
 from streamflow.model.batch import OFFSET
 from streamflow.model.watermark import Horizon, advance, source_watermark
 from streamflow.topics import codec
-from streamflow.topics.protocol import Claim, Log, Record, Snapshot, StepCommit
+from streamflow.topics.protocol import Claim, Log, Record, Snapshot, StateSegment, StepCommit
 from streamflow.transforms.combine import Grouping
 from streamflow.transforms.io import ReadFromTopic
 
@@ -77,16 +78,7 @@ class Task:
         began_s = self.clock.monotonic_s()
         self._see(snapshot, stage_watermark_us)
         context = StepContext()
-        records = self.log.read(
-            self.stage.topic,
-            self.id.partition,
-            self.offset,
-            end=snapshot.ends[self.stage.topic, self.id.partition],
-            max_events=self.settings.step_events_max,
-            max_bytes=self.settings.step_bytes_max,
-        )
-        context.counts["events_in"] += sum(record.count for record in records)
-        self.offset = records[-1].end if records else self.offset
+        records = self._read(snapshot.ends[self.stage.topic, self.id.partition], context)
         self._head.absorb(records, context)
         before_us = self.watermark_us
         self.watermark_us = advance(before_us, self._input_watermark())
@@ -101,6 +93,23 @@ class Task:
         for operator in self._operators:
             operator.close()
         self._head.close()
+
+    def _read(self, end: int, context: StepContext) -> list[Record]:
+        records = self.log.read(
+            self.stage.topic,
+            self.id.partition,
+            self.offset,
+            end=end,
+            max_events=self.settings.step_events_max,
+            max_bytes=self.settings.step_bytes_max,
+        )
+        events = sum(record.count for record in records)
+        # What retention took before it was read leaves a gap, up to the end if nothing was kept.
+        reached = records[-1].end if records else end
+        context.counts["events_in"] += events
+        context.counts["expired"] += reached - self.offset - events
+        self.offset = reached
+        return records
 
     def _partitions(self, topic: str) -> int:
         return self.log.topic(topic).config.partitions
@@ -184,7 +193,27 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         windowing = stage.node.inputs[0].windowing
         combiner = combiner_of(transform, windowing, rows_only=setting.plan.settings.rows_only)
         segments_max = setting.plan.settings.compact_segments
-        return GroupingHead(combiner, windowing, claim.segments, claim.state.watermark_us, segments_max)
+        watermark_us, label = claim.state.watermark_us, stage.node.label
+        return GroupingHead(combiner, windowing, claim.segments, watermark_us, segments_max, label)
     if stage.kind == "sink":
-        return SinkHead(open_sink(stage, setting.data), claim.state.epoch, stage.node.label)
+        writer = open_sink(stage, setting.data)
+        try:
+            return SinkHead(writer, _sink_start(setting.log, claim, writer), claim.state.epoch, stage.node.label)
+        except BaseException:
+            writer.close()
+            raise
     return CreateHead()
+
+
+def _sink_start(log: Log, claim: Claim, writer: SinkWriter) -> int:
+    """Where the store stood when the task was new: committed before the first row is written, then kept."""
+    if claim.segments:
+        return int(claim.segments[0].payload)
+    state, start = claim.state, writer.committed()
+    segment = StateSegment(0, b"%d" % start, state.offset, state.watermark_us)
+    first = StepCommit(
+        state.task, state.epoch, state.offset, state.watermark_us, segments_add=[segment], counters=state.counters
+    )
+    if not all(log.commit([first])):
+        raise FencedError(f"task '{state.task}' was taken over before its first step. Drop it, it is run elsewhere")
+    return start

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from streamflow.model.combiner import CombineFn
+from streamflow.model.expressions import row_expression
 
 ColumnLike = str | pl.Expr
 
@@ -19,7 +20,7 @@ class AggregateFn(CombineFn):
     """Base of the aggregates. `column`: a field's name, or an expression over the event's fields."""
 
     def __init__(self, column: ColumnLike) -> None:
-        self.expr = pl.col(column) if isinstance(column, str) else column
+        self.expr = row_expression(column)
         self.column = column
 
     def partial(self, out: str) -> Sequence[pl.Expr]:

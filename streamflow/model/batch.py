@@ -7,8 +7,11 @@ holds these as `_time`, `_offset`, `_wstart`, `_wend`; Python values that cross 
 """
 
 import pickle
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 import polars as pl
@@ -77,7 +80,7 @@ def tell(batch: Batch, on_bad: OnBad, error: Exception) -> None:
 
 
 def to_frame(batch: Batch, on_bad: OnBad, columns: Mapping[str, pl.DataType] | None = None) -> pl.DataFrame:
-    """Dicts as columns. What is no dict, or does not fit the types of the others, is told to `on_bad` and left out."""
+    """Dicts as columns. What is no dict, or does not fit the types of most others, is told to `on_bad` and left out."""
     if isinstance(batch, pl.DataFrame):
         return batch if VALUE not in batch.columns else to_frame(to_elements(batch), on_bad, columns)
     keep = [i for i, value in enumerate(batch.values) if isinstance(value, Mapping)]
@@ -85,9 +88,11 @@ def to_frame(batch: Batch, on_bad: OnBad, columns: Mapping[str, pl.DataType] | N
         for i in set(range(len(batch))) - set(keep):
             kind = type(batch.values[i]).__name__
             on_bad(batch.values[i], batch.offsets[i], DataError(f"columns need a dict per element, got {kind}."))
-    try:
-        frame = _from_dicts([batch.values[i] for i in keep], columns)
-    except (pl.exceptions.PolarsError, TypeError, OverflowError):
+    frame = _whole(batch, keep, columns)
+    if frame is None:
+        keep = _alike(batch, keep, on_bad)
+        frame = _whole(batch, keep, columns)
+    if frame is None:
         frame, keep = _row_by_row(batch, keep, on_bad, columns)
     extra = {TIME: [batch.times[i] for i in keep], OFFSET: [batch.offsets[i] for i in keep]}
     if batch.windows is not None:
@@ -124,17 +129,82 @@ def _from_dicts(rows: list[Any], columns: Mapping[str, pl.DataType] | None) -> p
     return frame.rename({name: name.lstrip("_") for name in frame.columns if name.startswith("_")})
 
 
+_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    ((int, float, Decimal), "number"),
+    (str, "text"),
+    ((bytes, bytearray), "bytes"),
+    (datetime, "datetime"),
+    (date, "date"),
+    (time, "time"),
+    (timedelta, "duration"),
+    (Mapping, "mapping"),
+    ((list, tuple), "list"),
+)
+
+
+def _kind(value: Any) -> str | None:
+    """What values of one column must have in common; None for null, which goes with all."""
+    if value is None:
+        return None
+    return next((kind for types, kind in _KINDS if isinstance(value, types)), type(value).__name__)
+
+
+def _whole(batch: Elements, keep: list[int], columns: Mapping[str, pl.DataType] | None) -> pl.DataFrame | None:
+    """All rows as one frame; None if they do not fit together. Polars would make text of a number beside a text, and
+    null of what stands beside a struct."""
+    rows = [batch.values[i] for i in keep]
+    try:
+        frame = _from_dicts(rows, columns)
+    except (pl.exceptions.PolarsError, TypeError, OverflowError, ValueError):
+        return None
+    for name, dtype in frame.schema.items():
+        if dtype == pl.Object:
+            return None
+        if dtype in _MIXED and len({kind for row in rows if (kind := _kind(row.get(name))) is not None}) > 1:
+            return None
+    return frame
+
+
+_MIXED = (pl.String, pl.Binary, pl.Struct, pl.Datetime, pl.Date)
+"""Types that Polars gives to columns of different kinds of values."""
+
+
+def _alike(batch: Elements, keep: list[int], on_bad: OnBad) -> list[int]:
+    """The rows whose values have in each column the kind that most have there."""
+    kinds: dict[str, Counter[str]] = {}
+    for i in keep:
+        for name, value in batch.values[i].items():
+            if (kind := _kind(value)) is not None:
+                kinds.setdefault(name, Counter())[kind] += 1
+    usual = {name: counts.most_common(1)[0][0] for name, counts in kinds.items()}
+    alike: list[int] = []
+    for i in keep:
+        row = batch.values[i]
+        odd = next((name for name, value in row.items() if (_kind(value) or usual.get(name)) != usual.get(name)), None)
+        if odd is None:
+            alike.append(i)
+        else:
+            error = DataError(f"'{odd}' is a {_kind(row[odd])}, in most events of the batch a {usual[odd]}.")
+            on_bad(row, batch.offsets[i], error)
+    return alike
+
+
 def _row_by_row(
     batch: Elements, keep: list[int], on_bad: OnBad, columns: Mapping[str, pl.DataType] | None
 ) -> tuple[pl.DataFrame, list[int]]:
-    """The slow way: the first row that can be a row decides the types, later ones that differ are bad."""
+    """The slow way: rows that go with those before them are good."""
     good: list[int] = []
     frames: list[pl.DataFrame] = []
+    known = pl.DataFrame()
     for i in keep:
         try:
             row = _from_dicts([batch.values[i]], columns)
-            frames.append(pl.concat([frames[0].clear(), row], how="diagonal") if frames else row)
-            good.append(i)
-        except (pl.exceptions.PolarsError, TypeError, OverflowError) as error:
+            if pl.Object in row.dtypes:
+                raise DataError(f"a column can't hold a value of {batch.values[i]!r}. Map it to plain values.")
+            known = pl.concat([known, row.clear()], how="diagonal_relaxed")
+        except (pl.exceptions.PolarsError, TypeError, OverflowError, ValueError, DataError) as error:
             on_bad(batch.values[i], batch.offsets[i], error)
-    return (pl.concat(frames, how="diagonal") if frames else _from_dicts([], columns)), good
+        else:
+            frames.append(row)
+            good.append(i)
+    return (pl.concat(frames, how="diagonal_relaxed") if frames else _from_dicts([], columns)), good

@@ -72,7 +72,8 @@ class CallableCombineFn(CombineFn):
         return self.compact([element for accumulator in accumulators for element in accumulator])
 
     def compact(self, accumulator: list[Any]) -> list[Any]:
-        return [self.fn(accumulator)] if len(accumulator) > 1 else accumulator
+        # One element is reduced too, so that a value the function can't take is found where it comes from.
+        return [self.fn(accumulator)] if accumulator else accumulator
 
     def extract_output(self, accumulator: list[Any]) -> Any:
         return self.fn(accumulator)

@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import polars as pl
@@ -34,6 +34,17 @@ _PYTHON: dict[type[pl.DataType], Any] = {
     pl.Datetime: dt.datetime,
     pl.Date: dt.date,
 }
+_BOUNDS: dict[type[pl.DataType], tuple[int, int | None]] = {
+    pl.Int8: (-(1 << 7), (1 << 7) - 1),
+    pl.Int16: (-(1 << 15), (1 << 15) - 1),
+    pl.Int32: (-(1 << 31), (1 << 31) - 1),
+    pl.Int64: (-(1 << 63), (1 << 63) - 1),
+    pl.UInt8: (0, (1 << 8) - 1),
+    pl.UInt16: (0, (1 << 16) - 1),
+    pl.UInt32: (0, (1 << 32) - 1),
+    pl.UInt64: (0, None),
+}
+"""Of integers; the upper one of UInt64 is more than the decoder can state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +82,8 @@ class Schema:
         renames = {f"f{i}": f.name for i, f in enumerate(ordered)}
         specs: list[Any] = []
         for i, f in enumerate(ordered):
-            python = f.python | None if f.nullable else f.python
+            bounded = _bounded(f.python, f.dtype)
+            python = bounded | None if f.nullable else bounded
             specs.append((f"f{i}", python) if f.required else (f"f{i}", python, None))
         return msgspec.defstruct("Event", specs, rename=renames, gc=False)
 
@@ -114,6 +126,16 @@ def _from_hint(name: str, hint: Any, required: bool) -> Field:
             raise PipelineError(f"field '{name}' has several types ({hint}). A column has one; `| None` is allowed.")
         hint = arms[0]
     return Field(name, _column_type(name, hint), hint, required, nullable or not required)
+
+
+def _bounded(hint: Any, dtype: pl.DataType) -> Any:
+    """What the decoder is to accept: JSON's integers have no end, a column's have, and so on into nested values."""
+    if (bounds := _BOUNDS.get(type(dtype))) is not None:
+        return Annotated[int, msgspec.Meta(ge=bounds[0], le=bounds[1])]
+    if isinstance(dtype, pl.List):
+        inner: Any = dtype.inner
+        return types.GenericAlias(list, (_bounded(typing.get_args(hint)[0], inner),))
+    return schema_of(hint).struct() if isinstance(dtype, pl.Struct) else hint
 
 
 def _column_type(name: str, hint: Any) -> pl.DataType:

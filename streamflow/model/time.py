@@ -9,6 +9,10 @@ MIN_US = -(1 << 62)
 MAX_US = 1 << 62
 """After every event; the watermark of what has ended."""
 
+EVENT_MIN_US = -62_135_596_800_000_000
+EVENT_MAX_US = 253_402_300_799_999_999
+"""The years 1 to 9999: what an event's own time may be, and what Python's datetime can show."""
+
 DurationTypes = Union[int, float, timedelta, "Duration"]
 TimestampTypes = Union[int, float, datetime, "Timestamp"]
 

@@ -36,7 +36,7 @@ def merged_watermark(sources: Iterable[SourceMark], intermediates: Iterable[int]
 
     `intermediates`: watermarks of upstream tasks that are not at a source; these speak even without data, so silence of
     theirs is never idleness. If every source task is idle, the newest of them speaks for all: their events are all
-    read.
+    read. One that has ended speaks only for itself: another topic may go on at any time.
     """
     marks = list(sources)
     busy = [mark.watermark_us for mark in marks if not mark.caught_up]
@@ -44,7 +44,7 @@ def merged_watermark(sources: Iterable[SourceMark], intermediates: Iterable[int]
     if busy:
         candidates += busy
     elif marks:
-        candidates.append(max(mark.watermark_us for mark in marks))
+        candidates.append(max((mark.watermark_us for mark in marks if mark.watermark_us < MAX_US), default=MAX_US))
     return min(candidates, default=MAX_US)
 
 

@@ -49,11 +49,13 @@ def _quotas(held: Mapping[str, int], load: Mapping[str, int], tasks: int) -> dic
     return {worker: floor + (i < extra) for i, worker in enumerate(order)}
 
 
-def coordinate(now_us: int, lease_s: float, is_alive: Callable[[WorkerInfo], bool]) -> Callable[[Snapshot], Assignment]:
+def coordinate(
+    now_us: int, lease_s: float, is_alive: Callable[[WorkerInfo], bool], *, myself: str | None = None
+) -> Callable[[Snapshot], Assignment]:
     """What `Log.reassign` is to decide: who is dead, and who takes over. Any process may run it at any time.
 
-    A worker is dead when its process is gone or its last sign of life is older than the lease. Draining workers get
-    nothing.
+    A worker is dead when its process is gone or its last sign of life is older than the lease; `myself`, the worker
+    that asks, is not, though it may just have been woken from a long sleep. Draining workers get nothing.
     """
 
     def decide(snapshot: Snapshot) -> Assignment:
@@ -61,7 +63,7 @@ def coordinate(now_us: int, lease_s: float, is_alive: Callable[[WorkerInfo], boo
         dead = frozenset(
             worker.id
             for worker in snapshot.workers.values()
-            if worker.heartbeat_us < silent_before_us or not is_alive(worker)
+            if worker.id != myself and (worker.heartbeat_us < silent_before_us or not is_alive(worker))
         )
         able = sorted(w.id for w in snapshot.workers.values() if w.id not in dead and not w.draining)
         return Assignment(dead, balance({t: _assignee(s, dead) for t, s in snapshot.tasks.items()}, able))

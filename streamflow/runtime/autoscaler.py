@@ -59,7 +59,9 @@ def decide(memory: Memory, seen: Observation, policy: Policy) -> tuple[Memory, D
     if seen.workers < policy.workers_min:
         return memory, Decision(policy.workers_min, f"at least {policy.workers_min} wanted")
     if memory.capacity <= 0:
-        return memory, Decision(floor, "nothing processed under load yet")
+        # Without any worker nothing would ever be learnt.
+        first = max(floor, min(1, seen.backlog_events, policy.workers_max))
+        return memory, Decision(first, "nothing processed under load yet")
     if seen.now_s - memory.changed_s < policy.settle_s:
         return memory, Decision(floor, "waiting for the last change to take effect")
     needed = memory.arrivals + seen.backlog_events / policy.latency_s
@@ -74,7 +76,7 @@ def decide(memory: Memory, seen: Observation, policy: Policy) -> tuple[Memory, D
     since = seen.now_s if memory.calm_since_s is None else memory.calm_since_s
     if seen.now_s - since < policy.calm_s:
         return replace(memory, calm_since_s=since), Decision(floor, f"stay for now: {figures}")
-    return _changed(memory, seen), Decision(seen.workers - 1, f"down: {figures}")
+    return _changed(memory, seen), Decision(min(seen.workers, policy.workers_max + 1) - 1, f"down: {figures}")
 
 
 def _changed(memory: Memory, seen: Observation) -> Memory:

@@ -1,6 +1,7 @@
 """From a pipeline to something that can run: its plan, its topics, the values of Create, its registration.
 Idempotent."""
 
+import pickle
 from collections.abc import Sequence
 
 from streamflow.base.errors import ConflictError, NotFoundError, PipelineError
@@ -8,9 +9,10 @@ from streamflow.base.settings import Settings
 from streamflow.engine.plan import Plan, Stage, build_plan
 from streamflow.model.batch import Elements, pickled
 from streamflow.model.graph import Graph
-from streamflow.model.time import MAX_US, MIN_US
+from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, MAX_US, MIN_US
 from streamflow.model.window import TimestampedValue
-from streamflow.topics import codec
+from streamflow.runtime.hints import folder_of, on_log, sentence
+from streamflow.topics import codec, rules
 from streamflow.topics.protocol import Log, Producer, StageInput, TopicConfig
 from streamflow.transforms.core import Create
 from streamflow.transforms.io import ReadFromTopic, WriteToTopic
@@ -37,7 +39,7 @@ def launch(graph: Graph, log: Log, settings: Settings | None = None) -> Plan:
     try:
         log.register_pipeline(plan.pipeline, plan.fingerprint, inputs)
     except ConflictError as error:
-        raise _changed(plan) from error
+        raise _changed(plan, log) from error
     for stage in plan.stages:
         if stage.kind == "create":
             _publish_values(log, stage)
@@ -54,14 +56,15 @@ def attach(graph: Graph, log: Log, settings: Settings | None = None) -> Plan:
     if known is None:
         return launch(graph, log, settings)
     if known != plan.fingerprint:
-        raise _changed(plan)
+        raise _changed(plan, log)
     return plan
 
 
-def _changed(plan: Plan) -> ConflictError:
+def _changed(plan: Plan, log: Log) -> ConflictError:
+    forget = on_log(f"reset {plan.pipeline}", log.url, f"log.reset_pipeline('{plan.pipeline}')")
     return ConflictError(
         f"pipeline '{plan.pipeline}' has state of another shape: stages, windows, keys or aggregates differ. "
-        f"Give the new one another name, or forget the old one with `streamflow reset {plan.pipeline}`."
+        f"Give the new one another name, or forget the old one with {forget}."
     )
 
 
@@ -70,8 +73,10 @@ def _check_source(log: Log, stage: Stage) -> None:
     try:
         log.topic(stage.topic)
     except NotFoundError as error:
-        hint = f"Create it with `streamflow topic create {stage.topic}`, or publish to it first."
-        raise NotFoundError(f"{error}. {hint}") from error
+        known = [info.name for info in log.topics() if not info.config.internal]
+        create = on_log(f"topic create {stage.topic}", log.url, f"log.create_topic('{stage.topic}')")
+        hint = f"Create it with {create}{'' if folder_of(log.url) else ' on the log that you then `run(on=log)`'}."
+        raise NotFoundError(f"{sentence(rules.unknown('topic', stage.topic, known))} {hint}") from error
 
 
 def _existing(log: Log, topic: str) -> TopicConfig | None:
@@ -84,7 +89,12 @@ def _publish_values(log: Log, stage: Stage) -> None:
     assert isinstance(transform, Create)
     values = transform.values
     for sequence, begin in enumerate(range(0, len(values), CREATE_RECORD_VALUES_MAX)):
-        frame = pickled(_timed(values[begin : begin + CREATE_RECORD_VALUES_MAX])).drop("_offset")
+        try:
+            frame = pickled(_timed(values[begin : begin + CREATE_RECORD_VALUES_MAX])).drop("_offset")
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            raise PipelineError(
+                f"{stage.node.label}: a value can't be stored: {sentence(error)} Give plain values."
+            ) from error
         log.publish([codec.encode_frame(stage.topic, 0, frame)], Producer("create", sequence))
     log.advance_watermark(stage.topic, MAX_US)
 
@@ -93,8 +103,8 @@ def _timed(values: Sequence[object]) -> Elements:
     elements = Elements()
     for value in values:
         if isinstance(value, TimestampedValue):
-            if not MIN_US < value.time_us < MAX_US:
-                raise PipelineError(f"timestamp of {value!r} is beyond what can be a time.")
+            if not EVENT_MIN_US <= value.time_us <= EVENT_MAX_US:
+                raise PipelineError(f"timestamp of {value!r} is beyond the years 1 to 9999. Is its unit seconds?")
             elements.append(value.value, value.time_us, -1, None)
         else:
             elements.append(value, MIN_US + 1, -1, None)

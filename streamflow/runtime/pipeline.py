@@ -1,11 +1,14 @@
 """`Pipeline`: the graph that users build, and `run`, which executes it in this process. Many processes: `streamflow
 run`."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
+
+import orjson
 
 from streamflow.base.errors import PipelineError
 from streamflow.base.settings import Settings
@@ -14,18 +17,23 @@ from streamflow.model.graph import Graph
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_drained, is_finished, stage_tasks
 from streamflow.runtime.worker import Stop, Worker
-from streamflow.topics import connect
+from streamflow.topics import codec, connect
 from streamflow.topics.protocol import Log, Snapshot
 
+logger = logging.getLogger(__name__)
+
 Until = Literal["finished", "drained"]
+DEAD_LETTERS_MAX = 100
 
 
 @dataclass(frozen=True)
 class PipelineResult:
-    """What a run has done. `counters`: stage → name → sum over its tasks, as committed."""
+    """What a run has done. `counters`: stage → name → sum over its tasks, as committed. `dead_letters`: the newest
+    events that failed, at most 100, each with `error`, `transform`, `input`, `topic`, `partition`, `offset`, `traceback`."""
 
     pipeline: str
     counters: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    dead_letters: Sequence[Mapping[str, Any]] = ()
 
     def total(self, name: str) -> int:
         """Of one counter, over all stages: 'late', 'dropped', 'dead_lettered'…"""
@@ -83,7 +91,10 @@ class Pipeline(Graph):
             condition = is_finished if until == "finished" else is_drained
             folder = store_folder(log.url, data if data is not None else self.data)
             Worker(plan, log, folder, stop=stop, until=lambda snapshot: condition(plan, snapshot)).run()
-            return result_of(plan.pipeline, log.snapshot(plan.pipeline))
+            result = result_of(plan.pipeline, log.snapshot(plan.pipeline))
+            result = replace(result, dead_letters=newest_dead_letters(log, plan.dead_letter_topic))
+            _warn(result)
+            return result
         finally:
             if opened:
                 log.close()
@@ -107,6 +118,27 @@ def store_folder(url: str, data: str | Path | None) -> Path | None:
     if data is not None:
         return Path(data)
     return None if url.startswith("memory:") else Path(url.removeprefix("file:"))
+
+
+def newest_dead_letters(log: Log, topic: str, limit: int = DEAD_LETTERS_MAX) -> list[dict[str, Any]]:
+    """The last `limit` events that failed, oldest first."""
+    start = max(0, log.end(topic, 0) - limit)
+    frames = [codec.decode(record) for record in log.read(topic, 0, start)]
+    events = [raw for frame in frames for raw in frame[codec.JSON].to_list()]
+    return [orjson.loads(raw) for raw in events[-limit:]]
+
+
+def _warn(result: PipelineResult) -> None:
+    """In a notebook nobody looks into a dead-letter topic that is not known to have anything in it."""
+    if result.dead_letters:
+        last = result.dead_letters[-1]
+        logger.warning(
+            "pipeline '%s': %s events failed, the last in %s: %s (see result.dead_letters)",
+            result.pipeline,
+            result.total("dead_lettered"),
+            last["transform"],
+            last["error"],
+        )
 
 
 def result_of(pipeline: str, snapshot: Snapshot) -> PipelineResult:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -178,7 +179,8 @@ class Supervisor:
             child.draining = True
             child.process.terminate()
         elif member is not None and is_alive(member):
-            os.kill(member.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.kill(member.pid, signal.SIGTERM)
 
     def _reap(self) -> bool:
         """Take note of exits. A crash delays the next start, more each time; several in a row end the supervisor."""
@@ -209,7 +211,8 @@ class Supervisor:
             time.sleep(0.02)
         for pid in self._left(members):
             logger.warning("process %s did not drain within %s s, killing it", pid, DRAIN_S)
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for child in self._children.values():
             child.process.wait()
 

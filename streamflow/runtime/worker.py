@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamflow.base.clock import Clock, SystemClock
-from streamflow.base.errors import FencedError
+from streamflow.base.errors import ConflictError, FencedError
 from streamflow.engine.plan import Plan
 from streamflow.engine.task import Setting, Task
 from streamflow.runtime.assignment import coordinate
@@ -73,27 +73,46 @@ class Worker:
         self._next_prune_s = self.clock.monotonic_s() + plan.settings.prune_s
 
     def run(self) -> None:
-        """Until stopped, finished or fenced. Tasks are released with everything committed; raises what a task keeps
-        raising."""
+        """Until stopped or finished. Tasks are released with everything committed; raises what a task keeps raising.
+
+        Who was taken for dead (suspended for longer than the lease, say) drops all it holds and joins again.
+        ConflictError if the pipeline is another one by then."""
+        while self._serve():
+            if self.log.pipelines().get(self.plan.pipeline) != self.plan.fingerprint:
+                raise ConflictError(
+                    f"pipeline '{self.plan.pipeline}' was reset or replaced while this worker ran it. Start it again"
+                )
+
+    def _serve(self) -> bool:
+        """One membership. True if it was lost before there was nothing left to do."""
+        self._fenced = False
         now_us = self.clock.now_us()
         self.log.join(WorkerInfo(self.id, self.plan.pipeline, os.getpid(), started_at(os.getpid()), now_us))
         done = threading.Event()
         beat = threading.Thread(target=self._beat, args=(done,), name="heartbeat", daemon=True)
         beat.start()
         try:
-            while not self.stop.requested and not self._fenced and self._round():
-                pass
+            while not self.stop.requested and not self._fenced:
+                if not self._round():
+                    return False
+            return not self.stop.requested
         finally:
             done.set()
             beat.join()
-            self._release(list(self._tasks))
-            self.log.leave(self.id)
+            try:
+                self._release(list(self._tasks))
+            finally:
+                self._tasks.clear()
+                self.log.leave(self.id)
 
     def _round(self) -> bool:
         """One look at the truth, one step of each task that has something to do. False when there is nothing left to
         run for."""
         self._housekeeping()
         snapshot = self.log.snapshot(self.plan.pipeline)
+        if self.id not in snapshot.workers:
+            self._fenced = True
+            return True
         if snapshot.stopping or (self.until is not None and self.until(snapshot)):
             return False
         if self._own(snapshot):
@@ -202,16 +221,26 @@ class Worker:
         now_s = self.clock.monotonic_s()
         if now_s >= self._next_coordination_s:
             self._next_coordination_s = now_s + COORDINATE_S
-            self.log.reassign(self.plan.pipeline, coordinate(self.clock.now_us(), self.plan.settings.lease_s, is_alive))
+            lease_s = self.plan.settings.lease_s
+            decide = coordinate(self.clock.now_us(), lease_s, is_alive, myself=self.id)
+            self.log.reassign(self.plan.pipeline, decide)
         if now_s >= self._next_prune_s:
             self._next_prune_s = now_s + self.plan.settings.prune_s
-            self.log.prune()
+            try:
+                self.log.prune()
+            except OSError:
+                logger.warning("%s: space could not be given back, trying again later", self.id, exc_info=True)
 
     def _beat(self, done: threading.Event) -> None:
         """From its own thread, so that a long step is not taken for death; a worker that was removed learns it here."""
         while not done.wait(self.plan.settings.heartbeat_s):
-            draining = self.stop.requested
-            if not self.log.heartbeat(self.id, self.clock.now_us(), draining=draining):
-                logger.warning("%s: no longer a member of pipeline %s, stopping", self.id, self.plan.pipeline)
+            try:
+                held = self.log.heartbeat(self.id, self.clock.now_us(), draining=self.stop.requested)
+            except Exception:
+                # What troubles the log for longer, the main thread raises; a thread that died of it would be silence.
+                logger.warning("%s: no sign of life could be given", self.id, exc_info=True)
+                continue
+            if not held:
+                logger.warning("%s: no longer a member of pipeline %s", self.id, self.plan.pipeline)
                 self._fenced = True
                 return

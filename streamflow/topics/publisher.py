@@ -15,7 +15,7 @@ import orjson
 import polars as pl
 
 from streamflow.base.clock import Clock, SystemClock
-from streamflow.base.errors import DataError, PipelineError
+from streamflow.base.errors import ConflictError, DataError, PipelineError
 from streamflow.model.time import MAX_US
 from streamflow.topics.codec import KEY, TIME, Attributes, check_event, encode_frame, encode_json_frame, json_frame
 from streamflow.topics.partition import Key, key_bytes, partition_column
@@ -40,12 +40,15 @@ class Publisher:
     """
 
     def __init__(self, log: TopicLog, topic: str, *, name: str | None = None, clock: Clock | None = None) -> None:
-        """NotFoundError if there is no such topic."""
+        """NotFoundError if there is no such topic, ConflictError if it is the internal one of a pipeline."""
+        config = log.topic(topic).config
+        if config.internal:
+            raise ConflictError(f"topic '{topic}' belongs to a pipeline, which alone writes to it. Publish to another")
         self.topic = topic
         self._log = log
         self._clock = clock or SystemClock()
         self._name = name
-        self._partitions = log.topic(topic).config.partitions
+        self._partitions = config.partitions
         # Many short-lived publishers must not all begin at partition 0.
         self._turn = crc32((name or secrets.token_hex(8)).encode())
         self._lock = threading.RLock()
@@ -72,7 +75,7 @@ class Publisher:
         written: 0 if this `sequence` was published before. An empty batch writes nothing and does not use up
         its sequence.
 
-        DataError: lengths that differ, or what `codec.encode_json` refuses.
+        DataError: lengths that differ, or what `codec.encode_json` refuses. ConflictError: the topic was ended.
         """
         producer = self._producer(sequence)
         times = [self._clock.now_us()] * len(events) if times_us is None else times_us
@@ -239,8 +242,13 @@ class Publisher:
             ) from error
 
     def _write(self, records: Sequence[Record], producer: Producer | None) -> int:
-        if not records:
+        if not records or (producer is not None and producer.sequence <= self.last_sequence):
             return 0
+        if self._log.topic(self.topic).watermark_us >= MAX_US:
+            raise ConflictError(
+                f"topic '{self.topic}' was ended: its readers have closed every window and would drop new events. "
+                "Publish to another topic"
+            )
         offsets = self._log.publish(records, producer)
         return sum(record.count for record in records) if offsets else 0
 

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from streamflow.base.errors import PipelineError
+from streamflow.model.expressions import row_expression
 from streamflow.model.graph import Columns, PCollection, Primitive, Shape
 from streamflow.model.schema import SchemaLike, schema_of
 from streamflow.model.window import TIME
@@ -36,7 +37,7 @@ class Where(FrameTransform):
     """Keeps the rows for which the expression is true (null is not true)."""
 
     def __init__(self, predicate: pl.Expr) -> None:
-        self.predicate = _expression(predicate)
+        self.predicate = row_expression(predicate)
 
     def apply_frame(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         return frame.filter(self.predicate)
@@ -46,7 +47,7 @@ class WithColumns(FrameTransform):
     """Adds or replaces columns: `WithColumns(hour=sf.col("departure").dt.hour())`."""
 
     def __init__(self, *exprs: pl.Expr, **named: pl.Expr) -> None:
-        self.exprs = [*map(_expression, exprs), *(_expression(e).alias(_public(n)) for n, e in named.items())]
+        self.exprs = [*map(row_expression, exprs), *(row_expression(e).alias(_public(n)) for n, e in named.items())]
 
     def apply_frame(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         return frame.with_columns(self.exprs)
@@ -56,7 +57,7 @@ class Select(FrameTransform):
     """Keeps just these columns: names, expressions, or `name=expression`."""
 
     def __init__(self, *exprs: str | pl.Expr, **named: str | pl.Expr) -> None:
-        self.exprs = [*map(_expression, exprs), *(_expression(e).alias(_public(n)) for n, e in named.items())]
+        self.exprs = [*map(row_expression, exprs), *(row_expression(e).alias(_public(n)) for n, e in named.items())]
         if not self.exprs:
             raise PipelineError("Select needs at least one column.")
 
@@ -86,12 +87,26 @@ def resolve_columns(known: Columns, apply: Any) -> dict[str, pl.DataType]:
     """The columns that `apply` gives for input columns `known`, without any data. PipelineError if it can't work."""
     empty = pl.LazyFrame(schema={TIME: pl.Int64(), **known})
     try:
-        schema = apply(empty).collect_schema()
+        lazy = apply(empty)
+        schema = lazy.collect_schema()
+        _run_on_nothing(lazy)
     except pl.exceptions.ColumnNotFoundError as error:
         raise PipelineError(missing_column(error, known)) from error
     except pl.exceptions.PolarsError as error:
         raise PipelineError(str(error).splitlines()[0]) from error
     return {name: dtype for name, dtype in schema.items() if not name.startswith(RESERVED_PREFIX)}
+
+
+def _run_on_nothing(lazy: pl.LazyFrame) -> None:
+    """Finds operations that don't fit their column's type, which the schema alone does not show."""
+    try:
+        lazy.collect()
+    except (pl.exceptions.InvalidOperationError, pl.exceptions.SchemaError):
+        raise
+    except Exception as error:
+        # Whatever else fails may do so only because there are no rows.
+        if "cannot compare" in str(error):
+            raise
 
 
 def missing_column(error: Exception, known: Mapping[str, Any]) -> str:
@@ -101,14 +116,6 @@ def missing_column(error: Exception, known: Mapping[str, Any]) -> str:
     close = difflib.get_close_matches(name, public, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else f" There are: {', '.join(public)}."
     return f"column '{name}' not found.{hint}"
-
-
-def _expression(value: Any) -> pl.Expr:
-    if isinstance(value, str):
-        return pl.col(value)
-    if not isinstance(value, pl.Expr):
-        raise PipelineError(f"{value!r} is no expression. Use sf.col('name') and operators on it.")
-    return value
 
 
 def _public(name: str) -> str:

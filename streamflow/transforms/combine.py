@@ -14,6 +14,7 @@ import polars as pl
 from streamflow.base.errors import PipelineError
 from streamflow.model.aggregates import AggregateFn, ColumnLike
 from streamflow.model.combiner import CombineFn, ListCombineFn
+from streamflow.model.expressions import row_expression
 from streamflow.model.graph import PCollection, Primitive, Shape
 from streamflow.transforms.columns import RESERVED_PREFIX, resolve_columns
 
@@ -98,7 +99,7 @@ class Aggregate(Grouping):
 
     def __init__(self, by: Sequence[ColumnLike] | str = (), **aggregates: AggregateFn) -> None:
         keys = [by] if isinstance(by, (str, pl.Expr)) else list(by)
-        self.by = [pl.col(key) if isinstance(key, str) else key for key in keys]
+        self.by = [row_expression(key) for key in keys]
         self.keys = [key if isinstance(key, str) else key.meta.output_name() for key in keys]
         self.aggregates = aggregates
         if not aggregates:

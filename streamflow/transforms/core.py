@@ -150,7 +150,9 @@ class MapTuple(Map):
         self.name = f"MapTuple({_name(fn)})"
 
 
-class _RowFilter(_CallableTransform):
+class RowFilter(_CallableTransform):
+    """Filter by a function; columns stay columns, of the same types."""
+
     wrap = _If
 
     def __init__(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
@@ -163,7 +165,7 @@ class _RowFilter(_CallableTransform):
 
 def Filter(fn: Callable[..., Any] | pl.Expr, *args: Any, **kwargs: Any) -> Primitive:  # noqa: N802 - Beam's name
     """Keeps the elements for which the function is true, or the rows for which the expression is (see `Where`)."""
-    return Where(fn) if isinstance(fn, pl.Expr) else _RowFilter(fn, *args, **kwargs)
+    return Where(fn) if isinstance(fn, pl.Expr) else RowFilter(fn, *args, **kwargs)
 
 
 class Flatten(Primitive):

@@ -8,10 +8,11 @@ from typing import Any
 import polars as pl
 
 from streamflow.base.errors import PipelineError
+from streamflow.model.expressions import row_expression
 from streamflow.model.graph import PCollection, Primitive, Shape
 from streamflow.model.schema import Schema, SchemaLike, schema_of
 from streamflow.model.time import DurationTypes, duration_us
-from streamflow.model.window import AccumulationMode
+from streamflow.model.window import AccumulationMode, Windowing
 from streamflow.transforms.columns import resolve_columns
 
 
@@ -29,7 +30,8 @@ class ReadFromTopic(Primitive):
 
     `schema`: the fields wanted (class with annotations, or name → Polars type); only these are decoded, and an event
     that lacks one or has another type goes to the dead-letter topic. Without a schema, events are dicts.
-    `event_time`: a field that holds the event time (datetime, or Int64 µs); by default the time given by the publisher.
+    `event_time`: a field that holds the event time (datetime, date, ISO 8601 text, or Int64 µs; without zone it is
+    UTC); by default the time given by the publisher. Years 1 to 9999; an event beyond goes to the dead-letter topic.
     `with_attributes`: elements are `Message`s, with the event's key and attributes; not together with a schema.
     `disorder`: the watermark trails the newest event time by this many seconds.
     `bounded`: the topic will be ended by its publisher, so windows may wait for that.
@@ -55,14 +57,26 @@ class ReadFromTopic(Primitive):
             raise PipelineError(f"disorder can't be negative, got {disorder!r}.")
         if with_attributes and (self.schema or event_time):
             raise PipelineError("with_attributes gives whole messages: take schema or event_time away, and use Map.")
-        if self.schema and event_time is not None and event_time not in self.schema.names:
-            raise PipelineError(f"event_time '{event_time}' is not in the schema ({', '.join(self.schema.names)}).")
+        if self.schema and event_time is not None:
+            _check_event_time(event_time, self.schema)
 
     def default_label(self) -> str:
         return self.label or f"Read-{self.topic}"
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         return Shape(columns=self.schema.polars() if self.schema else None, bounded=self.bounded)
+
+
+def _check_event_time(name: str, schema: Schema) -> None:
+    dtype = schema.polars().get(name)
+    if dtype is None:
+        raise PipelineError(f"event_time '{name}' is not in the schema ({', '.join(schema.names)}).")
+    if not can_be_event_time(dtype):
+        raise PipelineError(f"event_time '{name}' is {dtype}. Make it a datetime, ISO 8601 text, or Int64 µs.")
+
+
+def can_be_event_time(dtype: pl.DataType) -> bool:
+    return dtype.is_integer() or dtype in (pl.Datetime, pl.Date, pl.String)
 
 
 class WriteToTopic(Primitive):
@@ -87,15 +101,37 @@ class StoreSink(Primitive):
     store: str
     terminal = True
 
+    @property
+    def newest_wins(self) -> bool:
+        """Whether a row replaces an earlier one of the same key."""
+        return True
+
     def prepare(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """The frame as the store wants it; row by row."""
         return frame
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         (pcoll,) = inputs
+        self.check_panes(pcoll.windowing)
         if pcoll.shape.columns is not None:
             resolve_columns({**pcoll.shape.columns}, self.prepare)
         return pcoll.shape
+
+    def check_panes(self, windowing: Windowing) -> None:
+        """PipelineError if late panes would make what readers see wrong: a sink that keeps the newest pane of a window
+        needs whole ones."""
+        late = windowing.assigned and windowing.allowed_lateness_us > 0
+        accumulating = windowing.accumulation_mode is AccumulationMode.ACCUMULATING
+        if late and self.newest_wins and not accumulating:
+            raise PipelineError(
+                "a late pane holds only what is new, and would replace the whole. Use "
+                "WindowInto(…, accumulation_mode=AccumulationMode.ACCUMULATING) before the grouping."
+            )
+        if late and accumulating and not self.newest_wins:
+            raise PipelineError(
+                "late panes would stand beside the panes they correct. Give key=[…], the columns that identify a row, "
+                "so that readers see the newest pane."
+            )
 
 
 class WriteToTable(StoreSink):
@@ -104,32 +140,18 @@ class WriteToTable(StoreSink):
     `partition_by`: columns whose values become folders. `key`: columns that identify a row; readers see the newest
     row of each key, which is what windows with late panes need."""
 
-    store = "table"
-
     def __init__(self, table: str, *, partition_by: Sequence[str] = (), key: Sequence[str] = ()) -> None:
         self.table, self.partition_by, self.key = table, tuple(partition_by), tuple(key)
+
+    @property
+    def newest_wins(self) -> bool:
+        return bool(self.key)
 
     def default_label(self) -> str:
         return self.label or f"Table-{self.table}"
 
     def prepare(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         return frame.with_columns([pl.col(name) for name in {*self.partition_by, *self.key}])
-
-    def output(self, inputs: Sequence[PCollection]) -> Shape:
-        windowing = inputs[0].windowing
-        grouped = windowing.assigned and windowing.allowed_lateness_us > 0
-        accumulating = windowing.accumulation_mode is AccumulationMode.ACCUMULATING
-        if grouped and accumulating and not self.key:
-            raise PipelineError(
-                f"late panes would stand beside the panes they correct in table '{self.table}'. Give key=[…], the "
-                "columns that identify a row, so that readers see the newest pane."
-            )
-        if grouped and not accumulating and self.key:
-            raise PipelineError(
-                f"a late pane holds only what is new, and would replace the whole in keyed table '{self.table}'. Use "
-                "WindowInto(…, accumulation_mode=AccumulationMode.ACCUMULATING)."
-            )
-        return super().output(inputs)
 
 
 class WriteToRows(StoreSink):
@@ -139,11 +161,9 @@ class WriteToRows(StoreSink):
     qualifiers (default: all). A cell's timestamp is the start of the window, else the event time: writing again is
     writing the same."""
 
-    store = "rows"
-
     def __init__(self, name: str, *, row_key: pl.Expr | str, family: str, columns: Sequence[str] | None = None) -> None:
         self.name, self.family = name, family
-        self.row_key = pl.col(row_key) if isinstance(row_key, str) else row_key
+        self.row_key = row_expression(row_key)
         self.columns = None if columns is None else list(columns)
 
     def default_label(self) -> str:

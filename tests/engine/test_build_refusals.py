@@ -72,9 +72,15 @@ COLUMNS: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
     "operation on the wrong type": (lambda p: events(p) | sf.WithColumns(x=sf.col("item").dt.hour()), "WithColumns: "),
     "sum of text": (lambda p: windowed(p) | sf.Aggregate(n=sf.Sum("item")), "Aggregate: "),
     "no expression": (lambda p: events(p) | sf.Where(True), "True is no expression"),  # type: ignore[arg-type]
-    "reserved name in WithColumns": (lambda p: events(p) | sf.WithColumns(_x=sf.lit(1)), "column '_x': names that begin"),
+    "reserved name in WithColumns": (
+        lambda p: events(p) | sf.WithColumns(_x=sf.lit(1)),
+        "column '_x': names that begin",
+    ),
     "reserved name in Select": (lambda p: events(p) | sf.Select(_x="item"), "column '_x': names that begin"),
-    "reserved name of an aggregate": (lambda p: windowed(p) | sf.Aggregate(_n=sf.Count()), "column '_n' is given twice"),
+    "reserved name of an aggregate": (
+        lambda p: windowed(p) | sf.Aggregate(_n=sf.Count()),
+        "column '_n' is given twice",
+    ),
     "aggregate named as its key": (
         lambda p: windowed(p) | sf.Aggregate(by=["item"], item=sf.Count()),
         "column 'item' is given twice",
@@ -119,7 +125,7 @@ WINDOWS: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
     ),
     "keyed table with discarding panes": (
         lambda p: counted(p, allowed_lateness=5) | sf.WriteToTable("t", key=["item"]),
-        "would replace the whole in keyed table 't'",
+        "would replace the whole",
     ),
     "accumulating panes without a key": (
         lambda p: counted(p, allowed_lateness=5, accumulation_mode=ACCUMULATING) | sf.WriteToTable("t"),
@@ -140,7 +146,7 @@ VALUES: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
     "Map of no function": (lambda p: p | sf.Create([1]) | sf.Map(5), "Map takes a function, not 5"),  # type: ignore[arg-type]
     "Filter of no function": (lambda p: p | sf.Create([1]) | sf.Filter("x"), "takes a function, not 'x'"),  # type: ignore[arg-type]
     "ParDo of a class": (
-        lambda p: p | sf.Create([1]) | sf.ParDo(Bundled),
+        lambda p: p | sf.Create([1]) | sf.ParDo(Bundled),  # type: ignore[arg-type]
         r"ParDo takes an instance: ParDo\(Bundled\(\)\)",
     ),
     "ParDo of no function": (

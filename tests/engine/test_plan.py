@@ -225,9 +225,9 @@ pipeline flights
   stage hourly [grouping] reads flights.hourly (16 partitions)
     Busy
       Table-busy → flights.table-busy
+  stage table-busy [sink] reads flights.table-busy (1 partition)
   stage combineperkey-sum [grouping] reads flights.combineperkey-sum (16 partitions)
-    Write-sums → sums
-  stage table-busy [sink] reads flights.table-busy (1 partitions)"""
+    Write-sums → sums"""
 
 
 def test_explain_shows_each_stage_with_what_it_reads_runs_and_writes() -> None:

@@ -20,7 +20,7 @@ from streamflow.topics import codec
 from streamflow.topics.protocol import StateSegment
 from streamflow.transforms.combine import CombinePerKey
 
-Pane = tuple[str, int, int, int]
+Pane = tuple[str | None, int, int, int]
 """Key, window start, total, pane index."""
 Event = tuple[str, int, int]
 """Key, event time, value."""
@@ -39,7 +39,10 @@ def column_combiner(of: Windowing) -> ColumnCombiner:
 
 def partial(combiner: Combiner, events: list[Event]) -> pl.DataFrame:
     frame = pl.DataFrame(
-        [(k, t, v, -1) for k, t, v in events], schema=["k", TIME, "v", "_offset"], orient="row", infer_schema_length=None
+        [(k, t, v, -1) for k, t, v in events],
+        schema=["k", TIME, "v", "_offset"],
+        orient="row",
+        infer_schema_length=None,
     )
     return combiner.partial(frame, _unexpected)
 
@@ -49,7 +52,7 @@ def _unexpected(value: object, offset: int, error: Exception) -> None:
 
 
 def panes(combiner: Combiner, fired: Fired) -> list[Pane]:
-    return [] if fired.panes is None else sorted(of_batch(combiner.final(fired.panes)))
+    return [] if fired.panes is None else sorted(of_batch(combiner.final(fired.panes, _unexpected)))
 
 
 def of_batch(batch: Batch) -> list[Pane]:
@@ -149,7 +152,10 @@ def test_state_holds_a_row_per_key_and_window_however_many_steps_brought_it() ->
     assert machine.state.rows() <= 4
     compacted = machine.state.compacted()
     assert compacted is not None
-    assert sorted(compacted.select("k", "total", EVENTS, ON_TIME, LATE).rows()) == [("a", 50, 50, 1, 0), ("b", 50, 50, 1, 0)]
+    assert sorted(compacted.select("k", "total", EVENTS, ON_TIME, LATE).rows()) == [
+        ("a", 50, 50, 1, 0),
+        ("b", 50, 50, 1, 0),
+    ]
 
 
 def test_null_is_a_key_like_any_other() -> None:
@@ -171,7 +177,7 @@ def test_row_combiner_gives_the_same_panes() -> None:
         fired = state.step([combiner.partial(elements, _unexpected)], before, after)
         if fired.panes is None:
             return []
-        batch = combiner.final(fired.panes)
+        batch = combiner.final(fired.panes, _unexpected)
         assert isinstance(batch, Elements)
         return sorted(batch.values)
 
@@ -242,7 +248,7 @@ class Keeper:
 
     def restart(self) -> None:
         kept = [self.segments[sequence] for sequence in sorted(self.segments)]
-        self.head = GroupingHead(self.combiner, self.of, kept, self.watermark, self.segments_max)
+        self.head = GroupingHead(self.combiner, self.of, kept, self.watermark, self.segments_max, "group")
 
     def step(self, events: list[Event], after: int) -> list[Pane]:
         record = [codec.encode_frame("t", 0, partial(self.combiner, events))] if events else []
@@ -314,7 +320,7 @@ def test_window_columns_name_the_interval() -> None:
     combiner = column_combiner(windowing())
     fired = WindowState(combiner, windowing()).step([partial(combiner, [("a", -1, 1)])], MIN_US, 0)
     assert fired.panes is not None
-    batch = combiner.final(fired.panes)
+    batch = combiner.final(fired.panes, _unexpected)
     assert isinstance(batch, pl.DataFrame)
     (row,) = batch.select(WINDOW_START, WINDOW_END, TIME, "window_start", "window_end").to_dicts()
     assert (row[WINDOW_START], row[WINDOW_END], row[TIME]) == (-10, 0, -1)

@@ -9,7 +9,7 @@ import pytest
 import topic_making as make
 
 from streamflow.base.clock import ManualClock
-from streamflow.base.errors import DataError, NotFoundError, PipelineError
+from streamflow.base.errors import ConflictError, DataError, NotFoundError, PipelineError
 from streamflow.model.time import MAX_US
 from streamflow.topics import Publisher, codec, publisher
 from streamflow.topics.memory import MemoryLog
@@ -251,3 +251,19 @@ def test_keyless_events_in_a_keyed_batch_share_a_rotating_partition(log: MemoryL
     for sequence in range(4):
         publisher.publish_batch(documents(5), keys=[None] * 5, sequence=sequence)
     assert Counter(record.partition for record in records(log)) == {0: 1, 1: 1, 2: 1, 3: 1}
+
+
+def test_an_ended_topic_takes_no_more_events_but_a_repetition_is_still_nothing(log: MemoryLog) -> None:
+    publisher = Publisher(log, "t", name="p")
+    assert publisher.publish_batch(documents(3), sequence=0) == 3
+    publisher.end()
+    assert publisher.publish_batch(documents(3), sequence=0) == 0
+    with pytest.raises(ConflictError, match="'t' was ended"):
+        publisher.publish_batch(documents(3), sequence=1)
+    assert len(events(log)) == 3
+
+
+def test_the_internal_topics_of_a_pipeline_are_not_published_to(log: MemoryLog) -> None:
+    log.create_topic("p.aggregate", TopicConfig(partitions=1, internal=True))
+    with pytest.raises(ConflictError, match="belongs to a pipeline"):
+        Publisher(log, "p.aggregate")

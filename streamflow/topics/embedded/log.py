@@ -4,12 +4,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
 from streamflow.base.clock import Clock, SystemClock
-from streamflow.base.errors import CorruptionError
+from streamflow.base.errors import CorruptionError, StreamFlowError
 from streamflow.topics import rules
 from streamflow.topics.embedded import task_rows, topic_rows
 from streamflow.topics.embedded.segments import (
@@ -52,17 +52,18 @@ class EmbeddedLog:
     """A log in a folder. Open it in as many processes as you like; threads may share a handle, forked children not."""
 
     def __init__(self, folder: str | Path, *, clock: Clock | None = None, roll_bytes: int = ROLL_BYTES) -> None:
-        """Create the folder if it is not there.
+        """Create the folder if it is not there. One that may not be written to can be read.
 
         ConflictError: a folder of a newer format, or partitioned by another Polars version. CorruptionError:
-        its database can't be read.
+        its database can't be read. StreamFlowError: the system does not let us use such a folder.
         """
         self._root = Path(folder).absolute()
-        self._root.mkdir(parents=True, exist_ok=True)
+        with _usable(self._root):
+            self._root.mkdir(parents=True, exist_ok=True)
+            self._truth = Truth(self._root)
         self.url = f"file:{self._root}"
         self._clock = clock or SystemClock()
         self._pid = os.getpid()
-        self._truth = Truth(self._root)
         self._segments = SegmentWriter(self._root, roll_bytes)
         self._reader = SegmentReader(self._root)
         # Held from the first byte to the end of its transaction. Separate from the transactions' own lock, so that
@@ -314,6 +315,18 @@ class EmbeddedLog:
                 f"segment '{error.filename}' is missing but still needed. Restore it from a copy, or reset "
                 "what needs it"
             ) from error
+
+
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StreamFlowError(f"'{folder}' can't be the folder of a log: a file is in the way. Name another") from error
+    except OSError as error:
+        raise StreamFlowError(
+            f"'{folder}' can't be the folder of a log: {error.strerror}. Name one that you may write to"
+        ) from error
 
 
 def _within(chunks: Iterator[Chunk], end: int | None, max_events: int, max_bytes: int) -> list[Chunk]:

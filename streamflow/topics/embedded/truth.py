@@ -10,6 +10,7 @@ so notices what any other connection commits, this handle's writing one included
     worker           the members of each pipeline meta             facts about the folder
 """
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import polars as pl
 
-from streamflow.base.errors import ConflictError, CorruptionError, PipelineError
+from streamflow.base.errors import ConflictError, CorruptionError, PipelineError, StreamFlowError
 from streamflow.topics.embedded.segments import sync_folder
 
 DATABASE = "streamflow.db"
@@ -122,7 +123,10 @@ class Truth:
     """The database of one folder. Threads may share it; a forked child may not."""
 
     def __init__(self, folder: Path) -> None:
-        """Create the database if there is none. ConflictError if this version can't use what is there."""
+        """Create the database if there is none; one that may not be written to is opened for reading only.
+
+        ConflictError if this version can't use what is there; OSError if there is none and none can be made.
+        """
         self._folder = folder
         self._pid = os.getpid()
         self._closed = False
@@ -130,12 +134,17 @@ class Truth:
         self._read_lock = threading.RLock()
         # SQLite polls for its lock with growing pauses. Queueing here first is fair and wakes up at once: of four
         # busy publishers' p99 it made 9 ms instead of 35, their worst 40 ms instead of 230.
-        self._queue_fd = os.open(folder / "streamflow.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._queue_fd = _open_queue(folder)
+        self._writer: sqlite3.Connection | None = None
         try:
             with self._queued():
-                self._writer = self._connect()
-                self._reader = self._connect()
-                self._prepare()
+                if self._queue_fd is None:
+                    self._reader = _connect_readonly(folder)
+                    self._check(self._reader)
+                else:
+                    self._writer = self._connect()
+                    self._reader = self._connect()
+                    self._prepare(self._writer)
         except BaseException:
             self.close()
             raise
@@ -146,14 +155,20 @@ class Truth:
         """Exclusive, durable when it ends without an exception, undone otherwise."""
         with self._write_lock, self._queued():
             self._check_usable()
+            writer = self._writer
+            if writer is None:
+                raise StreamFlowError(
+                    f"the log in '{self._folder}' can only be read: its files may not be written to. "
+                    "Change their permissions, or use a copy"
+                )
             with _translated(self._folder):
-                self._writer.execute("BEGIN IMMEDIATE")
+                writer.execute("BEGIN IMMEDIATE")
                 try:
-                    yield self._writer
-                    self._writer.execute("COMMIT")
+                    yield writer
+                    writer.execute("COMMIT")
                 except BaseException:
-                    if self._writer.in_transaction:
-                        self._writer.execute("ROLLBACK")
+                    if writer.in_transaction:
+                        writer.execute("ROLLBACK")
                     raise
 
     @contextmanager
@@ -185,11 +200,15 @@ class Truth:
             for connection in (getattr(self, "_reader", None), getattr(self, "_writer", None)):
                 if connection is not None:
                     connection.close()
-            os.close(self._queue_fd)
+            if self._queue_fd is not None:
+                os.close(self._queue_fd)
 
     @contextmanager
     def _queued(self) -> Iterator[None]:
         self._check_usable()
+        if self._queue_fd is None:
+            yield
+            return
         fcntl.flock(self._queue_fd, fcntl.LOCK_EX)
         try:
             yield
@@ -221,13 +240,17 @@ class Truth:
         (version,) = self._reader.execute("PRAGMA data_version").fetchone()
         return int(version)
 
-    def _prepare(self) -> None:
-        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
-        (tables,) = self._writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    def _prepare(self, writer: sqlite3.Connection) -> None:
+        (version,) = writer.execute("PRAGMA user_version").fetchone()
+        (tables,) = writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if not version and not tables:
-            self._create()
+            self._create(writer)
             return
-        (application,) = self._writer.execute("PRAGMA application_id").fetchone()
+        self._check(writer)
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
         if application != _APPLICATION_ID:
             raise ConflictError(f"'{self._folder / DATABASE}' is not a StreamFlow log. Use another folder")
         if version > SCHEMA_VERSION:
@@ -235,15 +258,15 @@ class Truth:
                 f"the log in '{self._folder}' has format {version}, this StreamFlow knows up to {SCHEMA_VERSION}. "
                 "Upgrade StreamFlow, or use another folder"
             )
-        stored = self._writer.execute("SELECT value FROM meta WHERE key = ?", (_ROW_HASH_KEY,)).fetchone()
+        stored = connection.execute("SELECT value FROM meta WHERE key = ?", (_ROW_HASH_KEY,)).fetchone()
         if stored is None or stored[0] != row_hash():
             raise ConflictError(
                 f"state and shuffles in '{self._folder}' were partitioned by another Polars version, whose row hash "
                 f"differs from that of {pl.__version__}. Install the earlier version, or begin a new folder"
             )
 
-    def _create(self) -> None:
-        self._writer.executescript(
+    def _create(self, writer: sqlite3.Connection) -> None:
+        writer.executescript(
             f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; "
             f"PRAGMA user_version = {SCHEMA_VERSION}; "
             f"INSERT INTO meta VALUES ('{_ROW_HASH_KEY}', '{row_hash()}'); COMMIT;"
@@ -257,6 +280,32 @@ def row_hash() -> str:
     return ",".join(str(value) for value in pl.Series(["a", "b"]).hash(0))
 
 
+def _open_queue(folder: Path) -> int | None:
+    """A descriptor of the file that writers queue at; None if there is a database that may not be written to."""
+    try:
+        descriptor = os.open(folder / "streamflow.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and (folder / DATABASE).is_file():
+            return None
+        raise
+    # SQLite needs to make files beside the database, too.
+    if os.access(folder, os.W_OK):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _connect_readonly(folder: Path) -> sqlite3.Connection:
+    """Sees what is committed. Without the files that a writer keeps beside the database, nothing can change it."""
+    database = folder / DATABASE
+    alone = not any(database.with_name(f"{DATABASE}{suffix}").exists() for suffix in ("-wal", "-shm"))
+    uri = f"{database.as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    with _translated(folder):
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    return connection
+
+
 @contextmanager
 def _translated(folder: Path) -> Iterator[None]:
     try:
@@ -266,5 +315,10 @@ def _translated(folder: Path) -> Iterator[None]:
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise CorruptionError(
                 f"the database of the log in '{folder}' is damaged: {error}. Restore '{DATABASE}' from a copy"
+            ) from error
+        if code is not None and code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL):
+            raise StreamFlowError(
+                f"the database of the log in '{folder}' can't be used: {error}. "
+                "Check its files' permissions and the space on the disk"
             ) from error
         raise
