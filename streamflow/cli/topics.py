@@ -1,53 +1,92 @@
 """`streamflow topic …`: look at topics and publish to them."""
 
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
 
-from streamflow.base.errors import NotFoundError
-from streamflow.cli.output import console, print_json, print_table, told_errors
+from streamflow.base.errors import ConflictError
+from streamflow.cli.folders import known_topic, opened, own_topic
+from streamflow.cli.options import Data, Json
+from streamflow.cli.output import iso_time, print_json, print_table, say, say_problem, told_errors
+from streamflow.engine.plan import DEAD_LETTER
 from streamflow.model.time import MAX_US
+from streamflow.runtime.hints import command, count
 from streamflow.topics import Publisher, codec, connect
-from streamflow.topics.protocol import PARTITIONS_DEFAULT, RETENTION_DEFAULT_S, Kind, Log, TopicConfig, TopicInfo
+from streamflow.topics.protocol import (
+    PARTITIONS_DEFAULT,
+    RETENTION_DEFAULT_S,
+    Kind,
+    Log,
+    Record,
+    TopicConfig,
+    TopicInfo,
+)
 
-app = typer.Typer(help="Topics: list, create, publish to them, and look into them.", no_args_is_help=True)
+app = typer.Typer(help="Topics: list, create, publish to them, end them, and look into them.", no_args_is_help=True)
 
-Data = Annotated[Path, typer.Option("--data", "-d", help="The folder that holds the topics.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Topic = Annotated[str, typer.Argument(help="The topic's name.")]
 BATCH = 1_000
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    time_us: int
+    partition: int
+    offset: int
+    value: Any
 
 
 @app.command("list", epilog="Example:\n\n`streamflow topic list --data demo-data`")
-def list_(data: Data, json: Json = False) -> None:
-    """All topics with their partitions and events; internal ones are the logs between stages."""
-    with told_errors():
-        log = _open(data)
-        rows = [_row(log, info) for info in log.topics()]
-        log.close()
+def list_(
+    data: Data,
+    all_: Annotated[bool, typer.Option("--all", help="With the internal ones: the logs between stages.")] = False,
+    json: Json = False,
+) -> None:
+    """All topics with their partitions and events."""
+    with told_errors(), opened(data, _create("NAME", data)) as log:
+        rows = [_row(log, info) for info in log.topics() if all_ or not info.config.internal]
         if json:
             print_json(rows)
+        elif not rows:
+            say(f"no topics in '{data}' yet")
         else:
-            print_table(["topic", "partitions", "events", "internal", "ended"], [list(row.values()) for row in rows])
+            names = [name for name in rows[0] if all_ or name != "internal"]
+            print_table(names, [[row[name] for name in names] for row in rows])
 
 
 @app.command(epilog="Example:\n\n`streamflow topic create clicks --data demo-data --partitions 16 --retention-days 7`")
 def create(
     name: Topic,
     data: Data,
-    partitions: Annotated[int, typer.Option(min=1)] = PARTITIONS_DEFAULT,
-    retention_days: Annotated[float, typer.Option(min=0)] = RETENTION_DEFAULT_S / 86400,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, help=f"How many readers can share it; default: {PARTITIONS_DEFAULT}.")
+    ] = None,
+    retention_days: Annotated[float, typer.Option(min=0, help="How long events are kept.")] = RETENTION_DEFAULT_S
+    / DAY_S,
 ) -> None:
-    """Create a topic (and the folder, if it is new)."""
+    """Create a topic (and the folder, if it is new). One that exists already stays as it is."""
     with told_errors():
         log = connect(data)
-        info = log.create_topic(name, TopicConfig(partitions, retention_days * 86400))
-        log.close()
-        console.print(f"topic {info.name}: {info.config.partitions} partitions")
+        try:
+            known = next((info for info in log.topics() if info.name == name), None)
+            if known is None:
+                config = TopicConfig(partitions or PARTITIONS_DEFAULT, retention_days * DAY_S)
+                say(f"topic {name}: {_partitions(log.create_topic(name, config))}")
+            elif partitions in (None, known.config.partitions):
+                say(f"topic {name} exists already: {_partitions(known)}")
+            else:
+                raise ConflictError(
+                    f"topic '{name}' exists already with {_partitions(known)}, not {partitions}: keys would move. "
+                    "Use another name."
+                )
+        finally:
+            log.close()
 
 
 @app.command(
@@ -61,17 +100,27 @@ def publish(
     end: Annotated[bool, typer.Option("--end", help="Say that no more events follow: all windows close.")] = False,
 ) -> None:
     """Publish standard input, a JSON document per line, with the present time as event time."""
-    with told_errors():
-        log = _open(data)
+    with told_errors(), opened(data, _create(name, data)) as log:
+        own_topic(log, name)
         publisher = Publisher(log, name)
+        if sys.stdin.isatty():
+            say_problem("type a JSON document per line; Ctrl-D ends")
         lines = (line.rstrip(b"\n") for line in sys.stdin.buffer if line.strip())
-        count = 0
+        published = 0
         while batch := list(islice(lines, BATCH)):
-            count += publisher.publish_batch(batch)
+            published += publisher.publish_batch(batch)
         if end:
             publisher.end()
-        log.close()
-        console.print(f"{count:,} events published to {name}{', ended' if end else ''}")
+        say(f"{count(published, 'event')} published to {name}{', ended' if end else ''}")
+
+
+@app.command("end", epilog="Example:\n\n`streamflow topic end clicks --data demo-data`")
+def end_(name: Topic, data: Data) -> None:
+    """Say that no more events follow: all windows of its readers close, and `run --until finished` returns."""
+    with told_errors(), opened(data, _create(name, data)) as log:
+        ended = own_topic(log, name).watermark_us >= MAX_US
+        Publisher(log, name).end()
+        say(f"topic {name}: {'was ended already' if ended else 'ended'}")
 
 
 @app.command(
@@ -82,31 +131,75 @@ def publish(
 def tail(
     name: Topic,
     data: Data,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many of the newest events of each partition.")] = 10,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many events.")] = 10,
+    partition: Annotated[int | None, typer.Option(min=0, help="Only of this partition.")] = None,
+    json: Json = False,
 ) -> None:
-    """Print the newest events of a topic as JSON lines, with partition and offset."""
-    with told_errors():
-        log = _open(data)
-        for partition in range(log.topic(name).config.partitions):
-            start = max(0, log.end(name, partition) - n)
-            for record in log.read(name, partition, start):
-                frame = codec.decode(record)
-                is_json = record.kind is Kind.JSON
-                values = frame[codec.JSON].to_list() if is_json else frame.drop(codec.TIME).to_dicts()
-                for offset, value in enumerate(values, record.offset):
-                    if offset >= start:
-                        print_json({"partition": partition, "offset": offset, "event": _event(value)})
-        log.close()
+    """Print the newest events of a topic in the order of event time: time, partition/offset, event.
+
+    With --json a JSON document per line. Of a dead-letter topic: where an event failed, why, and what it was.
+    """
+    with told_errors(), opened(data, _create(name, data)) as log:
+        partitions = range(known_topic(log, name).config.partitions) if partition is None else (partition,)
+        events = sorted(
+            (event for each in partitions for event in _newest(log, name, each, n)),
+            key=lambda event: (event.time_us, event.partition, event.offset),
+        )[-n:]
+        for event in events:
+            if json:
+                print_json(_document(event))
+            elif name.endswith(f".{DEAD_LETTER}") and isinstance(event.value, dict) and "error" in event.value:
+                _say_letter(event)
+            else:
+                say(f"{iso_time(event.time_us)}  {event.partition}/{event.offset}  {_text(event.value)}")
+        if not events and not json:
+            say(f"topic {name} holds no events")
 
 
-def _event(value: object) -> object:
-    if not isinstance(value, bytes):
-        return value
+def _newest(log: Log, name: str, partition: int, n: int) -> Iterator[_Event]:
+    start = max(0, log.end(name, partition) - n)
+    for record in log.read(name, partition, start):
+        yield from _events(record, start)
+
+
+def _events(record: Record, start: int) -> Iterator[_Event]:
+    frame = codec.decode(record)[max(0, start - record.offset) :]
+    is_json = record.kind is Kind.JSON
+    values = map(_parsed, frame[codec.JSON]) if is_json else frame.drop(codec.TIME).iter_rows(named=True)
+    offset = max(record.offset, start)
+    for nth, (time_us, value) in enumerate(zip(frame[codec.TIME], values, strict=True)):
+        yield _Event(time_us, record.partition, offset + nth, value)
+
+
+def _parsed(raw: bytes) -> object:
     try:
-        parsed: object = orjson.loads(value)
+        parsed: object = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return value.decode("utf-8", errors="backslashreplace")
+        return raw.decode("utf-8", errors="backslashreplace")
     return parsed
+
+
+def _document(event: _Event) -> dict[str, object]:
+    return {
+        "partition": event.partition,
+        "offset": event.offset,
+        "time": iso_time(event.time_us),
+        "event": event.value,
+    }
+
+
+def _say_letter(event: _Event) -> None:
+    letter = event.value
+    place = f"{letter.get('topic')}/{letter.get('partition')} offset {letter.get('offset')}"
+    say(f"{iso_time(event.time_us)}  {letter.get('transform')}  {place}")
+    say(f"    {letter['error']}")
+    say(f"    input: {_text(letter.get('input'))}")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def _row(log: Log, info: TopicInfo) -> dict[str, object]:
@@ -120,7 +213,9 @@ def _row(log: Log, info: TopicInfo) -> dict[str, object]:
     }
 
 
-def _open(data: Path) -> Log:
-    if not (data / "streamflow.db").is_file():
-        raise NotFoundError(f"'{data}' holds no StreamFlow data. Create a topic in it: `streamflow topic create …`.")
-    return connect(data)
+def _partitions(info: TopicInfo) -> str:
+    return count(info.config.partitions, "partition")
+
+
+def _create(name: str, data: object) -> str:
+    return f"Create a topic in it: {command(f'topic create {name}', str(data))}."

@@ -26,23 +26,23 @@ _Place = tuple[tuple[CodeType, int], ...]
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """An event that could not go on: what it was, why, where in the pipeline, and at which source offset. `trace`: the
-    stack of the error."""
+    lines of the traceback; stacks are shared with other letters."""
 
     value: Any
     offset: int
     error: Exception
     transform: str
-    trace: str = ""
+    trace: tuple[str, ...] = ()
 
     def to_json(self, topic: str, partition: int) -> bytes:
         letter = {
-            "error": _text(f"{type(self.error).__name__}: {self.error}"),
+            "error": _text(_said(self.error)),
             "transform": self.transform,
             "topic": topic,
             "partition": partition,
             "offset": self.offset,
             "input": self.value,
-            "traceback": _text(self.trace),
+            "traceback": _text("".join(self.trace)),
         }
         try:
             event = orjson.dumps(letter, default=_readable, option=orjson.OPT_NON_STR_KEYS)
@@ -66,23 +66,28 @@ class StepContext:
 
     def on_bad(self, transform: str) -> OnBad:
         def bad(value: Any, offset: int, error: Exception) -> None:
-            self.dead.append(DeadLetter(value, offset, error, transform, self._trace(error)))
+            # One error may stand for all events of a batch.
+            last = self.dead[-1] if self.dead else None
+            trace = last.trace if last is not None and last.error is error else self._trace(error)
+            self.dead.append(DeadLetter(value, offset, error, transform, trace))
 
         return bad
 
-    def _trace(self, error: Exception) -> str:
+    def _trace(self, error: Exception) -> tuple[str, ...]:
         """The error and what it came from, as Python prints them. Then their frames are let go: a batch may hold
         thousands of bad events, and formatting a stack costs more than the event itself."""
-        parts: list[str] = []
+        lines: list[str] = []
         each: BaseException | None = error
-        while each is not None and len(parts) < TRACEBACK_ERRORS_MAX:
+        while each is not None and len(lines) < 3 * TRACEBACK_ERRORS_MAX:
             place = tuple((frame.f_code, line) for frame, line in traceback.walk_tb(each.__traceback__))
             if place and place not in self._stacks:
                 self._stacks[place] = "".join(traceback.format_tb(each.__traceback__)[-TRACEBACK_FRAMES_MAX:])
-            parts.append(f"{self._stacks.get(place, '')}{type(each).__name__}: {each}\n")
+            lines = [self._stacks.get(place, ""), f"{_said(each)}\n", *lines]
             each.__traceback__ = None
             each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
-        return "\nfrom which came:\n".join(reversed(parts))
+            if each is not None:
+                lines = ["\nfrom which came:\n", *lines]
+        return tuple(lines)
 
 
 def _readable(value: Any) -> Any:
@@ -91,6 +96,13 @@ def _readable(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         return list(value)
     return _text(_safe_repr(value))
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as another:
+        return f"{type(error).__name__} whose text raises {type(another).__name__}"
 
 
 def _safe_repr(value: Any) -> str:

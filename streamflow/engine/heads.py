@@ -16,7 +16,7 @@ from streamflow.engine.context import StepContext
 from streamflow.engine.source import SourceDecoder, with_offsets
 from streamflow.engine.state import WindowState
 from streamflow.engine.stores import SinkWriter
-from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, tell
+from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, public, tell, together
 from streamflow.model.time import MAX_US
 from streamflow.model.window import TIME, Windowing
 from streamflow.topics import codec
@@ -99,8 +99,9 @@ class SinkHead(_Stateless):
     def absorb(self, records: Sequence[Record], context: StepContext) -> None:
         if not records:
             return
-        frame = pl.concat([with_offsets(record) for record in records], how="diagonal_relaxed")
-        good = self._storable(frame, context.on_bad(self.label))
+        on_bad = context.on_bad(self.label)
+        frames = [with_offsets(record) for record in records]
+        good = self._storable(pl.concat(_fitting(None, frames, on_bad), how="diagonal_relaxed"), on_bad)
         if good.height:
             shifted = good.with_columns(pl.col(OFFSET) + self.start)
             self.writer.write(shifted, records[-1].end + self.start, self.epoch)
@@ -159,7 +160,8 @@ class GroupingHead:
         self.state.restore(frames, watermark_us)
 
     def absorb(self, records: Sequence[Record], context: StepContext) -> None:
-        self._incoming = [codec.decode(record) for record in records]
+        frames = [with_offsets(record) for record in records]
+        self._incoming = _fitting(self.state.columns(), frames, context.on_bad(self.label))
 
     def fire(self, before_us: int, after_us: int, context: StepContext) -> list[Batch]:
         fired = self.state.step(self._incoming, before_us, after_us)
@@ -184,6 +186,20 @@ class GroupingHead:
         return delta
 
     def close(self) -> None: ...
+
+
+def _fitting(known: pl.DataFrame | None, frames: Sequence[pl.DataFrame], on_bad: OnBad) -> list[pl.DataFrame]:
+    """The frames whose columns are of the kinds of those before them; the rows of the others are told."""
+    fitting: list[pl.DataFrame] = []
+    for frame in frames:
+        columns = frame.clear() if known is None else together(known, frame)
+        if columns is None:
+            types = {name: str(dtype) for name, dtype in public(frame).schema.items()}
+            tell(frame, on_bad, DataError(f"columns of other kinds than before: {types}. Give a schema to the source."))
+            continue
+        known = columns
+        fitting.append(frame)
+    return fitting
 
 
 class _Ledger:

@@ -16,11 +16,24 @@ from streamflow.base.errors import DataError
 from streamflow.engine.combine import ColumnCombiner, combiner_of
 from streamflow.engine.context import StepContext
 from streamflow.engine.plan import Step
-from streamflow.model.batch import OFFSET, VALUE, Batch, Elements, OnBad, pickled, public, tell, to_elements, to_frame
+from streamflow.model.batch import (
+    OFFSET,
+    RESERVED,
+    VALUE,
+    Batch,
+    Elements,
+    OnBad,
+    pickled,
+    public,
+    tell,
+    to_elements,
+    to_frame,
+)
+from streamflow.model.schema import Schema
 from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, Timestamp
 from streamflow.model.window import TIME, IntervalWindow, TimestampedValue, Windowing
 from streamflow.topics import codec
-from streamflow.transforms.columns import FrameTransform
+from streamflow.transforms.columns import AsColumns, FrameTransform, missing_column
 from streamflow.transforms.combine import Grouping
 from streamflow.transforms.core import DoFn, ParDo, RowFilter
 from streamflow.transforms.io import StoreSink
@@ -55,6 +68,8 @@ class _Compiler:
             return self.leaf(step, step.topic)
         children = [self.compile(child) for child in step.children]
         transform = step.node.transform
+        if isinstance(transform, AsColumns):
+            return SchemaOperator(step.node.label, transform.schema, children)
         if isinstance(transform, FrameTransform):
             return fused(FrameOperator([(step.node.label, transform.apply_frame)], children))
         assert isinstance(transform, ParDo)
@@ -125,6 +140,20 @@ class FrameOperator(_Inner):
             except _QUERY_ERRORS:
                 return label
         return self.parts[-1][0]
+
+
+class SchemaOperator(_Inner):
+    """Elements as the columns of a schema."""
+
+    def __init__(self, label: str, schema: Schema, children: Sequence[Operator]) -> None:
+        super().__init__(label, children)
+        self.schema = schema
+
+    def run(self, batch: Batch, context: StepContext) -> None:
+        on_bad = context.on_bad(self.label)
+        frame = to_frame(batch, on_bad)
+        if frame.height:
+            self.hand_on(fitted(frame, self.schema, on_bad), context)
 
 
 class PartialOperator(_Inner):
@@ -304,6 +333,27 @@ def _isolated(
     parts = [_isolated(part, apply, found) for part in (frame.head(half), frame.tail(frame.height - half))]
     good = [part for part in parts if part.width]
     return pl.concat(good, how="diagonal_relaxed") if good else pl.DataFrame()
+
+
+def fitted(frame: pl.DataFrame, schema: Schema, on_bad: OnBad) -> pl.DataFrame:
+    """The columns of the schema, cast to its types, and the engine's own; rows that do not fit are told."""
+    missing = [field.name for field in schema.fields if field.required and field.name not in frame.columns]
+    if missing:
+        tell(frame, on_bad, DataError(missing_column(Exception(f'"{missing[0]}"'), frame.schema)))
+        return frame.clear()
+    dtypes = schema.polars()
+    absent = [pl.lit(None, dtype).alias(name) for name, dtype in dtypes.items() if name not in frame.columns]
+    own = [name for name in RESERVED if name in frame.columns]
+    wanted = frame.with_columns(absent).select(*schema.names, *own)
+    if any(wanted.schema[name] != dtype for name, dtype in dtypes.items()):
+        casts = [pl.col(name).cast(dtype, strict=True) for name, dtype in dtypes.items()]
+        wanted = guarded(wanted, lambda lazy: lazy.with_columns(casts), on_bad)
+    not_null = [field.name for field in schema.fields if not field.nullable]
+    if any(wanted[name].null_count() for name in not_null if wanted.width):
+        null = pl.any_horizontal(pl.col(name).is_null() for name in not_null)
+        tell(wanted.filter(null), on_bad, DataError(f"a field of {not_null} is null."))
+        wanted = wanted.filter(~null)
+    return wanted
 
 
 def json_event(value: Any) -> bytes:

@@ -17,7 +17,7 @@ import orjson
 import polars as pl
 
 from streamflow.base.errors import DataError
-from streamflow.engine.operators import guarded
+from streamflow.engine.operators import fitted
 from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, tell, to_elements
 from streamflow.model.schema import Schema
 from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, timestamp_us
@@ -105,10 +105,8 @@ class _Columns:
     """The columns of a schema, from JSON or from an envelope."""
 
     def __init__(self, schema: Schema) -> None:
-        self.names = schema.names
+        self.schema, self.names = schema, schema.names
         self._dtypes = schema.polars()
-        self._required = [f.name for f in schema.fields if f.required]
-        self._not_null = [f.name for f in schema.fields if not f.nullable]
         self._getters = [(name, attrgetter(attribute)) for name, attribute in schema.attribute_order()]
         struct: Any = schema.struct()
         self._decode_lines = msgspec.json.Decoder(struct).decode_lines
@@ -158,20 +156,7 @@ class _Columns:
         return events, keep
 
     def of_envelope(self, frame: pl.DataFrame, on_bad: OnBad) -> pl.DataFrame:
-        missing = [name for name in self._required if name not in frame.columns]
-        if missing:
-            tell(frame, on_bad, DataError(missing_column(Exception(f'"{missing[0]}"'), frame.schema)))
-            return frame.clear()
-        absent = [pl.lit(None, self._dtypes[name]).alias(name) for name in self.names if name not in frame.columns]
-        wanted = frame.with_columns(absent).select(*self.names, TIME, OFFSET)
-        if any(wanted.schema[name] != dtype for name, dtype in self._dtypes.items()):
-            casts = [pl.col(name).cast(dtype, strict=True) for name, dtype in self._dtypes.items()]
-            wanted = guarded(wanted, lambda lazy: lazy.with_columns(casts), on_bad)
-        if any(wanted[name].null_count() for name in self._not_null if wanted.width):
-            null = pl.any_horizontal(pl.col(name).is_null() for name in self._not_null)
-            tell(wanted.filter(null), on_bad, DataError(f"a field of {self._not_null} is null."))
-            wanted = wanted.filter(~null)
-        return wanted
+        return fitted(frame, self.schema, on_bad)
 
 
 def _one_each(raws: pl.Series) -> bool:

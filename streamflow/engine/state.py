@@ -64,6 +64,11 @@ class WindowState:
         self._merge()
         return self.base
 
+    def columns(self) -> pl.DataFrame | None:
+        """What is held, without rows; None if nothing is."""
+        frames = self._frames()
+        return pl.concat([frame.clear() for frame in frames], how="diagonal_relaxed") if frames else None
+
     def rows(self) -> int:
         return self._base_rows() + self._tail_rows()
 

@@ -8,7 +8,7 @@ commit.
 A task that was fenced learns it from the refused commit, and must be thrown away: its memory is ahead of the truth.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from streamflow.engine.operators import compile_steps
 from streamflow.engine.plan import Plan, Stage
 from streamflow.engine.source import SourceDecoder
 from streamflow.engine.stores import SinkWriter, open_sink
-from streamflow.model.batch import OFFSET
+from streamflow.model.batch import OFFSET, together
 from streamflow.model.watermark import Horizon, advance, source_watermark
 from streamflow.topics import codec
 from streamflow.topics.protocol import Claim, Log, Record, Snapshot, StateSegment, StepCommit
@@ -32,6 +32,8 @@ from streamflow.transforms.io import ReadFromTopic
 
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the histograms of step and commit times."""
+DEAD_LETTERS_RECORD_MAX = 5_000
+"""Each holds a traceback: bounds what a step in which everything fails costs in memory, here and for readers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +152,9 @@ class Task:
     def _envelopes(self, context: StepContext) -> list[Record]:
         records = []
         for (topic, partition), frames in context.frames.items():
-            frame = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
-            records.append(codec.encode_frame(topic, partition, frame.drop(OFFSET, strict=False)))
+            for alike in _grouped(frames):
+                frame = pl.concat(alike, how="diagonal_relaxed") if len(alike) > 1 else alike[0]
+                records.append(codec.encode_frame(topic, partition, frame.drop(OFFSET, strict=False)))
         return records
 
     def _json_records(self, context: StepContext) -> list[Record]:
@@ -161,11 +164,13 @@ class Task:
         ]
 
     def _dead_letters(self, context: StepContext) -> list[Record]:
-        if not context.dead:
-            return []
-        events = [letter.to_json(self.stage.topic, self.id.partition) for letter in context.dead]
         now_us = self.clock.now_us()
-        return [codec.encode_json(self.plan.dead_letter_topic, 0, events, [now_us] * len(events))]
+        records = []
+        for begin in range(0, len(context.dead), DEAD_LETTERS_RECORD_MAX):
+            part = context.dead[begin : begin + DEAD_LETTERS_RECORD_MAX]
+            events = [letter.to_json(self.stage.topic, self.id.partition) for letter in part]
+            records.append(codec.encode_json(self.plan.dead_letter_topic, 0, events, [now_us] * len(events)))
+        return records
 
     def _count(self, counts: Mapping[str, float], seconds: float) -> None:
         """Counters are cumulative and part of the commit: exact, whatever is killed."""
@@ -177,6 +182,19 @@ class Task:
         """The time that a commit took is known only after it, so it goes with the next one."""
         for name, value in histogram("commit_seconds", seconds).items():
             self.counters[name] = self.counters.get(name, 0) + value
+
+
+def _grouped(frames: Sequence[pl.DataFrame]) -> list[list[pl.DataFrame]]:
+    """Frames whose columns go together; one group, unless batches without a schema brought different kinds."""
+    groups: list[tuple[pl.DataFrame, list[pl.DataFrame]]] = []
+    for frame in frames:
+        for i, (known, members) in enumerate(groups):
+            if (columns := together(known, frame)) is not None:
+                groups[i] = (columns, [*members, frame])
+                break
+        else:
+            groups.append((frame.clear(), [frame]))
+    return [members for _, members in groups]
 
 
 def histogram(name: str, seconds: float) -> dict[str, float]:

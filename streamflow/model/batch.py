@@ -129,6 +129,29 @@ def _from_dicts(rows: list[Any], columns: Mapping[str, pl.DataType] | None) -> p
     return frame.rename({name: name.lstrip("_") for name in frame.columns if name.startswith("_")})
 
 
+def together(known: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame | None:
+    """The columns of both, without rows; None if a column is of another kind in one than in the other.
+
+    Without a schema each batch has the types of its own values, and Polars would make text of numbers to put them
+    beside texts."""
+    if known.schema == frame.schema:
+        return known
+    for name, dtype in frame.schema.items():
+        other = known.schema.get(name, dtype)
+        if pl.Null not in (dtype, other) and _family(dtype) != _family(other):
+            return None
+    try:
+        return pl.concat([known.clear(), frame.clear()], how="diagonal_relaxed")
+    except pl.exceptions.PolarsError:
+        return None
+
+
+def _family(dtype: pl.DataType) -> object:
+    if dtype.is_numeric() or dtype == pl.Boolean:
+        return "number"
+    return "text" if dtype in (pl.String, pl.Categorical, pl.Enum) else dtype.base_type()
+
+
 _KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
     ((int, float, Decimal), "number"),
     (str, "text"),
@@ -144,9 +167,13 @@ _KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
 
 def _kind(value: Any) -> str | None:
     """What values of one column must have in common; None for null, which goes with all."""
-    if value is None:
+    return _kind_of(type(value))
+
+
+def _kind_of(type_: type) -> str | None:
+    if type_ is type(None):
         return None
-    return next((kind for types, kind in _KINDS if isinstance(value, types)), type(value).__name__)
+    return next((kind for types, kind in _KINDS if issubclass(type_, types)), type_.__name__)
 
 
 def _whole(batch: Elements, keep: list[int], columns: Mapping[str, pl.DataType] | None) -> pl.DataFrame | None:
@@ -160,8 +187,10 @@ def _whole(batch: Elements, keep: list[int], columns: Mapping[str, pl.DataType] 
     for name, dtype in frame.schema.items():
         if dtype == pl.Object:
             return None
-        if dtype in _MIXED and len({kind for row in rows if (kind := _kind(row.get(name))) is not None}) > 1:
-            return None
+        if dtype in _MIXED:
+            kinds = {_kind_of(type_) for type_ in {type(row.get(name)) for row in rows}}
+            if len(kinds - {None}) > 1:
+                return None
     return frame
 
 

@@ -7,6 +7,7 @@ One per pipeline and folder, by a file lock.
 import fcntl
 import logging
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from typing import IO
 
 from streamflow.base.errors import ConflictError, StreamFlowError
 from streamflow.engine.plan import Plan
+from streamflow.runtime import hints
 from streamflow.runtime.assignment import coordinate
 from streamflow.runtime.autoscaler import Decision, Memory, Observation, Policy, decide
 from streamflow.runtime.processes import is_alive
@@ -39,6 +41,21 @@ DRAIN_S = 4.0
 CRASHES_MAX = 5
 """Workers that may fail one after the other, none of which has lived for HEALTHY_S."""
 HEALTHY_S = 10.0
+LOG_BYTES_MAX = 100_000
+"""Of the end of the workers' log, read for a message."""
+
+BY_HAND = "set by hand"
+NOT_ASKED = "not asked yet"
+"""Reasons for a number of workers that are not the autoscaler's."""
+
+EXIT_HOPELESS = 3
+"""The exit code of a worker that met an error which a restart can't mend."""
+HOPELESS = "gives up"
+"""What such a worker writes between its name and the error, as the last thing it does."""
+_NEXT_ENTRY = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ", re.MULTILINE)
+LOCK_TRIES = 5
+LOCK_RETRY_S = 0.05
+"""Who only asks whether there is a supervisor holds the lock for an instant."""
 
 
 @dataclass(slots=True)
@@ -61,8 +78,8 @@ class Status:
 @dataclass(slots=True)
 class Supervisor:
     """`target`: how workers find the pipeline. `wanted`: workers to begin with; with an elastic `policy` the
-    autoscaler changes it. `until`: drain and return when it holds (else run until stopped). `on_status`: told a few
-    times per second."""
+    autoscaler changes it. `until`: drain and return when it holds (else run until stopped). `on_start`: called once
+    this is the pipeline's only supervisor, before anything else. `on_status`: told a few times per second."""
 
     plan: Plan
     log: Log
@@ -72,18 +89,24 @@ class Supervisor:
     policy: Policy
     until: Callable[[Snapshot], bool] | None = None
     stop: Stop = field(default_factory=Stop)
+    on_start: Callable[[], None] = lambda: None
     on_status: Callable[[Status], None] = lambda status: None
-    decision: Decision = field(default=Decision(0, "not asked yet"), init=False)
+    decision: Decision = field(default=Decision(0, NOT_ASKED), init=False)
     restarts: int = field(default=0, init=False)
     _children: dict[str, _Child] = field(default_factory=dict, init=False)
     _memory: Memory = field(default_factory=Memory, init=False)
     _crashes: int = field(default=0, init=False)
     _spawn_at_s: float = field(default=0.0, init=False)
     _coordinate_at_s: float = field(default=0.0, init=False)
+    _log_start: int = field(default=0, init=False)
 
     def run(self) -> None:
-        """ConflictError if the pipeline has a supervisor already; StreamFlowError if its workers keep crashing."""
+        """ConflictError if the pipeline has a supervisor already; StreamFlowError if its workers keep crashing, or
+        one says that another could do no better. What `scale` asked of an earlier supervisor is forgotten."""
         with self._lock():
+            self.on_start()
+            self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
+            self.log.request_workers(self.plan.pipeline, None)
             try:
                 while not self.stop.requested and self._tick():
                     time.sleep(TICK_S)
@@ -127,9 +150,12 @@ class Supervisor:
     def _decide(self, snapshot: Snapshot, running: int) -> None:
         if snapshot.workers_wanted is not None:
             self.wanted = snapshot.workers_wanted
-            self.decision = Decision(self.wanted, "set by hand")
+            self.decision = Decision(self.wanted, BY_HAND)
             return
         if self.policy.workers_max <= self.policy.workers_min:
+            if self.decision.reason == BY_HAND:
+                self.wanted = self.policy.workers_min
+                self.decision = Decision(self.wanted, "as started")
             return
         sources = [stage for stage in self.plan.stages if not stage.upstream]
         names = {stage.name for stage in sources}
@@ -189,17 +215,46 @@ class Supervisor:
             del self._children[worker]
             if child.draining:
                 continue
+            if child.process.returncode == EXIT_HOPELESS:
+                raise StreamFlowError(self._hopeless(worker))
             self.restarts += 1
-            logger.warning("worker %s exited with %s, replacing it", worker, child.process.returncode)
+            logger.warning("worker %s %s, replacing it", worker, self._how_it_ended(worker, child))
             if child.process.returncode < 0 or time.monotonic() - child.started_s > HEALTHY_S:
                 self._crashes = 0
                 continue
             self._crashes += 1
             self._spawn_at_s = time.monotonic() + 0.25 * 2**self._crashes
             if self._crashes >= CRASHES_MAX:
-                tail = "\n".join(self.log_file.read_text(errors="replace").splitlines()[-15:])
-                raise StreamFlowError(f"{self._crashes} workers in a row failed. The end of {self.log_file}:\n{tail}")
+                raise StreamFlowError(f"{self._crashes} workers in a row failed. {self._end_of_log()}")
         return bool(exited)
+
+    def _how_it_ended(self, worker: str, child: _Child) -> str:
+        code = child.process.returncode
+        if code < 0:
+            return f"was killed by {signal.Signals(-code).name}"
+        words = [line for line in self._log_lines() if worker in line] or self._log_lines()
+        return f"exited with {code} ({words[-1] if words else f'nothing in {self.log_file}'})"
+
+    def _hopeless(self, worker: str) -> str:
+        """What the worker said, which is the error of one of its tasks."""
+        _, found, rest = "\n".join(self._log_lines()).rpartition(f"{worker}: {HOPELESS}: ")
+        said = _NEXT_ENTRY.split(rest)[0].rstrip()
+        return said if found else f"worker {worker} can't run this pipeline. {self._end_of_log()}"
+
+    def _end_of_log(self) -> str:
+        lines = self._log_lines()[-15:]
+        if not lines:
+            return f"They wrote nothing to '{self.log_file}'. Run one alone to see: `streamflow worker`."
+        return f"The end of '{self.log_file}':\n" + "\n".join(lines)
+
+    def _log_lines(self) -> list[str]:
+        """What this supervisor's workers have written."""
+        try:
+            with self.log_file.open("rb") as log:
+                log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - LOG_BYTES_MAX))
+                return log.read().decode(errors="replace").splitlines()
+        except FileNotFoundError:
+            return []
 
     def _drain(self) -> None:
         """Every worker finishes its step and goes; who has not gone in time is killed, which loses nothing."""
@@ -222,14 +277,34 @@ class Supervisor:
         return pids + [w.pid for w in adopted if w.id not in self._children and is_alive(w)]
 
     def _lock(self) -> IO[str]:
-        path = self.data / f"{self.plan.pipeline}.supervisor.lock"
+        path = _lock_file(self.data, self.plan.pipeline)
         lock = path.open("a+")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.close()
-            raise ConflictError(
-                f"pipeline '{self.plan.pipeline}' in '{self.data}' is already supervised. Change its workers with "
-                f"`streamflow scale`, or stop it with `streamflow stop`."
-            ) from error
-        return lock
+        for _ in range(LOCK_TRIES):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(LOCK_RETRY_S)
+            else:
+                return lock
+        lock.close()
+        name, folder = self.plan.pipeline, self.data
+        raise ConflictError(
+            f"pipeline '{name}' in '{folder}' is already supervised. Change its workers with "
+            f"{hints.command(f'scale {name} N', folder)}, or stop it with {hints.command(f'stop {name}', folder)}."
+        )
+
+
+def is_supervised(data: Path, pipeline: str) -> bool:
+    """A supervisor of that pipeline is at work on that folder."""
+    try:
+        with _lock_file(data, pipeline).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def _lock_file(data: Path, pipeline: str) -> Path:
+    return data / f"{pipeline}.supervisor.lock"

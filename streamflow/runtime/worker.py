@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamflow.base.clock import Clock, SystemClock
-from streamflow.base.errors import ConflictError, FencedError
+from streamflow.base.errors import ConflictError, DataError, FencedError, PipelineError
 from streamflow.engine.plan import Plan
 from streamflow.engine.task import Setting, Task
 from streamflow.runtime.assignment import coordinate
@@ -91,6 +91,7 @@ class Worker:
         done = threading.Event()
         beat = threading.Thread(target=self._beat, args=(done,), name="heartbeat", daemon=True)
         beat.start()
+        logger.info("%s: joined pipeline %s", self.id, self.plan.pipeline)
         try:
             while not self.stop.requested and not self._fenced:
                 if not self._round():
@@ -104,6 +105,7 @@ class Worker:
             finally:
                 self._tasks.clear()
                 self.log.leave(self.id)
+                logger.info("%s: left pipeline %s", self.id, self.plan.pipeline)
 
     def _round(self) -> bool:
         """One look at the truth, one step of each task that has something to do. False when there is nothing left to
@@ -129,12 +131,14 @@ class Worker:
         ]
         self._release(leaving)
         now_s = self.clock.monotonic_s()
-        claimed = False
+        claimed = 0
         for task, state in snapshot.tasks.items():
             free = state.owner is None or (state.owner == self.id and task not in self._tasks)
             if state.assigned == self.id and free and self._retry_at_s.get(task, 0) <= now_s:
-                claimed |= self._claim(task)
-        return bool(leaving) or claimed
+                claimed += self._claim(task)
+        if leaving or claimed:
+            logger.info("%s: took %s tasks, gave up %s, holds %s", self.id, claimed, len(leaving), len(self._tasks))
+        return bool(leaving or claimed)
 
     def _claim(self, task: TaskId) -> bool:
         claim = self.log.claim(task, self.id)
@@ -142,6 +146,10 @@ class Worker:
             return False
         try:
             self._tasks[task] = Task(self._setting, self.plan.stage(task.stage), claim)
+        except (PipelineError, DataError, ConflictError):
+            # It says what is wrong with the pipeline or its names, and would say so again.
+            self.log.release(task, claim.state.epoch)
+            raise
         except Exception as error:
             self._failed(task, claim.state.epoch, error)
         return True

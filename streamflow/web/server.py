@@ -1,5 +1,7 @@
 """The HTTP end of a supervisor: a thread that answers four paths on one port."""
 
+import errno
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +15,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from streamflow.base.clock import Clock
 from streamflow.base.errors import ConflictError
 from streamflow.engine.plan import Plan
+from streamflow.runtime.hints import os_reason, sentence
 from streamflow.runtime.pipeline import result_of
+from streamflow.runtime.processes import is_alive
 from streamflow.runtime.progress import backlog_events
 from streamflow.topics.protocol import Log
 from streamflow.web.collector import PipelineCollector
@@ -71,7 +75,7 @@ class MetricsServer:
 
     def _not_ready(self) -> str | None:
         snapshot = self.log.snapshot(self.plan.pipeline)
-        if not snapshot.workers:
+        if not any(map(is_alive, snapshot.workers.values())):
             return "no worker has joined yet"
         free = sum(state.owner is None for state in snapshot.tasks.values())
         return f"{free} of {len(snapshot.tasks)} tasks have no owner yet" if free else None
@@ -80,9 +84,12 @@ class MetricsServer:
         snapshot = self.log.snapshot(self.plan.pipeline)
         return {
             "pipeline": self.plan.pipeline,
-            "workers": [{"id": worker.id, "pid": worker.pid} for worker in snapshot.workers.values()],
+            "workers": [{"id": w.id, "pid": w.pid} for w in snapshot.workers.values() if is_alive(w)],
             "backlog_events": backlog_events(snapshot, self.plan.stages),
-            "counters": result_of(self.plan.pipeline, snapshot).counters,
+            "counters": {
+                stage: {name: int(value) for name, value in counts.items() if not _is_histogram(name)}
+                for stage, counts in result_of(self.plan.pipeline, snapshot).counters.items()
+            },
         }
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -103,13 +110,24 @@ class MetricsServer:
         return Handler
 
 
+def _is_histogram(counter: str) -> bool:
+    """Part of one of the histograms of `/metrics`, which mean nothing one by one."""
+    return "_le:" in counter or counter.endswith(("_sum", "_count"))
+
+
 def _bind(host: str, port: int | None, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
     for candidate in range(PORT, PORT + _PORTS_TRIED) if port is None else (port,):
         try:
             return ThreadingHTTPServer((host, candidate), handler)
         except OSError as error:
-            if port is not None:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                hint = "Choose --host 127.0.0.1, or 0.0.0.0 for all of this machine's addresses."
+                raise ConflictError(f"'{host}' is no IPv4 address of this machine. {hint}") from error
+            if error.errno != errno.EADDRINUSE:
+                reason = sentence(os_reason(error))
                 raise ConflictError(
-                    f"port {port} on {host} can't be used: {error.strerror}. Choose another --port."
+                    f"port {candidate} on {host} can't be used: {reason} Choose another --port."
                 ) from error
+            if port is not None:
+                raise ConflictError(f"port {port} on {host} is taken. Choose another --port.") from error
     raise ConflictError(f"ports {PORT} to {PORT + _PORTS_TRIED - 1} on {host} are all taken. Choose one with --port.")

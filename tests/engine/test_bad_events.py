@@ -1,7 +1,7 @@
 """Events that can't go on: the good ones are not touched, each bad one is a dead letter with its exact origin."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import orjson
 import polars as pl
@@ -377,3 +377,52 @@ def test_every_event_comes_out_or_is_a_dead_letter(events: list[Any], cuts: set[
     assert result.total("dead_lettered") == len(bad)
     filtered = [isinstance(event, dict) and event["v"] in (None, 3) for event in events]
     assert len(read_events(log)) == sum(i not in bad and not gone for i, gone in enumerate(filtered))
+
+
+BATCHES: list[list[dict[str, Any]]] = [[{"v": 1}], [{"v": "x"}], [{"v": 2.5}], [{"v": [1]}], [{"v": None}]]
+
+
+@pytest.mark.parametrize("step_events_max", [1, 10**6])
+def test_kinds_that_differ_between_batches_are_written_each_as_it_is(step_events_max: int) -> None:
+    log = sf.connect("memory://")
+    make_topic(log, partitions=1)
+    for batch in BATCHES:
+        publish_json(log, batch)
+    end_topic(log)
+    p = sf.Pipeline("p", on=log, settings=sf.Settings(step_events_max=step_events_max))
+    p | sf.ReadFromTopic("in") | sf.Select("v") | sf.WriteToTopic("out")
+    assert p.run().total("dead_lettered") == 0
+    assert ordered(row["v"] for row in read_events(log)) == ordered([1, "x", 2.5, [1], None])
+
+
+@pytest.mark.parametrize("step_events_max", [1, 10**6])
+def test_grouping_keeps_to_the_kinds_of_values_it_saw_first(step_events_max: int) -> None:
+    log = sf.connect("memory://")
+    make_topic(log, partitions=1)
+    for batch in BATCHES:
+        publish_json(log, batch)
+    end_topic(log)
+    p = sf.Pipeline("p", on=log, settings=sf.Settings(step_events_max=step_events_max, partitions=1))
+    read = p | sf.ReadFromTopic("in", bounded=True)
+    read | "Group" >> sf.Aggregate(by=["v"], n=sf.Count()) | sf.WriteToTopic("out")
+    assert p.run().total("dead_lettered") == 2
+    assert ordered((row["v"], row["n"]) for row in read_events(log)) == ordered([(1.0, 1), (2.5, 1), (None, 1)])
+    letters = dead_letters(log, "p")
+    assert ordered(letter["input"]["v"] for letter in letters) == ordered(["x", [1]])
+    assert all("columns of other kinds than before" in letter["error"] for letter in letters)
+
+
+class Reading(TypedDict):
+    k: str
+    v: int | None
+    note: NotRequired[str]
+
+
+def test_elements_that_lack_a_declared_column_or_have_null_in_it_are_bad() -> None:
+    rows = [{"k": "a", "v": 1}, {"v": 2}, {"k": None, "v": 3}, {"k": "b", "v": None, "extra": 1}]
+    out, letters, _ = run(rows, lambda pcoll: pcoll | "Declared" >> sf.AsColumns(Reading), schema=None)
+    assert out == [{"k": "a", "v": 1, "note": None}, {"k": "b", "v": None, "note": None}]
+    assert [origin(letter) for letter in letters] == [
+        ("Declared", "in", PARTITION, 1),
+        ("Declared", "in", PARTITION, 2),
+    ]

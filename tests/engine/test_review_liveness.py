@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import polars as pl
 import pytest
 from pipelines import SECOND_US, dead_letters, end_topic, make_topic, ordered, publish_json, read_events
@@ -12,6 +13,7 @@ from pipelines import SECOND_US, dead_letters, end_topic, make_topic, ordered, p
 import streamflow as sf
 from streamflow.base.clock import ManualClock, SystemClock
 from streamflow.base.errors import ConflictError, NotFoundError
+from streamflow.engine.context import StepContext
 from streamflow.runtime.assignment import coordinate
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
@@ -269,3 +271,36 @@ def test_signs_of_life_go_on_after_one_could_not_be_given() -> None:
     end_topic(log)
     thread.join(20)
     assert not thread.is_alive()
+
+
+def test_letters_of_one_error_share_its_traceback_and_keep_no_frames() -> None:
+    context = StepContext()
+    bad = context.on_bad("Map")
+    nothing: dict[str, int] = {}
+    for n in range(3):
+        try:
+            try:
+                nothing["missing"]
+            except KeyError as missing:
+                raise ValueError(n) from missing
+        except ValueError as error:
+            bad(n, n, error)
+            bad(n, n, error)
+    letters = [orjson.loads(letter.to_json("in", 0)) for letter in context.dead]
+    assert [letter["error"] for letter in letters] == [f"ValueError: {n}" for n in (0, 0, 1, 1, 2, 2)]
+    for letter in letters:
+        assert 'nothing["missing"]' in letter["traceback"]
+        assert letter["traceback"].index("KeyError: 'missing'") < letter["traceback"].index(letter["error"])
+    assert len({id(letter.trace[0]) for letter in context.dead}) == 1
+    assert not any(letter.error.__traceback__ for letter in context.dead)
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def test_an_error_that_can_not_be_printed_is_a_dead_letter_too() -> None:
+    context = StepContext()
+    context.on_bad("Map")(1, 1, UnspeakableError())
+    assert "UnspeakableError" in orjson.loads(context.dead[0].to_json("in", 0))["error"]

@@ -58,9 +58,10 @@ def test_file_elsewhere_is_found_by_its_path(folder: Path, monkeypatch: pytest.M
     ("target", "words"),
     [
         ("flows_of_test:missing", "'flows_of_test' has no 'missing'. It has: pipeline, other"),
-        ("flows_of_test:number", "'flows_of_test:number' is int, not a Pipeline"),
-        ("flows_of_test:wrong", "'flows_of_test:wrong' is str, not a Pipeline"),
-        ("no_such_module", "no module 'no_such_module'. Name the pipeline as package.module:attribute"),
+        ("flows_of_test:number", "'number' of 'flows_of_test' is int, not a Pipeline"),
+        ("flows_of_test:wrong", "'wrong' of 'flows_of_test' is str, not a Pipeline"),
+        ("no_such_module", "no module 'no_such_module'. Name it as package.module:attribute"),
+        (":other", "':other' names no module"),
         ("no_such_file.py", "no file 'no_such_file.py'"),
         ("streamflow.base.clock", "Define `pipeline = sf.Pipeline"),
     ],
@@ -71,7 +72,25 @@ def test_what_is_no_pipeline_is_refused_with_what_there_is(folder: Path, target:
     assert words in str(refusal.value)
 
 
-def test_error_inside_the_module_is_not_hidden(folder: Path) -> None:
-    (folder / "broken_of_test.py").write_text("1 / 0")
-    with pytest.raises(ZeroDivisionError):
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("x = 5\n1 / 0", ["broken_of_test.py", "line 2", "ZeroDivisionError"]),
+        ("import no_such_library", ["ModuleNotFoundError", "no_such_library"]),
+        ("def pipeline():\n    return {}['k']", ["line 2", "KeyError: 'k'"]),
+        ("import streamflow as sf\nsf.Pipeline('a b')", ["pipeline name 'a b'", "line 2"]),
+    ],
+)
+def test_error_inside_the_module_is_told_with_its_place(folder: Path, code: str, words: list[str]) -> None:
+    (folder / "broken_of_test.py").write_text(code)
+    with pytest.raises(PipelineError) as refusal:
         load_pipeline("broken_of_test")
+    assert all(word in str(refusal.value) for word in words)
+
+
+def test_only_pipeline_of_a_module_need_not_be_named(folder: Path) -> None:
+    (folder / "single_of_test.py").write_text("import streamflow as sf\nflights = sf.Pipeline('flights')")
+    assert load_pipeline("single_of_test").name == "flights"
+    (folder / "double_of_test.py").write_text("import streamflow as sf\na, b = sf.Pipeline('a'), sf.Pipeline('b')")
+    with pytest.raises(PipelineError, match="has several pipelines: a, b"):
+        load_pipeline("double_of_test")

@@ -320,3 +320,10 @@ def test_handles_stay_right_across_checkpoints(tmp_path: Path) -> None:
     assert other.write(rows(0, 2), end=2) == 1
     assert TableWriter(tmp_path, PLAIN, "app").committed() == CHECKPOINT_EVERY + 10
     assert len(numbers(tmp_path)) == CHECKPOINT_EVERY + 12
+
+
+def test_check_refuses_a_partition_value_that_can_be_no_folder(tmp_path: Path) -> None:
+    writer = TableWriter(tmp_path, TableSpec("t", partition_by=("day",)), "app")
+    writer.check(pl.DataFrame({"_offset": [0], "day": ["monday"]}))
+    with pytest.raises(DataError, match="too long for a folder name"):
+        writer.check(pl.DataFrame({"_offset": [0, 1], "day": ["monday", "x" * 300]}))

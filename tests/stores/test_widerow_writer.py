@@ -144,3 +144,11 @@ def test_names_that_can_not_be_are_refused() -> None:
         WideRowSpec("../x", "f")
     with pytest.raises(DataError, match="family 'a b'"):
         WideRowSpec("x", "a b")
+
+
+def test_check_refuses_an_integer_of_more_than_64_bits_signed(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"_offset": [0], "_row_key": ["a"], "_timestamp": [0], "n": [2**63]}).cast({"n": pl.UInt64})
+    with WideRowWriter(tmp_path, WideRowSpec("r", "f"), "app") as writer:
+        writer.check(frame.with_columns(pl.lit(5, pl.UInt64).alias("n")))
+        with pytest.raises(DataError, match="above 64 bits"):
+            writer.check(frame)

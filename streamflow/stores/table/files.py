@@ -47,6 +47,14 @@ def write_files(folder: Path, frame: pl.DataFrame, partition_by: Sequence[str], 
     return actions
 
 
+def check_folder_names(frame: pl.DataFrame, partition_by: Sequence[str]) -> None:
+    """DataError if a value of a partition column can't be the name of a folder."""
+    for column in partition_by:
+        if column in frame.columns:
+            for value in frame[column].unique():
+                _folder_name(column, _partition_value(value))
+
+
 def remove_files(folder: Path, actions: Sequence[AddAction]) -> None:
     """Delete files whose commit failed."""
     for action in actions:

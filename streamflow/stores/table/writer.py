@@ -17,7 +17,7 @@ from streamflow.base.clock import Clock, SystemClock
 from streamflow.base.errors import ConflictError, CorruptionError, DataError, FencedError
 from streamflow.model.batch import OFFSET
 from streamflow.stores._common import make_folder, sync_path
-from streamflow.stores.table.files import remove_files, write_files
+from streamflow.stores.table.files import check_folder_names, remove_files, write_files
 from streamflow.stores.table.schema import (
     check_partition_types,
     columns_to_add,
@@ -63,6 +63,7 @@ class TableWriter:
         crash finds the same rows bad."""
         rows = frame.drop(OFFSET)
         self._check_key(rows)
+        check_folder_names(rows, self.spec.partition_by)
         stored = storage_schema(rows.schema)
         table = self._table
         if table is None:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import lmdb
 
-from streamflow.base.errors import ConflictError, CorruptionError, NotFoundError
+from streamflow.base.errors import ConflictError, CorruptionError, NotFoundError, StreamFlowError
 from streamflow.stores._common import make_folder, sync_path
 
 MAP_BYTES_DEFAULT = 1 << 30
@@ -93,10 +93,15 @@ class Environment:
                 max_readers=READERS_MAX,
                 readonly=self.readonly,
                 create=not self.readonly,
+                lock=not self.readonly or _may_lock(self.path),
             )
         except _BROKEN as error:
             raise CorruptionError(
                 f"row store '{self.path.name}' can't be opened: {error}. Restore its folder"
+            ) from error
+        except lmdb.Error as error:
+            raise StreamFlowError(
+                f"row store '{self.path.name}' can't be opened: {error}. Check its files' permissions"
             ) from error
         # Readers that were killed would hold on to old pages for ever.
         self._env.reader_check()
@@ -119,6 +124,12 @@ class Environment:
             ) from error
         if not self.readonly:
             sync_path(self.path)
+
+
+def _may_lock(path: Path) -> bool:
+    """Readers note themselves in the lock file. Where they may not, nobody of theirs writes either."""
+    lock = path / "lock.mdb"
+    return os.access(lock if lock.exists() else path, os.W_OK)
 
 
 _environments: dict[Path, Environment] = {}

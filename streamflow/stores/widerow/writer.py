@@ -60,6 +60,8 @@ class WideRowWriter:
             if column in (OFFSET, ROW_KEY, TIMESTAMP) or frame[column].null_count() == frame.height:
                 continue
             recorded, got = known.get((self.spec.family, column.encode())), _kind(frame.schema[column])
+            if got not in _ALWAYS_ENCODABLE or frame.schema[column] in (pl.UInt64, pl.Int128):
+                _encode(frame[column].drop_nulls())
             if recorded not in (None, got):
                 raise DataError(
                     f"row store '{self.spec.name}': column '{self.spec.family}:{column}' holds {recorded}, got {got}. "
@@ -154,6 +156,10 @@ def decode_value(kind: str, value: bytes) -> Any:
             return _text(value)
         case _:
             return orjson.loads(value)
+
+
+_ALWAYS_ENCODABLE = ("int64", "float64", "string", "binary")
+"""Kinds of which every value has a form, but for integers of more than 64 bits signed."""
 
 
 def _kind(dtype: pl.DataType) -> str:

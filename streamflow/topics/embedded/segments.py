@@ -21,6 +21,7 @@ import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -255,7 +256,11 @@ def delete_if_finished(root: Path, path: str, still_needed: Callable[[str], bool
 
 def segment_paths(root: Path, folder: str) -> Iterator[str]:
     """Every segment below `root/folder`, relative to `root`."""
-    for path in sorted((root / folder).glob(f"*/*{SUFFIX}")):
+    paths: list[Path] = []
+    for series in (root / folder).glob("*"):
+        with suppress(FileNotFoundError):  # another process's pruning removed it in between
+            paths += series.glob(f"*{SUFFIX}")
+    for path in sorted(paths):
         yield path.relative_to(root).as_posix()
 
 
@@ -263,11 +268,15 @@ def _create_locked(path: Path) -> int:
     """A new file that is locked and that survives a power cut as an empty one."""
     while True:
         new_folder = not path.parent.is_dir()
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         except FileNotFoundError:
             continue  # pruning removed the empty folder in between
+        except FileExistsError:
+            if path.exists() or path.parent.is_file():
+                raise
+            continue  # as above, while mkdir looked whether what exists is a folder
         fcntl.flock(fd, fcntl.LOCK_EX)
         if os.fstat(fd).st_nlink:
             break

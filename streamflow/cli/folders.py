@@ -1,0 +1,64 @@
+"""From --data and the names on a command line to what is there; errors say what to type instead."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from streamflow.base.errors import ConflictError, NotFoundError
+from streamflow.runtime.hints import sentence
+from streamflow.runtime.processes import is_alive
+from streamflow.topics import connect, rules
+from streamflow.topics.protocol import Log, Snapshot, TopicInfo, WorkerInfo
+
+RUN_FIRST = "Give the folder that `streamflow run --data` was given."
+
+
+def data_folder(data: Path, hint: str = RUN_FIRST) -> Path:
+    """`data` if it holds StreamFlow's data; NotFoundError with the hint if not."""
+    if data.exists() and not data.is_dir():
+        raise NotFoundError(f"'{data}' is a file, not a folder. {hint}")
+    if not (data / "streamflow.db").is_file():
+        what = "holds no StreamFlow data" if data.is_dir() else "holds no StreamFlow data: there is no such folder"
+        raise NotFoundError(f"'{data}' {what}. {hint}")
+    return data
+
+
+@contextmanager
+def opened(data: Path, hint: str = RUN_FIRST) -> Iterator[Log]:
+    """The log of a folder that is there already."""
+    log = connect(data_folder(data, hint))
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def known_pipeline(log: Log, name: str) -> str:
+    """NotFoundError if no pipeline of that name has run here."""
+    names = log.pipelines()
+    if name not in names:
+        there = f"There are: {', '.join(names)}." if names else "None has run in this folder yet."
+        raise NotFoundError(f"no pipeline '{name}' here. {there}")
+    return name
+
+
+def known_topic(log: Log, name: str) -> TopicInfo:
+    """NotFoundError with the closest of the topics that are the user's own."""
+    infos = {info.name: info for info in log.topics()}
+    if name not in infos:
+        visible = [info.name for info in infos.values() if not info.config.internal]
+        raise NotFoundError(sentence(rules.unknown("topic", name, visible)))
+    return infos[name]
+
+
+def own_topic(log: Log, name: str) -> TopicInfo:
+    """The same for a topic that is to be written to; ConflictError if it is a pipeline's internal one."""
+    info = known_topic(log, name)
+    if info.config.internal:
+        raise ConflictError(f"topic '{name}' is internal: only its pipeline writes to it. Name a topic of your own.")
+    return info
+
+
+def live_workers(snapshot: Snapshot) -> list[WorkerInfo]:
+    """Workers whose process is there; one that was killed stays a member until somebody notices."""
+    return [worker for worker in snapshot.workers.values() if is_alive(worker)]

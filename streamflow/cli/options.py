@@ -1,0 +1,21 @@
+"""Arguments and options that several commands take, so that each is called and explained the same everywhere."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+Data = Annotated[Path, typer.Option("--data", "-d", help="The folder that holds topics, state, tables and rows.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Target = Annotated[str, typer.Argument(help="The pipeline: package.module[:name] or path/file.py[:name].")]
+Name = Annotated[str, typer.Argument(help="The pipeline's name.")]
+Until = Literal["stopped", "drained", "finished"]
+UntilOption = Annotated[
+    Until,
+    typer.Option(
+        help="Return when all that has been published is through (drained), or when, besides, every topic it reads "
+        "has been ended (finished); stopped: only when told to."
+    ),
+]
