@@ -16,6 +16,7 @@ help:
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
+	@echo "installing into $(VENV) (about half a minute)…"
 	test -x $(BIN)/python || python3 -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[demo,dev]'

@@ -16,7 +16,7 @@ RUN_FIRST = "Give the folder that `streamflow run --data` was given."
 def data_folder(data: Path, hint: str = RUN_FIRST) -> Path:
     """`data` if it holds StreamFlow's data; NotFoundError with the hint if not."""
     if data.exists() and not data.is_dir():
-        raise NotFoundError(f"'{data}' is a file, not a folder. {hint}")
+        raise NotFoundError(f"'{data}' is a file, not a folder. Name the folder of your data.")
     if not (data / "streamflow.db").is_file():
         what = "holds no StreamFlow data" if data.is_dir() else "holds no StreamFlow data: there is no such folder"
         raise NotFoundError(f"'{data}' {what}. {hint}")

@@ -7,12 +7,14 @@ compares them with a direct Polars computation over the same file. Running it ag
 it again.
 """
 
+import shlex
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import polars as pl
 import typer
@@ -22,6 +24,7 @@ from loadgen.profiles.flights import archive_path, read_csv
 from streamflow.cli.output import print_frame, told_errors
 from streamflow.engine.stores import rows_folder, tables_folder
 from streamflow.examples.flights import DELAYED_MINUTES, pipeline
+from streamflow.runtime.hints import shown
 from streamflow.runtime.pipeline import result_of
 from streamflow.runtime.progress import backlog_events
 from streamflow.stores.table import Catalog
@@ -32,6 +35,7 @@ from streamflow.web.server import PORT
 TARGET = "streamflow.examples.flights"
 PARTITIONS = 16
 console = Console()
+_AS_IT_IS: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 
 
 def demo(
@@ -57,13 +61,25 @@ def demo(
             supervisor.wait()
         _say("4. results")
         equal = show_and_check(data)
-    console.print(f"metrics: {url}/metrics while workers run; start them with `streamflow run {TARGET} --data {data}`")
-    console.print(
-        f'try:     streamflow sql --data {data} "select month, sum(flights) from flights_hourly group by month"'
-    )
-    console.print(f"         streamflow row --data {data} carrier_daily --prefix UA#2013-07")
+    _show_what_to_try(data, url)
     console.print(f"done in {time.monotonic() - began_s:.1f} s")
     raise typer.Exit(0 if equal else 1)
+
+
+def _show_what_to_try(data: Path, url: str) -> None:
+    """Commands as they can be pasted into the shell that this was started from."""
+    name, folder = _command(), shlex.quote(str(data))
+    console.print(f"metrics: {url}/metrics while workers run: {name} run {TARGET} --data {folder}", **_AS_IT_IS)
+    query = "select month, sum(flights) from flights_hourly group by month"
+    console.print(f'try:     {name} sql --data {folder} "{query}"', **_AS_IT_IS)
+    console.print(f"         {name} row --data {folder} carrier_daily --prefix UA#2013-07", **_AS_IT_IS)
+
+
+def _command() -> str:
+    """`streamflow` if the shell finds this environment's, else the way to it from here."""
+    own = Path(sys.executable).parent / "streamflow"
+    found = shutil.which("streamflow")
+    return "streamflow" if found is not None and Path(found) == own else shlex.quote(str(shown(own)))
 
 
 def show_and_check(data: Path) -> bool:
