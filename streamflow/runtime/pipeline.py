@@ -29,7 +29,8 @@ DEAD_LETTERS_MAX = 100
 @dataclass(frozen=True)
 class PipelineResult:
     """What a run has done. `counters`: stage → name → sum over its tasks, as committed. `dead_letters`: the newest
-    events that failed, at most 100, each with `error`, `transform`, `input`, `topic`, `partition`, `offset`, `traceback`."""
+    events that failed, at most 100, each with `error`, `transform`, `input`, `topic`, `partition`, `offset`,
+    `traceback`."""
 
     pipeline: str
     counters: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
