@@ -96,9 +96,10 @@ class RunReport:
     def _tell_stages(self, done: Counters) -> None:
         if not any(counts.get("events_in", 0) for counts in done.values()):
             status = command("status", str(self.data))
-            say(f"nothing new was read; {status} shows what earlier runs have counted")
+            say(f"nothing new was read; {status} shows what all runs have counted")
             return
-        rows = [[stage.name, *_shown(done[stage.name])] for stage in self.plan.stages]
+        names = ("events_in", "events_out", "late", "dropped", "dead_lettered")
+        rows = [[stage.name, *(int(done[stage.name].get(name, 0)) for name in names)] for stage in self.plan.stages]
         say("")
         print_table(["stage", "in", "out", "late", "dropped", "failed"], rows)
 
@@ -136,13 +137,6 @@ class RunReport:
 
     def _counters(self) -> Counters:
         return result_of(self.plan.pipeline, self.log.snapshot(self.plan.pipeline)).counters
-
-
-def _shown(counts: Mapping[str, float]) -> list[int]:
-    names = ("events_in", "events_out", "late", "dropped", "dead_lettered")
-    read, written, late, dropped, failed = (int(counts.get(name, 0)) for name in names)
-    # The log counts a dead letter as an event written, too.
-    return [read, written - failed, late, dropped, failed]
 
 
 def _were(number: int) -> str:

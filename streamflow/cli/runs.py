@@ -200,8 +200,8 @@ def _supervise(supervisor: Supervisor, address: tuple[str, int | None], until: U
                 supervisor.on_status = status
 
         supervisor.on_start = started
+        stack.callback(status.close)
         supervisor.run()
-    status.close()
     report.tell(problems_only=quiet)
 
 

@@ -133,7 +133,7 @@ class Task:
         return self.watermark_us if promised is None else promised
 
     def _commit(self, context: StepContext, seconds: float) -> StepCommit:
-        outputs = [*self._envelopes(context), *self._json_records(context), *self._dead_letters(context)]
+        outputs = [*self._envelopes(context), *self._json_records(context)]
         context.counts["events_out"] += sum(record.count for record in outputs)
         context.counts["dead_lettered"] += len(context.dead)
         delta = self._head.delta(self.offset, self.watermark_us)
@@ -143,7 +143,7 @@ class Task:
             self.epoch,
             self.offset,
             self.watermark_us,
-            outputs,
+            [*outputs, *self._dead_letters(context)],
             delta.add,
             delta.drop,
             dict(self.counters),

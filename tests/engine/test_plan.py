@@ -187,7 +187,7 @@ def test_fingerprint_is_the_same_for_the_same_pipeline() -> None:
         {"rows_only": True},
         {"tail": lambda pcoll: pcoll | "Keep" >> sf.WriteToTable("t")},
     ],
-    ids=str,
+    ids=lambda changed: "-".join(changed),
 )
 def test_fingerprint_changes_with_what_state_means(changed: dict[str, Any]) -> None:
     assert fingerprint(**changed) != fingerprint()
@@ -208,7 +208,7 @@ def test_fingerprint_tells_combining_functions_apart() -> None:
         {"poll_s": 1.0},
         {"tail": lambda pcoll: pcoll | sf.Where(sf.col("n") > 1) | sf.WriteToTopic("out")},
     ],
-    ids=str,
+    ids=lambda changed: "-".join(changed),
 )
 def test_fingerprint_does_not_change_with_what_touches_no_state(changed: dict[str, Any]) -> None:
     assert fingerprint(**changed) == fingerprint()

@@ -182,7 +182,7 @@ def test_exit_code_is_130_only_if_stopped_with_nothing_in_the_topic(
         (("flights", "--to", "{}", "--rate", "1", "--speedup", "1"), 2, "Leave one out"),
         (("flights", "--to", "{}", "--max", "0"), 2, "--max must be at least 1"),
         (("flights", "--to", "memory://x"), 2, "lives inside one process"),
-        (("flights", "--to", "/proc/nowhere"), 1, "'/proc/nowhere' can't be used"),
+        (("flights", "--to", "/proc/nowhere"), 1, "'/proc/nowhere' can't be the folder of a log"),
         (("flights", "--to", "{}", "--topic", "a b", "--max", "1"), 2, "topic name 'a b' is not allowed"),
         (("ads", "--to", "{}", "--events", "0"), 2, "events must be above 0"),
         (("ads", "--to", "{}", "--events", "5", "--start", "noon"), 2, "--start 'noon' is no time"),
@@ -205,7 +205,7 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path, invoke: Finish) 
     code, _, err = invoke("ads", "--to", tmp_path / "data", "--events", 1)
 
     assert code == 1
-    assert f"'{tmp_path / 'data'}' can't be used" in err
+    assert f"'{tmp_path / 'data'}' can't be the folder of a log" in err
 
 
 @pytest.mark.parametrize("command", ["flights", "ads", "bench"])
