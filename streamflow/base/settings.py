@@ -9,7 +9,7 @@ class Settings:
 
     partitions: of the internal topics of groupings; how far a stage can be spread. Fixed once a pipeline has state.
     step_events_max, step_bytes_max: the most that one step reads; bounds memory and the time to the next commit.
-    commit_events_max: a worker commits its finished steps together once they hold this many events.
+    commit_events_max: a worker commits its finished steps together, at the latest once they hold this many events.
     sink_interval_s: a store sink collects this long before it writes, unless step_events_max are waiting.
     poll_s: how long a worker with nothing to do waits before it looks again without having been woken.
     heartbeat_s: how often a worker gives a sign of life; lease_s: silence after which it is taken for dead.

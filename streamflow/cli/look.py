@@ -16,8 +16,6 @@ from streamflow.engine.stores import rows_folder, tables_folder
 from streamflow.model.time import MAX_US, MIN_US
 from streamflow.runtime.hints import command
 from streamflow.runtime.pipeline import result_of
-from streamflow.stores.table import Catalog
-from streamflow.stores.widerow import WideRowStore, row_folder, row_stores, rows_as_dicts
 from streamflow.topics.protocol import Snapshot
 
 app = typer.Typer()
@@ -49,6 +47,9 @@ def sql(
 ) -> None:
     """Query the tables with SQL (DuckDB's). Keyed tables show the newest row of each key."""
     with told_errors():
+        # Here, not above: the stores' libraries would be loaded by every worker, which is started by this command too.
+        from streamflow.stores.table import Catalog
+
         catalog = Catalog(tables_folder(data_folder(data)))
         if query is not None:
             print_frame(catalog.sql(query), as_json=json)
@@ -80,6 +81,8 @@ def row(
 ) -> None:
     """Read wide rows: one by key, or many by key prefix. Cells are the newest of each column."""
     with told_errors():
+        from streamflow.stores.widerow import WideRowStore, row_folder, row_stores, rows_as_dicts
+
         names = row_stores(rows_folder(data_folder(data)))
         if store is None:
             _list_stores(data, names, as_json=json)

@@ -56,7 +56,7 @@ class Task:
         self.offset, self.watermark_us = claim.state.offset, claim.state.watermark_us
         self.counters = dict(claim.state.counters)
         self._horizon = Horizon(-1, self.watermark_us)
-        self._written_s = self.clock.monotonic_s()
+        self.stepped_s = self.clock.monotonic_s()
         self._head = _open_head(setting, stage, claim)
         self._operators = compile_steps(
             stage.steps, self._partitions, partition=self.id.partition, rows_only=self.settings.rows_only
@@ -66,7 +66,7 @@ class Task:
         """Is there something to do: events to read, or a watermark to take up?"""
         waiting = self.waiting(snapshot)
         if self.stage.kind == "sink":
-            rested = self.clock.monotonic_s() - self._written_s >= self.settings.sink_interval_s
+            rested = self.clock.monotonic_s() - self.stepped_s >= self.settings.sink_interval_s
             return waiting > 0 and (rested or waiting >= self.settings.step_events_max)
         self._see(snapshot, stage_watermark_us)
         return waiting > 0 or self._input_watermark() > self.watermark_us
@@ -88,8 +88,8 @@ class Task:
             if len(batch):
                 for operator in self._operators:
                     operator.run(batch, context)
-        self._written_s = self.clock.monotonic_s()
-        return self._commit(context, self._written_s - began_s)
+        self.stepped_s = self.clock.monotonic_s()
+        return self._commit(context, self.stepped_s - began_s)
 
     def close(self) -> None:
         for operator in self._operators:

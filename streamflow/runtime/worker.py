@@ -161,29 +161,30 @@ class Worker:
             self.log.release(task, held.epoch)
 
     def _step_all(self, snapshot: Snapshot) -> bool:
-        """A step of each ready task, the last stages first, committed in groups. False if none was ready."""
+        """A step of each ready task, committed together. False if none was ready.
+
+        The last stages come first, so that logs between stages stay short; within a stage, who has waited longest. Ends
+        early once much is to be committed: then it is time to look again who owns what."""
         watermarks = stage_watermarks(self.plan, snapshot)
-        order = sorted(self._tasks, key=lambda task: (-self._depths[task.stage], task))
+        order = sorted(self._tasks.values(), key=lambda task: (-self._depths[task.stage.name], task.stepped_s))
         pending: list[tuple[Task, StepCommit]] = []
         events = 0
         stepped = False
-        for id_ in order:
-            task = self._tasks[id_]
-            mark = watermarks[id_.stage]
-            if self.stop.requested or not task.ready(snapshot, mark):
+        for task in order:
+            mark = watermarks[task.stage.name]
+            if self.stop.requested or events >= self.plan.settings.commit_events_max:
+                break
+            if not task.ready(snapshot, mark):
                 continue
             stepped = True
             before = task.offset
             try:
                 pending.append((task, task.step(snapshot, mark)))
             except Exception as error:
-                self._tasks.pop(id_).close()
-                self._failed(id_, task.epoch, error)
+                self._tasks.pop(task.id).close()
+                self._failed(task.id, task.epoch, error)
                 continue
             events += task.offset - before
-            if events >= self.plan.settings.commit_events_max:
-                self._commit(pending)
-                pending, events = [], 0
         self._commit(pending)
         return stepped
 
