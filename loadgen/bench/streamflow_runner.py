@@ -21,7 +21,6 @@ from streamflow.runtime.launch import launch
 from streamflow.runtime.pipeline import Pipeline
 from streamflow.runtime.progress import is_finished
 from streamflow.runtime.supervisor import Supervisor
-from streamflow.stores.table import Catalog
 from streamflow.topics import Publisher, connect
 from streamflow.topics.protocol import TopicConfig
 
@@ -66,6 +65,9 @@ def _run(topic: str, inputs: Inputs, answer: Path, workers: int) -> None:
     plan = launch(pipeline(), log)
     until = lambda snapshot: is_finished(plan, snapshot)  # noqa: E731
     Supervisor(plan, log, folder, TARGET, workers, Policy(workers, workers), until).run()
+    # Not at the top: the workers import this module, and have no use for the catalog's libraries.
+    from streamflow.stores.table import Catalog
+
     windows = Catalog(tables_folder(folder)).sql(f'select campaign_id, window_start, views from "{run}"')
     windows.select(
         "campaign_id", pl.col("window_start").dt.epoch("us").alias("window_start_us"), "views"
