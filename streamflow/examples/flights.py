@@ -28,16 +28,20 @@ class Flight(TypedDict):
     distance: int
 
 
+def windows_of(seconds: int) -> sf.WindowInto:
+    """Windows whose late panes hold everything so far, for sinks that keep the newest."""
+    return sf.WindowInto(
+        sf.FixedWindows(seconds), allowed_lateness=LATENESS_S, accumulation_mode=sf.AccumulationMode.ACCUMULATING
+    )
+
+
 def build(name: str = "flights", topic: str = "flights", settings: sf.Settings | None = None) -> sf.Pipeline:
     p = sf.Pipeline(name, settings=settings)
     flights = p | sf.ReadFromTopic(topic, schema=Flight)
 
-    hourly = "hours" >> sf.WindowInto(
-        sf.FixedWindows(3600), allowed_lateness=LATENESS_S, accumulation_mode=sf.AccumulationMode.ACCUMULATING
-    )
     (
         flights
-        | hourly
+        | "hours" >> windows_of(3600)
         | "hourly"
         >> sf.Aggregate(
             by=["origin"],
@@ -58,12 +62,9 @@ def build(name: str = "flights", topic: str = "flights", settings: sf.Settings |
         | sf.WriteToTable("flights_hourly", partition_by=["month"], key=["origin", "hour"])
     )
 
-    daily = "days" >> sf.WindowInto(
-        sf.FixedWindows(24 * 3600), allowed_lateness=LATENESS_S, accumulation_mode=sf.AccumulationMode.ACCUMULATING
-    )
     (
         flights
-        | daily
+        | "days" >> windows_of(24 * 3600)
         | "daily"
         >> sf.Aggregate(
             by=["carrier"],

@@ -5,6 +5,7 @@ partials. A property test holds rows and columns equal. Nulls are skipped, as in
 null, Count and Sum 0.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,20 +17,20 @@ from streamflow.model.expressions import row_expression
 ColumnLike = str | pl.Expr
 
 
-class AggregateFn(CombineFn):
+class AggregateFn(CombineFn, ABC):
     """Base of the aggregates. `column`: a field's name, or an expression over the event's fields."""
 
     def __init__(self, column: ColumnLike) -> None:
         self.expr = row_expression(column)
         self.column = column
 
+    @abstractmethod
     def partial(self, out: str) -> Sequence[pl.Expr]:
         """Over the events of a batch; columns named `out` or `out` with a suffix."""
-        raise NotImplementedError
 
+    @abstractmethod
     def merge(self, out: str) -> Sequence[pl.Expr]:
         """Over partials, giving partials of the same names."""
-        raise NotImplementedError
 
     def final(self, out: str) -> pl.Expr:
         """Over merged partials, named `out`."""
@@ -45,8 +46,8 @@ class AggregateFn(CombineFn):
         value = self.value(element)
         return accumulator if value is None else self.add_value(accumulator, value)
 
-    def add_value(self, accumulator: Any, value: Any) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def add_value(self, accumulator: Any, value: Any) -> Any: ...
 
     def extract_output(self, accumulator: Any) -> Any:
         return accumulator
@@ -131,7 +132,7 @@ class Mean(AggregateFn):
         return total / count if count else None
 
 
-class _Extreme(AggregateFn):
+class _Extreme(AggregateFn, ABC):
     """Min and Max: the same but for the choice. NaN is chosen only if there is nothing else."""
 
     def partial(self, out: str) -> Sequence[pl.Expr]:
@@ -140,11 +141,11 @@ class _Extreme(AggregateFn):
     def merge(self, out: str) -> Sequence[pl.Expr]:
         return [self.column_choice(pl.col(out))]
 
-    def column_choice(self, expr: pl.Expr) -> pl.Expr:
-        raise NotImplementedError
+    @abstractmethod
+    def column_choice(self, expr: pl.Expr) -> pl.Expr: ...
 
-    def row_choice(self, left: Any, right: Any) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def row_choice(self, left: Any, right: Any) -> Any: ...
 
     def create_accumulator(self) -> Any:
         return None

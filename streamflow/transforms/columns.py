@@ -5,6 +5,7 @@ given), names and types are checked then.
 """
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,12 +20,12 @@ from streamflow.model.window import TIME
 RESERVED_PREFIX = "_"
 
 
-class FrameTransform(Primitive):
+class FrameTransform(Primitive, ABC):
     """A function from a frame to a frame, row by row: each output row comes from one input row."""
 
+    @abstractmethod
     def apply_frame(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """The columns that begin with '_' (event time, offset, window) are kept by all."""
-        raise NotImplementedError
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         (pcoll,) = inputs

@@ -35,9 +35,9 @@ class DoFn:
     `teardown` when the worker lets go. A copy is made per task; nothing kept on `self` survives a restart.
     """
 
-    ElementParam = _Param("ElementParam")
-    TimestampParam = _Param("TimestampParam")
-    WindowParam = _Param("WindowParam")
+    ElementParam: Any = _Param("ElementParam")
+    TimestampParam: Any = _Param("TimestampParam")
+    WindowParam: Any = _Param("WindowParam")
 
     def setup(self) -> None: ...
 

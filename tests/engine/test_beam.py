@@ -237,7 +237,7 @@ STAMPED = [sf.TimestampedValue("a", 1), sf.TimestampedValue("b", 59.5), sf.Times
 
 
 def test_timestamp_param_gives_the_event_time() -> None:
-    def stamp(element: str, timestamp: sf.Timestamp = sf.DoFn.TimestampParam) -> tuple[str, float]:  # type: ignore[assignment]
+    def stamp(element: str, timestamp: sf.Timestamp = sf.DoFn.TimestampParam) -> tuple[str, float]:
         return element, float(timestamp)
 
     assert collected(lambda p: p | sf.Create(STAMPED) | sf.Map(stamp)) == [("a", 1.0), ("b", 59.5), ("c", 60.0)]
@@ -248,7 +248,7 @@ def test_window_param_gives_each_window_of_the_element() -> None:
         def process(
             self,
             element: str,
-            window: sf.IntervalWindow = sf.DoFn.WindowParam,  # type: ignore[assignment]
+            window: sf.IntervalWindow = sf.DoFn.WindowParam,
         ) -> list[tuple[str, int]]:
             return [(element, int(window.start))]
 
@@ -263,7 +263,7 @@ def test_window_param_gives_each_window_of_the_element() -> None:
 
 
 def test_filter_that_asks_for_the_window_decides_for_each_window() -> None:
-    def early(element: str, window: sf.IntervalWindow = sf.DoFn.WindowParam) -> bool:  # type: ignore[assignment]
+    def early(element: str, window: sf.IntervalWindow = sf.DoFn.WindowParam) -> bool:
         return window.start < 0
 
     def build(p: sf.Pipeline) -> Any:
