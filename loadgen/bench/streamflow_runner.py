@@ -63,8 +63,7 @@ def _run(topic: str, inputs: Inputs, answer: Path, workers: int) -> None:
     os.environ |= {_RUN: run, _TOPIC: topic, _SEED: str(inputs.seed), "POLARS_MAX_THREADS": "1"}
     log = connect(folder)
     plan = launch(pipeline(), log)
-    until = lambda snapshot: is_finished(plan, snapshot)  # noqa: E731
-    Supervisor(plan, log, folder, TARGET, workers, Policy(workers, workers), until).run()
+    Supervisor(plan, log, folder, TARGET, workers, Policy(workers, workers), partial(is_finished, plan)).run()
     # Not at the top: the workers import this module, and have no use for the catalog's libraries.
     from streamflow.stores.table import Catalog
 

@@ -33,7 +33,6 @@ KEY = "_key"
 KEY_VALUE = "_keyvalue"
 ACCUMULATOR = "_acc"
 
-_FLAGS = (ON_TIME, LATE)
 _UTC = pl.Datetime("us", "UTC")
 _RESULT_TIME = (pl.col(WINDOW_END).clip(upper_bound=MAX_US) - 1).alias(TIME)
 """The last instant of the window. A result of the global window may be windowed again, beyond the end of time."""

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from loadgen.profiles.flights import archive_path, read_csv
 from streamflow.cli.output import print_frame, told_errors
+from streamflow.engine.plan import build_plan
 from streamflow.engine.stores import rows_folder, tables_folder
 from streamflow.examples.flights import DELAYED_MINUTES, pipeline
 from streamflow.runtime.hints import shown
@@ -30,10 +31,13 @@ from streamflow.runtime.progress import backlog_events
 from streamflow.stores.table import Catalog
 from streamflow.stores.widerow import WideRowStore, row_folder, rows_as_dicts
 from streamflow.topics import connect
+from streamflow.topics.protocol import TopicConfig
 from streamflow.web.server import PORT
 
 TARGET = "streamflow.examples.flights"
 PARTITIONS = 16
+WATCH_S = 0.1
+"""How often the workers are looked at while they finish."""
 console = Console()
 _AS_IT_IS: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 
@@ -154,8 +158,6 @@ def reference() -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def _start_workers(data: Path, workers: int) -> tuple[subprocess.Popen[bytes], str]:
-    from streamflow.topics.protocol import TopicConfig
-
     log = connect(data)
     log.create_topic("flights", TopicConfig(PARTITIONS))
     log.close()
@@ -174,16 +176,12 @@ def _publish(data: Path, rate: float | None) -> None:
 
 def _wait(supervisor: subprocess.Popen[bytes], data: Path) -> None:
     log = connect(data)
-    plan_stages = None
+    stages = build_plan(pipeline).stages
     while supervisor.poll() is None:
-        if plan_stages is None and pipeline.name in log.pipelines():
-            from streamflow.engine.plan import build_plan
-
-            plan_stages = build_plan(pipeline).stages
-        if plan_stages and console.is_terminal:
-            waiting = backlog_events(log.snapshot(pipeline.name), plan_stages)
+        if console.is_terminal and pipeline.name in log.pipelines():
+            waiting = backlog_events(log.snapshot(pipeline.name), stages)
             console.print(f"   {waiting:,} events on their way  ", end="\r")
-        time.sleep(0.1)
+        time.sleep(WATCH_S)
     log.close()
     if supervisor.returncode:
         raise typer.Exit(supervisor.returncode)

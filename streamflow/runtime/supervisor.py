@@ -92,7 +92,6 @@ class Supervisor:
     on_start: Callable[[], None] = lambda: None
     on_status: Callable[[Status], None] = lambda status: None
     decision: Decision = field(default=Decision(0, NOT_ASKED), init=False)
-    restarts: int = field(default=0, init=False)
     _children: dict[str, _Child] = field(default_factory=dict, init=False)
     _memory: Memory = field(default_factory=Memory, init=False)
     _crashes: int = field(default=0, init=False)
@@ -217,7 +216,6 @@ class Supervisor:
                 continue
             if child.process.returncode == EXIT_HOPELESS:
                 raise StreamFlowError(self._hopeless(worker))
-            self.restarts += 1
             logger.warning("worker %s %s, replacing it", worker, self._how_it_ended(worker, child))
             if child.process.returncode < 0 or time.monotonic() - child.started_s > HEALTHY_S:
                 self._crashes = 0

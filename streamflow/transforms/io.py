@@ -98,7 +98,6 @@ class StoreSink(Primitive):
     """What the store sinks share: their input is a log of its own, so that every row has an offset to be deduplicated
     by."""
 
-    store: str
     terminal = True
 
     @property
