@@ -26,13 +26,14 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`count` events of one partition. `offset` and `published_us` are set by the log; -1 and 0 before that."""
+    """`count` events of one partition. `offset` and `published_us` are set by the log; -1 and 0 before that. The payload
+    of a record that was read may be a view of a mapped file: let go of it when it is decoded."""
 
     topic: str
     partition: int
     kind: Kind
     count: int
-    payload: bytes
+    payload: bytes | memoryview
     time_min_us: int
     time_max_us: int
     offset: int = -1

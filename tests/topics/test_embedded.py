@@ -294,7 +294,7 @@ if child == 0:
 log.publish([make.record(payload=b"after")])
 os.write(go, b"!")
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-print([record.payload for record in log.read("t", 0, 0)])
+print([bytes(record.payload) for record in log.read("t", 0, 0)])
 log.close()
 """
 

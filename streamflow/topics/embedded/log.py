@@ -191,7 +191,7 @@ class EmbeddedLog:
             places = task_rows.state_places(db, task)
         entries = self._read_all([place for _, place in places])
         segments = [
-            StateSegment(sequence, entry.payload, entry.time_min_us, entry.time_max_us)
+            StateSegment(sequence, bytes(entry.payload), entry.time_min_us, entry.time_max_us)
             for (sequence, _), entry in zip(places, entries, strict=True)
         ]
         return Claim(state, segments)
