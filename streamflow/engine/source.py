@@ -56,7 +56,7 @@ class SourceDecoder:
         if kind is Kind.JSON:
             return [self._columns.of_json(records, on_bad)]
         decoded = [codec.decode(record, self._columns.names) for record in records]
-        alike = groupby(zip(records, decoded, strict=True), key=lambda pair: pair[1].schema)
+        alike = groupby(zip(records, decoded, strict=True), key=lambda pair: (pair[1].columns, pair[1].dtypes))
         return [self._envelopes(list(group), on_bad) for _, group in alike]
 
     def _envelopes(self, group: Sequence[tuple[Record, pl.DataFrame]], on_bad: OnBad) -> pl.DataFrame:
