@@ -10,7 +10,10 @@ class Settings:
     partitions: of the internal topics of groupings; how far a stage can be spread. Fixed once a pipeline has state.
     step_events_max, step_bytes_max: the most that one step reads; bounds memory and the time to the next commit.
     commit_events_max: a worker commits its finished steps together, at the latest once they hold this many events.
-    sink_interval_s: a store sink collects this long before it writes, unless step_events_max are waiting.
+    sink_interval_s: the longest that a store sink collects before it writes (at once if step_events_max are waiting).
+        It collects three times as long as its last write took, and a table at least 0.1 s. Each write of a table makes
+        a file for each of its partitions, which every later query opens: a longer interval gives fewer and larger
+        files, a shorter one, below 0.1 s too, rows that can be read sooner.
     poll_s: how long a worker with nothing to do waits before it looks again without having been woken.
     heartbeat_s: how often a worker gives a sign of life; lease_s: silence after which it is taken for dead.
     compact_segments: a task's state is rewritten as one piece once it consists of this many.
@@ -23,7 +26,7 @@ class Settings:
     step_bytes_max: int = 16 << 20
     commit_events_max: int = 400_000
     sink_interval_s: float = 0.2
-    poll_s: float = 0.25
+    poll_s: float = 1.0
     heartbeat_s: float = 0.5
     lease_s: float = 10.0
     compact_segments: int = 32

@@ -20,6 +20,7 @@ from streamflow.engine.combine import combiner_of
 from streamflow.engine.context import StepContext
 from streamflow.engine.heads import CreateHead, GroupingHead, Head, SinkHead, SourceHead
 from streamflow.engine.operators import compile_steps
+from streamflow.engine.pace import rest_s
 from streamflow.engine.plan import Plan, Stage
 from streamflow.engine.source import SourceDecoder
 from streamflow.engine.stores import SinkWriter, open_sink
@@ -47,7 +48,9 @@ class Setting:
 
 
 class Task:
-    """Holds what one claim gives: position, watermark, state. Not shared between threads."""
+    """Holds what one claim gives: position, watermark, state. Not shared between threads.
+
+    `stepped_s`: when its last step ended; `rested_s`: from when on it may take the next, which sinks delay."""
 
     def __init__(self, setting: Setting, stage: Stage, claim: Claim) -> None:
         self.log, self.clock, self.plan, self.stage = setting.log, setting.clock, setting.plan, stage
@@ -56,7 +59,7 @@ class Task:
         self.offset, self.watermark_us = claim.state.offset, claim.state.watermark_us
         self.counters = dict(claim.state.counters)
         self._horizon = Horizon(-1, self.watermark_us)
-        self.stepped_s = self.clock.monotonic_s()
+        self.stepped_s = self.rested_s = self.clock.monotonic_s()
         self._head = _open_head(setting, stage, claim)
         self._operators = compile_steps(
             stage.steps, self._partitions, partition=self.id.partition, rows_only=self.settings.rows_only
@@ -66,7 +69,7 @@ class Task:
         """Is there something to do: events to read, or a watermark to take up?"""
         waiting = self.waiting(snapshot)
         if self.stage.kind == "sink":
-            rested = self.clock.monotonic_s() - self.stepped_s >= self.settings.sink_interval_s
+            rested = self.clock.monotonic_s() >= self.rested_s
             return waiting > 0 and (rested or waiting >= self.settings.step_events_max)
         self._see(snapshot, stage_watermark_us)
         return waiting > 0 or self._input_watermark() > self.watermark_us
@@ -88,8 +91,11 @@ class Task:
             if len(batch):
                 for operator in self._operators:
                     operator.run(batch, context)
-        self.stepped_s = self.clock.monotonic_s()
-        return self._commit(context, self.stepped_s - began_s)
+        self.stepped_s = self.rested_s = self.clock.monotonic_s()
+        seconds = self.stepped_s - began_s
+        if isinstance(self._head, SinkHead):
+            self.rested_s += rest_s(seconds, self._head.writer.rest_min_s, self.settings.sink_interval_s)
+        return self._commit(context, seconds)
 
     def close(self) -> None:
         for operator in self._operators:

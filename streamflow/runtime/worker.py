@@ -4,6 +4,7 @@ It needs nothing but the log: what it should own stands there, and whoever it is
 """
 
 import logging
+import math
 import os
 import secrets
 import threading
@@ -32,12 +33,15 @@ RETRY_S = 0.5
 
 @dataclass(slots=True)
 class Stop:
-    """A request to drain, set from a signal handler or another thread."""
+    """A request to drain, set from a signal handler or another thread. `listeners` are set with it."""
 
     event: threading.Event = field(default_factory=threading.Event)
+    listeners: list[threading.Event] = field(default_factory=list)
 
     def request(self) -> None:
         self.event.set()
+        for listener in self.listeners:
+            listener.set()
 
     @property
     def requested(self) -> bool:
@@ -45,8 +49,8 @@ class Stop:
 
 
 class Worker:
-    """Runs the tasks that the log assigns to it. `until`: return when this holds of a snapshot (else run until
-    stopped)."""
+    """Runs the tasks that the log assigns to it. `until`: return when this holds of a snapshot without counters (else
+    run until stopped)."""
 
     def __init__(
         self,
@@ -88,8 +92,9 @@ class Worker:
         self._fenced = False
         now_us = self.clock.now_us()
         self.log.join(WorkerInfo(self.id, self.plan.pipeline, os.getpid(), started_at(os.getpid()), now_us))
-        done = threading.Event()
-        beat = threading.Thread(target=self._beat, args=(done,), name="heartbeat", daemon=True)
+        done, news = threading.Event(), threading.Event()
+        self.stop.listeners.append(news)
+        beat = threading.Thread(target=self._beat, args=(done, news), name="heartbeat", daemon=True)
         beat.start()
         logger.info("%s: joined pipeline %s", self.id, self.plan.pipeline)
         try:
@@ -99,6 +104,9 @@ class Worker:
             return not self.stop.requested
         finally:
             done.set()
+            # Before it is set here: a signal's handler must not set it in the middle of that.
+            self.stop.listeners.remove(news)
+            news.set()
             beat.join()
             try:
                 self._release(list(self._tasks))
@@ -110,19 +118,30 @@ class Worker:
     def _round(self) -> bool:
         """One look at the truth, one step of each task that has something to do. False when there is nothing left to
         run for."""
-        self._housekeeping()
-        snapshot = self.log.snapshot(self.plan.pipeline)
+        # What is committed from here on ends the wait below; what was before, the snapshot shows.
+        self.log.wait_changed(0)
+        self._prune()
+        snapshot = self._snapshot()
         if self.id not in snapshot.workers:
             self._fenced = True
             return True
         if snapshot.stopping or (self.until is not None and self.until(snapshot)):
             return False
-        if self._own(snapshot):
-            snapshot = self.log.snapshot(self.plan.pipeline)
+        if self._coordinate(snapshot) or self._own(snapshot):
+            return True
         if not self._step_all(snapshot):
-            waiting = any(task.waiting(snapshot) for task in self._tasks.values())
-            self.log.wait_changed(0.02 if waiting else self.plan.settings.poll_s)
+            self.log.wait_changed(self._pause_s(snapshot))
         return True
+
+    def _snapshot(self) -> Snapshot:
+        return self.log.snapshot(self.plan.pipeline, counters=False)
+
+    def _pause_s(self, snapshot: Snapshot) -> float:
+        """Seconds until a resting sink is ready, or a failed task may be taken up again; at most `poll_s`."""
+        now_s = self.clock.monotonic_s()
+        moments = [task.rested_s for task in self._tasks.values() if task.waiting(snapshot)]
+        moments += [at_s for at_s in self._retry_at_s.values() if at_s > now_s]
+        return max(0.0, min(self.plan.settings.poll_s, min(moments, default=math.inf) - now_s))
 
     def _own(self, snapshot: Snapshot) -> bool:
         """Release what is assigned elsewhere, claim what is ours and free. True if that changed anything."""
@@ -226,13 +245,17 @@ class Worker:
         )
         self._retry_at_s[task] = self.clock.monotonic_s() + pause_s
 
-    def _housekeeping(self) -> None:
+    def _coordinate(self, snapshot: Snapshot) -> bool:
+        """Look for dead colleagues and tasks that should move. True if that changed anything."""
         now_s = self.clock.monotonic_s()
-        if now_s >= self._next_coordination_s:
-            self._next_coordination_s = now_s + COORDINATE_S
-            lease_s = self.plan.settings.lease_s
-            decide = coordinate(self.clock.now_us(), lease_s, is_alive, myself=self.id)
-            self.log.reassign(self.plan.pipeline, decide)
+        if now_s < self._next_coordination_s:
+            return False
+        self._next_coordination_s = now_s + COORDINATE_S
+        decide = coordinate(self.clock.now_us(), self.plan.settings.lease_s, is_alive, myself=self.id)
+        return bool(decide(snapshot)) and bool(self.log.reassign(self.plan.pipeline, decide))
+
+    def _prune(self) -> None:
+        now_s = self.clock.monotonic_s()
         if now_s >= self._next_prune_s:
             self._next_prune_s = now_s + self.plan.settings.prune_s
             try:
@@ -240,9 +263,15 @@ class Worker:
             except OSError:
                 logger.warning("%s: space could not be given back, trying again later", self.id, exc_info=True)
 
-    def _beat(self, done: threading.Event) -> None:
-        """From its own thread, so that a long step is not taken for death; a worker that was removed learns it here."""
-        while not done.wait(self.plan.settings.heartbeat_s):
+    def _beat(self, done: threading.Event, news: threading.Event) -> None:
+        """From its own thread, so that a long step is not taken for death; a worker that was removed learns it here.
+
+        A request to stop is told at once, which also ends the wait of the main thread."""
+        while True:
+            news.wait(self.plan.settings.heartbeat_s)
+            news.clear()
+            if done.is_set():
+                return
             try:
                 held = self.log.heartbeat(self.id, self.clock.now_us(), draining=self.stop.requested)
             except Exception:

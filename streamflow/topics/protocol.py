@@ -190,6 +190,10 @@ class Assignment:
     dead: frozenset[str] = frozenset()
     moves: Mapping[TaskId, str | None] = field(default_factory=dict)
 
+    def __bool__(self) -> bool:
+        """Whether it changes anything."""
+        return bool(self.dead or self.moves)
+
 
 class TopicLog(Protocol):
     """Topics: publish, read, measure."""
@@ -258,7 +262,8 @@ class TaskLog(Protocol):
         """Say how many workers there are to be (None: let the autoscaler decide); the supervisor sees it in the
         snapshot."""
 
-    def snapshot(self, pipeline: str) -> Snapshot: ...
+    def snapshot(self, pipeline: str, *, counters: bool = True) -> Snapshot:
+        """The pipeline at this instant. Without `counters` those of the tasks may be left out, which is cheaper."""
 
     def claim(self, task: TaskId, worker: str) -> Claim | None:
         """Become the owner: only if `assigned` is this worker and there is no other owner. Raises the epoch by one."""
@@ -273,13 +278,15 @@ class TaskLog(Protocol):
     def join(self, worker: WorkerInfo) -> None: ...
 
     def heartbeat(self, worker: str, now_us: int, *, draining: bool = False) -> bool:
-        """False if the worker is not (or no longer) a member: it must stop."""
+        """False if the worker is not (or no longer) a member: it must stop. The one change that need not survive a
+        power cut."""
 
     def leave(self, worker: str) -> None:
         """Remove the worker; tasks it still owns are fenced and unassigned."""
 
     def reassign(self, pipeline: str, decide: Callable[[Snapshot], Assignment]) -> Assignment:
-        """Run the pure `decide` on a snapshot and apply its result in the same exclusive transaction."""
+        """Run the pure `decide` on a snapshot without counters, and apply its result in the same exclusive transaction.
+        It may be run twice: first to see whether there is anything to do, which no writer has to wait for."""
 
 
 class Log(TopicLog, TaskLog, Protocol):
@@ -289,7 +296,9 @@ class Log(TopicLog, TaskLog, Protocol):
 
     def wait_changed(self, timeout_s: float) -> bool:
         """Block until something was committed by anyone since the last call of this method on this handle, or the
-        time-out. May return True without need, never False wrongly (beyond the time-out)."""
+        time-out. Heartbeats (but those that begin to drain), claims and pruning end no wait: nobody waits for them.
+        May return True without need. False may be wrong for a second if its process was killed in the instant of its
+        commit, never otherwise."""
 
     def prune(self) -> int:
         """Delete what retention, consumption and dropped state no longer need; bytes freed."""

@@ -23,7 +23,7 @@ from streamflow.topics.protocol import (
 
 _TASKS = (
     "SELECT k.pipeline, k.stage, k.partition, t.name, k.offset, k.watermark_us, k.epoch, k.owner, "
-    "k.assigned, k.counters FROM task k JOIN topic t ON t.id = k.topic_id "
+    "k.assigned, {counters} FROM task k JOIN topic t ON t.id = k.topic_id "
 )
 _OF_PIPELINE = "IN (SELECT DISTINCT topic_id FROM task WHERE pipeline = ?)"
 
@@ -79,7 +79,7 @@ def request_workers(db: sqlite3.Connection, name: str, count: int | None) -> Non
     db.execute("UPDATE pipeline SET workers_wanted = ? WHERE name = ?", (count, name))
 
 
-def snapshot(db: sqlite3.Connection, pipeline: str) -> Snapshot:
+def snapshot(db: sqlite3.Connection, pipeline: str, counters: bool = True) -> Snapshot:
     row = db.execute("SELECT stopping, workers_wanted FROM pipeline WHERE name = ?", (pipeline,)).fetchone()
     if row is None:
         _check_pipeline(db, pipeline)
@@ -88,7 +88,7 @@ def snapshot(db: sqlite3.Connection, pipeline: str) -> Snapshot:
         f"WHERE p.topic_id {_OF_PIPELINE} ORDER BY t.name, p.partition",
         (pipeline,),
     )
-    tasks = _tasks(db, "WHERE k.pipeline = ? ORDER BY k.stage, k.partition", (pipeline,))
+    tasks = _tasks(db, "WHERE k.pipeline = ? ORDER BY k.stage, k.partition", (pipeline,), counters)
     topics: list[TopicInfo] = topic_rows.list_all(db, f"WHERE id {_OF_PIPELINE}", (pipeline,))
     workers = db.execute(
         "SELECT id, pipeline, pid, process_started, heartbeat_us, draining FROM worker WHERE pipeline = ? ORDER BY id",
@@ -227,7 +227,7 @@ def assign(db: sqlite3.Connection, assignment: Assignment) -> None:
             _check_task(db, task)
 
 
-def _tasks(db: sqlite3.Connection, where: str, values: Sequence[object]) -> list[TaskState]:
+def _tasks(db: sqlite3.Connection, where: str, values: Sequence[object], with_counters: bool = True) -> list[TaskState]:
     return [
         TaskState(
             TaskId(pipeline, stage, partition),
@@ -237,7 +237,7 @@ def _tasks(db: sqlite3.Connection, where: str, values: Sequence[object]) -> list
             epoch,
             owner,
             assigned,
-            orjson.loads(counters),
+            orjson.loads(counters) if with_counters else {},
         )
         for (
             pipeline,
@@ -250,7 +250,7 @@ def _tasks(db: sqlite3.Connection, where: str, values: Sequence[object]) -> list
             owner,
             assigned,
             counters,
-        ) in db.execute(_TASKS + where, values)
+        ) in db.execute(_TASKS.format(counters="k.counters" if with_counters else "NULL") + where, values)
     ]
 
 

@@ -1,0 +1,10 @@
+"""How long a store rests between two writes. Pure: the one decision between latency, batch size and number of files."""
+
+REST_PER_WRITE = 3.0
+"""A sink spends at most a quarter of the time in its store: a slow store gets larger batches, a quick one writes
+sooner, and the other tasks of the worker's only thread have the rest of the time."""
+
+
+def rest_s(write_s: float, least_s: float, most_s: float) -> float:
+    """Seconds from the end of a write that took `write_s` to the beginning of the next; `most_s` wins."""
+    return min(most_s, max(least_s, REST_PER_WRITE * write_s))
