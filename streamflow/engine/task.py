@@ -20,7 +20,7 @@ from streamflow.engine.combine import combiner_of
 from streamflow.engine.context import StepContext
 from streamflow.engine.heads import CreateHead, GroupingHead, Head, SinkHead, SourceHead
 from streamflow.engine.operators import compile_steps
-from streamflow.engine.pace import rest_s
+from streamflow.engine.pace import BEHIND_S, rest_s
 from streamflow.engine.plan import Plan, Stage
 from streamflow.engine.source import SourceDecoder
 from streamflow.engine.stores import SinkWriter, open_sink
@@ -65,13 +65,16 @@ class Task:
             stage.steps, self._partitions, partition=self.id.partition, rows_only=self.settings.rows_only
         )
 
-    def ready(self, snapshot: Snapshot, stage_watermark_us: int) -> bool:
-        """Is there something to do: events to read, or a watermark to take up?"""
+    def ready(self, snapshot: Snapshot, stage_watermark_us: int, *, busy: bool = False) -> bool:
+        """Is there something to do: events to read, or a watermark to take up? `busy`: sources are, so that who stands
+        behind them collects for a while."""
         waiting = self.waiting(snapshot)
         if self.stage.kind == "sink":
             rested = self.clock.monotonic_s() >= self.rested_s
             return waiting > 0 and (rested or waiting >= self.settings.step_events_max)
         self._see(snapshot, stage_watermark_us)
+        if busy and self.stage.upstream and waiting < self.settings.step_events_max:
+            return waiting > 0 and self.clock.monotonic_s() >= self.stepped_s + BEHIND_S
         return waiting > 0 or self._input_watermark() > self.watermark_us
 
     def waiting(self, snapshot: Snapshot) -> int:

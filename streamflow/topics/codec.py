@@ -236,9 +236,7 @@ def _parts(record: Record) -> tuple[int, bytes | memoryview, bytes | memoryview]
     begin = _DOCUMENTS.size
     flags, size = _DOCUMENTS.unpack_from(payload) if len(payload) >= begin else (0, len(payload))
     if begin + size > len(payload) or (size and payload[begin + size - 1] != ord("\n")):
-        raise CorruptionError(
-            f"{_where(record)} does not hold JSON documents. Republish it or move the reader past it"
-        )
+        raise CorruptionError(f"{_where(record)} does not hold JSON documents. Republish it or move the reader past it")
     return flags, payload[begin : begin + size], payload[begin + size :]
 
 
