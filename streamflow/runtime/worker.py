@@ -13,6 +13,7 @@ from pathlib import Path
 
 from streamflow.base.clock import Clock, SystemClock
 from streamflow.base.errors import ConflictError, DataError, FencedError, PipelineError
+from streamflow.engine.memory import StateMemory
 from streamflow.engine.plan import Plan
 from streamflow.engine.task import Setting, Task
 from streamflow.runtime.assignment import coordinate
@@ -63,7 +64,7 @@ class Worker:
         self.id = worker_id or f"worker-{secrets.token_hex(3)}"
         self.stop = stop or Stop()
         self.clock = clock or SystemClock()
-        self._setting = Setting(plan, log, data, self.clock)
+        self._setting = Setting(plan, log, data, self.clock, StateMemory(plan.settings.state_bytes_max))
         self._depths = {stage.name: plan.depth(stage.name) for stage in plan.stages}
         self._tasks: dict[TaskId, Task] = {}
         self._failures: dict[TaskId, int] = {}
@@ -168,23 +169,26 @@ class Worker:
         watermarks = stage_watermarks(self.plan, snapshot)
         order = sorted(self._tasks.values(), key=lambda task: (-self._depths[task.stage.name], task.stepped_s))
         pending: list[tuple[Task, StepCommit]] = []
-        events = 0
+        events = size = 0
         stepped = False
         for task in order:
             mark = watermarks[task.stage.name]
-            if self.stop.requested or events >= self.plan.settings.commit_events_max:
+            full = events >= self.plan.settings.commit_events_max or size >= self.plan.settings.commit_bytes_max
+            if self.stop.requested or full:
                 break
             if not task.ready(snapshot, mark):
                 continue
             stepped = True
             before = task.offset
             try:
-                pending.append((task, task.step(snapshot, mark)))
+                commit = task.step(snapshot, mark)
             except Exception as error:
                 self._tasks.pop(task.id).close()
                 self._failed(task.id, task.epoch, error)
                 continue
+            pending.append((task, commit))
             events += task.offset - before
+            size += commit.size_bytes()
         self._commit(pending)
         return stepped
 
@@ -201,6 +205,7 @@ class Worker:
             else:
                 logger.warning("%s: task %s was taken over; its last step is void", self.id, task.id)
                 self._tasks.pop(task.id).close()
+        self._setting.memory.settle()
 
     def _failed(self, task: TaskId, epoch: int, error: Exception) -> None:
         """Nothing of a failed step exists. Give the task back and try again later; give up after several failures in

@@ -12,6 +12,8 @@ import streamflow as sf
 from streamflow.engine.combine import EVENTS, LATE, ON_TIME, ColumnCombiner, Combiner, RowCombiner
 from streamflow.engine.context import StepContext
 from streamflow.engine.heads import GroupingHead
+from streamflow.engine.ledger import Ledger
+from streamflow.engine.memory import StateMemory
 from streamflow.engine.state import Fired, WindowState
 from streamflow.model.batch import PANE, Batch, Elements
 from streamflow.model.time import MIN_US, Duration
@@ -52,7 +54,7 @@ def _unexpected(value: object, offset: int, error: Exception) -> None:
 
 
 def panes(combiner: Combiner, fired: Fired) -> list[Pane]:
-    return [] if fired.panes is None else sorted(of_batch(combiner.final(fired.panes, _unexpected)))
+    return sorted(pane for frame in fired.panes for pane in of_batch(combiner.final(frame, _unexpected)))
 
 
 def of_batch(batch: Batch) -> list[Pane]:
@@ -60,12 +62,17 @@ def of_batch(batch: Batch) -> list[Pane]:
     return batch.select("k", WINDOW_START, "total", PANE).rows()
 
 
+def in_memory(combiner: Combiner, of: Windowing) -> WindowState:
+    """A state without any durable segment."""
+    return WindowState(combiner, of, Ledger([], lambda sequence: b""), StateMemory(1 << 30))
+
+
 class Machine:
     """A state with its watermark, moved by (events, new watermark)."""
 
     def __init__(self, of: Windowing) -> None:
         self.combiner = column_combiner(of)
-        self.state = WindowState(self.combiner, of)
+        self.state = in_memory(self.combiner, of)
         self.watermark = MIN_US
 
     def step(self, events: list[Event], watermark: int | None = None) -> tuple[list[Pane], int, int]:
@@ -150,9 +157,8 @@ def test_state_holds_a_row_per_key_and_window_however_many_steps_brought_it() ->
     for _ in range(50):
         machine.step([("a", 1, 1), ("b", 1, 1)])
     assert machine.state.rows() <= 4
-    compacted = machine.state.compacted()
-    assert compacted is not None
-    assert sorted(compacted.select("k", "total", EVENTS, ON_TIME, LATE).rows()) == [
+    (frame,) = machine.state.step([], MIN_US, 10).panes
+    assert sorted(frame.select("k", "total", EVENTS, ON_TIME, LATE).rows()) == [
         ("a", 50, 50, 1, 0),
         ("b", 50, 50, 1, 0),
     ]
@@ -160,26 +166,23 @@ def test_state_holds_a_row_per_key_and_window_however_many_steps_brought_it() ->
 
 def test_null_is_a_key_like_any_other() -> None:
     combiner = column_combiner(windowing())
-    state = WindowState(combiner, windowing())
+    state = in_memory(combiner, windowing())
     null = pl.DataFrame({"k": pl.Series([None], dtype=pl.String), TIME: [1], "v": [2], "_offset": [-1]})
-    first = state.step([combiner.partial(null, _unexpected)], MIN_US, 10)
-    late = state.step([combiner.partial(null, _unexpected)], 10, 10)
-    assert [panes(combiner, fired) for fired in (first, late)] == [[(None, 0, 2, 0)], [(None, 0, 4, 1)]]
+    first = panes(combiner, state.step([combiner.partial(null, _unexpected)], MIN_US, 10))
+    late = panes(combiner, state.step([combiner.partial(null, _unexpected)], 10, 10))
+    assert [first, late] == [[(None, 0, 2, 0)], [(None, 0, 4, 1)]]
 
 
 def test_row_combiner_gives_the_same_panes() -> None:
     of = windowing()
     combiner = RowCombiner(CombinePerKey(sum), of)
-    state = WindowState(combiner, of)
+    state = in_memory(combiner, of)
 
     def step(pairs: list[tuple[str, int]], before: int, after: int) -> list[object]:
         elements = Elements(list(pairs), [1] * len(pairs), [-1] * len(pairs))
         fired = state.step([combiner.partial(elements, _unexpected)], before, after)
-        if fired.panes is None:
-            return []
-        batch = combiner.final(fired.panes, _unexpected)
-        assert isinstance(batch, Elements)
-        return sorted(batch.values)
+        batches = [combiner.final(frame, _unexpected) for frame in fired.panes]
+        return sorted(value for batch in batches if isinstance(batch, Elements) for value in batch.values)
 
     assert step([("a", 1), ("b", 2)], MIN_US, 9) == []
     assert step([("a", 3)], 9, 10) == [("a", 4), ("b", 2)]
@@ -239,31 +242,41 @@ def test_any_steps_give_what_the_naive_rules_give(steps: list[tuple[list[Event],
 class Keeper:
     """A grouping head with its persisted segments: restarted from them whenever asked."""
 
-    def __init__(self, of: Windowing, segments_max: int) -> None:
-        self.of, self.segments_max = of, segments_max
-        self.combiner = column_combiner(of)
+    def __init__(self, of: Windowing, segments_max: int, memory_bytes: int = 1 << 30) -> None:
+        self.of, self.segments_max, self.memory = of, segments_max, StateMemory(memory_bytes)
+        self.combiner: Combiner = column_combiner(of)
         self.segments: dict[int, StateSegment] = {}
+        self.reads = 0
         self.watermark = MIN_US
         self.restart()
 
+    def read(self, sequence: int) -> bytes:
+        self.reads += 1
+        return self.segments[sequence].payload
+
     def restart(self) -> None:
-        kept = [self.segments[sequence] for sequence in sorted(self.segments)]
-        self.head = GroupingHead(self.combiner, self.of, kept, self.watermark, self.segments_max, "group")
+        ledger = Ledger([self.segments[sequence].info for sequence in sorted(self.segments)], self.read)
+        self.head = GroupingHead(self.combiner, self.of, ledger, self.memory, self.segments_max, "group")
 
     def step(self, events: list[Event], after: int) -> list[Pane]:
-        record = [codec.encode_frame("t", 0, partial(self.combiner, events))] if events else []
+        frames = self.fire([partial(self.combiner, events)] if events else [], after)
+        return sorted(pane for frame in frames for pane in of_batch(frame))
+
+    def fire(self, incoming: list[pl.DataFrame], after: int) -> list[Batch]:
+        """A step and its commit."""
         context = StepContext()
-        self.head.absorb(record, context)
-        batches = self.head.fire(self.watermark, after, context)
+        self.head.absorb([codec.encode_frame("t", 0, frame) for frame in incoming], context)
+        batches = list(self.head.fire(self.watermark, after, context))
         self.watermark = after
-        delta = self.head.delta(0, after)
+        delta = self.head.delta(0, after, context)
         assert len(delta.drop) == len(set(delta.drop))
         for sequence in delta.drop:
             del self.segments[sequence]
         for segment in delta.add:
-            assert segment.sequence not in self.segments
-            self.segments[segment.sequence] = segment
-        return sorted(pane for batch in batches for pane in of_batch(batch))
+            assert segment.info.sequence not in self.segments
+            self.segments[segment.info.sequence] = segment
+        self.memory.settle()
+        return batches
 
 
 @given(
@@ -318,9 +331,8 @@ def test_step_that_closes_its_windows_without_lateness_persists_nothing() -> Non
 
 def test_window_columns_name_the_interval() -> None:
     combiner = column_combiner(windowing())
-    fired = WindowState(combiner, windowing()).step([partial(combiner, [("a", -1, 1)])], MIN_US, 0)
-    assert fired.panes is not None
-    batch = combiner.final(fired.panes, _unexpected)
+    (frame,) = in_memory(combiner, windowing()).step([partial(combiner, [("a", -1, 1)])], MIN_US, 0).panes
+    batch = combiner.final(frame, _unexpected)
     assert isinstance(batch, pl.DataFrame)
     (row,) = batch.select(WINDOW_START, WINDOW_END, TIME, "window_start", "window_end").to_dicts()
     assert (row[WINDOW_START], row[WINDOW_END], row[TIME]) == (-10, 0, -1)
