@@ -14,8 +14,6 @@ SHUFFLE_SEED = 0
 _SLICE_SEED = 1
 """Another one than the shuffle's: of the hashes that it sends to one task, some bits are always the same."""
 _HASH_BITS = 64
-_STEP_BITS = 2
-"""A slice that is too large is cut in four: with fewer parts there would be more levels, each of which is written."""
 _DEPTH_BITS_MAX = 16
 """Where cutting ends: what is still too large in one of 65,536 slices is a few groups of enormous accumulators."""
 
@@ -54,16 +52,17 @@ def overlap(left: int, right: int) -> bool:
     return contains(left, right) or contains(right, left)
 
 
-def passes(weights: Sequence[tuple[int, int]], bytes_max: int, within: int = ALL) -> list[int]:
+def passes(weights: Sequence[tuple[int, int]], bytes_max: int, within: int = ALL, *, bits: int = 1) -> list[int]:
     """Slices that make up `within` and each hold `bytes_max` or less, to be worked on one after the other.
 
-    `weights`: (slice, bytes) of all that is to be read; hashes spread it evenly."""
+    `weights`: (slice, bytes) of all that is to be read; hashes spread it evenly. A slice that holds too much is cut by
+    the next `bits` of the hash."""
     here = [(of, size) for of, size in weights if overlap(of, within)]
     weight = sum(size >> max(0, _depth(within) - _depth(of)) for of, size in here)
     if weight <= bytes_max or _depth(within) >= _DEPTH_BITS_MAX:
         return [within]
-    parts = range(within << _STEP_BITS, (within + 1) << _STEP_BITS)
-    return [leaf for part in parts for leaf in passes(here, bytes_max, part)]
+    parts = range(within << bits, (within + 1) << bits)
+    return [leaf for part in parts for leaf in passes(here, bytes_max, part, bits=bits)]
 
 
 def _depth(of: int) -> int:

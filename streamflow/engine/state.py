@@ -26,6 +26,9 @@ from streamflow.topics.protocol import SegmentInfo
 
 _FOREVER_US = (1 << 63) - 1
 """After every end, also those of windows that reach beyond the end of time."""
+_COMPACTION_BITS = 2
+"""What is too large to be merged into one piece becomes four: with two there would be more levels, each of which is
+written once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,8 @@ class WindowState:
 
     def compacted(self, run: Sequence[SegmentInfo], watermark_us: int) -> Iterator[tuple[int, pl.DataFrame]]:
         """What is still needed of segments of one slice, merged: (slice, frame) for each part of it."""
-        return self._merged([], run, ~self._gone(watermark_us), run[0].slice)
+        parts = passes(_weights(run), self.memory.piece_bytes, run[0].slice, bits=_COMPACTION_BITS)
+        return self._merged([], run, ~self._gone(watermark_us), parts)
 
     def let_go(self) -> None:
         self.bytes_spilled += self.size_bytes()
@@ -154,7 +158,13 @@ class WindowState:
         # The end of time closes every window, also one that reaches beyond it.
         closing = (pl.col(WINDOW_END) > before_us) & (pl.col(WINDOW_END).clip(upper_bound=MAX_US) <= after_us)
         on_disk = self._on_disk(before_us + 1, after_us if after_us < MAX_US else _FOREVER_US)
-        for _, frame in self._merged(self._frames(), on_disk, closing, ALL):
+        weights = _weights(on_disk)
+        held = []
+        for frame in self._frames():
+            if rows := int(frame.select(closing.sum()).item()):
+                held.append(frame)
+                weights.append((ALL, int(frame.estimated_size()) * rows // frame.height))
+        for _, frame in self._merged(held, on_disk, closing, passes(weights, self.memory.piece_bytes)):
             yield frame
 
     def _on_disk(self, low_us: int, high_us: int) -> list[SegmentInfo]:
@@ -170,16 +180,13 @@ class WindowState:
         return []
 
     def _merged(
-        self, held: Sequence[pl.DataFrame], on_disk: Sequence[SegmentInfo], wanted: pl.Expr, within: int
+        self, held: Sequence[pl.DataFrame], on_disk: Sequence[SegmentInfo], wanted: pl.Expr, parts: Sequence[int]
     ) -> Iterator[tuple[int, pl.DataFrame]]:
-        """The wanted rows of both, merged: one slice after the other, each about a piece of the memory or less."""
-        in_memory = [(frame, rows) for frame in held if (rows := int(frame.select(wanted.sum()).item()))]
-        weights = [(ALL, int(frame.estimated_size()) * rows // frame.height) for frame, rows in in_memory]
-        weights += [(info.slice, info.memory_bytes) for info in on_disk]
-        for part in passes(weights, self.memory.piece_bytes, within):
-            sources = [(frame, ALL) for frame, _ in in_memory]
+        """The wanted rows of both, merged, one slice after the other: (slice, frame) for each that has any."""
+        for part in parts:
             read = ((self.ledger.read(info), info.slice) for info in on_disk if overlap(info.slice, part))
-            cuts = (self._cut(frame, of, part).filter(wanted) for frame, of in chain(sources, read))
+            sources = chain(((frame, ALL) for frame in held), read)
+            cuts = (self._cut(frame, of, part).filter(wanted) for frame, of in sources)
             frames = [frame for frame in cuts if frame.height]
             if frames:
                 yield part, self.combiner.merge(pl.concat(frames, how="diagonal_relaxed"))
@@ -205,6 +212,10 @@ class WindowState:
 
     def _tail_rows(self) -> int:
         return sum(frame.height for frame in self._tail)
+
+
+def _weights(infos: Sequence[SegmentInfo]) -> list[tuple[int, int]]:
+    return [(info.slice, info.memory_bytes) for info in infos]
 
 
 def _integer(value: object) -> int:

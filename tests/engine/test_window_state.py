@@ -7,59 +7,35 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from state_making import (
+    ACCUMULATING,
+    DISCARDING,
+    LATENESS,
+    SIZE,
+    Event,
+    Keeper,
+    Pane,
+    column_combiner,
+    of_batch,
+    partial,
+    steps,
+    unexpected,
+    windowing,
+)
 
-import streamflow as sf
-from streamflow.engine.combine import EVENTS, LATE, ON_TIME, ColumnCombiner, Combiner, RowCombiner
-from streamflow.engine.context import StepContext
-from streamflow.engine.heads import GroupingHead
+from streamflow.engine.combine import EVENTS, LATE, ON_TIME, Combiner, RowCombiner
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.state import Fired, WindowState
-from streamflow.model.batch import PANE, Batch, Elements
-from streamflow.model.time import MIN_US, Duration
+from streamflow.model.batch import Elements
+from streamflow.model.time import MIN_US
 from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, AccumulationMode, Windowing
 from streamflow.topics import codec
-from streamflow.topics.protocol import StateSegment
 from streamflow.transforms.combine import CombinePerKey
-
-Pane = tuple[str | None, int, int, int]
-"""Key, window start, total, pane index."""
-Event = tuple[str, int, int]
-"""Key, event time, value."""
-
-SIZE, LATENESS = 10, 20
-DISCARDING, ACCUMULATING = AccumulationMode.DISCARDING, AccumulationMode.ACCUMULATING
-
-
-def windowing(mode: AccumulationMode = ACCUMULATING, lateness: int = LATENESS) -> Windowing:
-    return Windowing(sf.FixedWindows(Duration(micros=SIZE)), lateness, mode)
-
-
-def column_combiner(of: Windowing) -> ColumnCombiner:
-    return ColumnCombiner(sf.Aggregate(by=["k"], total=sf.Sum("v")), of)
-
-
-def partial(combiner: Combiner, events: list[Event]) -> pl.DataFrame:
-    frame = pl.DataFrame(
-        [(k, t, v, -1) for k, t, v in events],
-        schema=["k", TIME, "v", "_offset"],
-        orient="row",
-        infer_schema_length=None,
-    )
-    return combiner.partial(frame, _unexpected)
-
-
-def _unexpected(value: object, offset: int, error: Exception) -> None:
-    raise error
 
 
 def panes(combiner: Combiner, fired: Fired) -> list[Pane]:
-    return sorted(pane for frame in fired.panes for pane in of_batch(combiner.final(frame, _unexpected)))
-
-
-def of_batch(batch: Batch) -> list[Pane]:
-    assert isinstance(batch, pl.DataFrame)
-    return batch.select("k", WINDOW_START, "total", PANE).rows()
+    return sorted(pane for frame in fired.panes for pane in of_batch(combiner.final(frame, unexpected)))
 
 
 def in_memory(combiner: Combiner, of: Windowing) -> WindowState:
@@ -168,8 +144,8 @@ def test_null_is_a_key_like_any_other() -> None:
     combiner = column_combiner(windowing())
     state = in_memory(combiner, windowing())
     null = pl.DataFrame({"k": pl.Series([None], dtype=pl.String), TIME: [1], "v": [2], "_offset": [-1]})
-    first = panes(combiner, state.step([combiner.partial(null, _unexpected)], MIN_US, 10))
-    late = panes(combiner, state.step([combiner.partial(null, _unexpected)], 10, 10))
+    first = panes(combiner, state.step([combiner.partial(null, unexpected)], MIN_US, 10))
+    late = panes(combiner, state.step([combiner.partial(null, unexpected)], 10, 10))
     assert [first, late] == [[(None, 0, 2, 0)], [(None, 0, 4, 1)]]
 
 
@@ -180,8 +156,8 @@ def test_row_combiner_gives_the_same_panes() -> None:
 
     def step(pairs: list[tuple[str, int]], before: int, after: int) -> list[object]:
         elements = Elements(list(pairs), [1] * len(pairs), [-1] * len(pairs))
-        fired = state.step([combiner.partial(elements, _unexpected)], before, after)
-        batches = [combiner.final(frame, _unexpected) for frame in fired.panes]
+        fired = state.step([combiner.partial(elements, unexpected)], before, after)
+        batches = [combiner.final(frame, unexpected) for frame in fired.panes]
         return sorted(value for batch in batches if isinstance(batch, Elements) for value in batch.values)
 
     assert step([("a", 1), ("b", 2)], MIN_US, 9) == []
@@ -220,15 +196,6 @@ class Naive:
         return sorted(out), late, dropped
 
 
-steps = st.lists(
-    st.tuples(
-        st.lists(st.tuples(st.sampled_from("abc"), st.integers(-30, 60), st.integers(-5, 5)), max_size=6),
-        st.integers(0, 15),
-    ),
-    max_size=12,
-)
-
-
 @given(steps=steps, mode=st.sampled_from([ACCUMULATING, DISCARDING]))
 def test_any_steps_give_what_the_naive_rules_give(steps: list[tuple[list[Event], int]], mode: AccumulationMode) -> None:
     machine, naive = Machine(windowing(mode)), Naive(mode)
@@ -237,46 +204,6 @@ def test_any_steps_give_what_the_naive_rules_give(steps: list[tuple[list[Event],
     for events, advance in steps:
         after = machine.watermark + advance
         assert machine.step(events, after) == naive.step(events, after)
-
-
-class Keeper:
-    """A grouping head with its persisted segments: restarted from them whenever asked."""
-
-    def __init__(self, of: Windowing, segments_max: int, memory_bytes: int = 1 << 30) -> None:
-        self.of, self.segments_max, self.memory = of, segments_max, StateMemory(memory_bytes)
-        self.combiner: Combiner = column_combiner(of)
-        self.segments: dict[int, StateSegment] = {}
-        self.reads = 0
-        self.watermark = MIN_US
-        self.restart()
-
-    def read(self, sequence: int) -> bytes:
-        self.reads += 1
-        return self.segments[sequence].payload
-
-    def restart(self) -> None:
-        ledger = Ledger([self.segments[sequence].info for sequence in sorted(self.segments)], self.read)
-        self.head = GroupingHead(self.combiner, self.of, ledger, self.memory, self.segments_max, "group")
-
-    def step(self, events: list[Event], after: int) -> list[Pane]:
-        frames = self.fire([partial(self.combiner, events)] if events else [], after)
-        return sorted(pane for frame in frames for pane in of_batch(frame))
-
-    def fire(self, incoming: list[pl.DataFrame], after: int) -> list[Batch]:
-        """A step and its commit."""
-        context = StepContext()
-        self.head.absorb([codec.encode_frame("t", 0, frame) for frame in incoming], context)
-        batches = list(self.head.fire(self.watermark, after, context))
-        self.watermark = after
-        delta = self.head.delta(0, after, context)
-        assert len(delta.drop) == len(set(delta.drop))
-        for sequence in delta.drop:
-            del self.segments[sequence]
-        for segment in delta.add:
-            assert segment.info.sequence not in self.segments
-            self.segments[segment.info.sequence] = segment
-        self.memory.settle()
-        return batches
 
 
 @given(
@@ -332,7 +259,7 @@ def test_step_that_closes_its_windows_without_lateness_persists_nothing() -> Non
 def test_window_columns_name_the_interval() -> None:
     combiner = column_combiner(windowing())
     (frame,) = in_memory(combiner, windowing()).step([partial(combiner, [("a", -1, 1)])], MIN_US, 0).panes
-    batch = combiner.final(frame, _unexpected)
+    batch = combiner.final(frame, unexpected)
     assert isinstance(batch, pl.DataFrame)
     (row,) = batch.select(WINDOW_START, WINDOW_END, TIME, "window_start", "window_end").to_dicts()
     assert (row[WINDOW_START], row[WINDOW_END], row[TIME]) == (-10, 0, -1)
