@@ -16,6 +16,7 @@ from streamflow.base.errors import DataError
 from streamflow.engine.combine import ColumnCombiner, combiner_of
 from streamflow.engine.context import StepContext
 from streamflow.engine.plan import Step
+from streamflow.engine.slices import SHUFFLE_SEED, hashes
 from streamflow.model.batch import (
     OFFSET,
     RESERVED,
@@ -250,24 +251,12 @@ class Shuffle:
         if self.partitions == 1 or not self.keys:
             context.frames[self.topic, 0].append(batch)
             return
-        keys = batch.select(_comparable(name, batch.schema[name]) for name in self.keys)
-        target = (keys.hash_rows(seed=0) % self.partitions).alias("_target")
+        target = (hashes(batch, self.keys, SHUFFLE_SEED) % self.partitions).alias("_target")
         parts = batch.with_columns(target).partition_by("_target", as_dict=True, include_key=False)
         for (partition,), part in parts.items():
             context.frames[self.topic, int(partition)].append(part)
 
     def close(self) -> None: ...
-
-
-def _comparable(name: str, dtype: pl.DataType) -> pl.Expr:
-    """Equal keys must meet whatever type their batch gave them: without a schema 1 may be an integer here and a float
-    there, and an envelope may bring text as a category."""
-    column = pl.col(name)
-    if dtype.is_numeric() or dtype == pl.Boolean:
-        return column.cast(pl.Float64)
-    if dtype in (pl.Categorical, pl.Enum):
-        return column.cast(pl.String)
-    return column.cast(pl.Datetime("us")) if dtype == pl.Datetime else column
 
 
 class Append:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from streamflow.base.clock import Clock, SystemClock
 from streamflow.base.errors import ConflictError, DataError, FencedError, PipelineError
+from streamflow.engine.memory import StateMemory
 from streamflow.engine.plan import Plan
 from streamflow.engine.task import Setting, Task
 from streamflow.runtime.assignment import coordinate
@@ -69,7 +70,7 @@ class Worker:
         self.id = worker_id or f"worker-{secrets.token_hex(3)}"
         self.stop = stop or Stop()
         self.clock = clock or SystemClock()
-        self._setting = Setting(plan, log, data, self.clock)
+        self._setting = Setting(plan, log, data, self.clock, StateMemory(plan.settings.state_bytes_max))
         self._depths = {stage.name: plan.depth(stage.name) for stage in plan.stages}
         self._tasks: dict[TaskId, Task] = {}
         self._failures: dict[TaskId, int] = {}
@@ -194,24 +195,32 @@ class Worker:
         order = sorted(self._tasks.values(), key=lambda task: (-self._depths[task.stage.name], task.stepped_s))
         busy = any(task.waiting(snapshot) for task in order if not task.stage.upstream)
         pending: list[tuple[Task, StepCommit]] = []
-        events = 0
+        events = size = 0
         stepped = False
         for task in order:
             mark = watermarks[task.stage.name]
-            if self.stop.requested or events >= self.plan.settings.commit_events_max:
+            full = events >= self.plan.settings.commit_events_max or size >= self.plan.settings.commit_bytes_max
+            if self.stop.requested or full:
                 break
             if not task.ready(snapshot, mark, busy=busy):
                 continue
             stepped = True
             before = task.offset
+            if task.stage.kind == "grouping" and self._is_committing(task):
+                # It may read back its state, which must be there.
+                self._settle()
+                if self._tasks.get(task.id) is not task:
+                    continue
             try:
-                pending.append((task, task.step(snapshot, mark)))
+                commit = task.step(snapshot, mark)
             except Exception as error:
                 self._settle()
                 self._drop(task)
                 self._failed(task.id, task.epoch, error)
                 continue
+            pending.append((task, commit))
             events += task.offset - before
+            size += commit.size_bytes()
         self._commit(pending)
         return stepped
 
@@ -223,10 +232,16 @@ class Worker:
         if held:
             future = self._committer.submit(self._timed_commit, [commit for _, commit in held])
             self._committing = [task for task, _ in held], future
+        if self._setting.memory.exceeded():
+            self._settle()
+            self._setting.memory.settle()
 
     def _timed_commit(self, commits: Sequence[StepCommit]) -> tuple[list[bool], float]:
         began_s = self.clock.monotonic_s()
         return self.log.commit(commits), self.clock.monotonic_s() - began_s
+
+    def _is_committing(self, task: Task) -> bool:
+        return self._committing is not None and task in self._committing[0]
 
     def _settle(self) -> bool:
         """Wait for the commit under way. False if there is none; raises what it raised."""

@@ -1,0 +1,94 @@
+"""The ledger of one task's state segments: which there are, which of them memory has too, which to merge. Pure, but
+for the reading of a segment, which is handed in.
+
+A segment is *resident* as long as its rows are also held in memory; then it is never read. After a claim none is.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import polars as pl
+
+from streamflow.topics import codec
+from streamflow.topics.protocol import SegmentInfo
+
+_RUN_PIECES_MAX = 4
+"""What is merged at once, in pieces of the memory's size: each segment of it is decoded about as often."""
+
+
+class Ledger:
+    """`claimed`: the segments there are; `read`: gives the payload of one by its sequence."""
+
+    def __init__(self, claimed: Sequence[SegmentInfo], read: Callable[[int], bytes]) -> None:
+        self._segments = {info.sequence: info for info in claimed}
+        self._resident: set[int] = set()
+        self._read = read
+        self._next = max(self._segments, default=-1) + 1
+        self.bytes_read = 0
+        """Of payloads, since it was last set to 0."""
+
+    def __len__(self) -> int:
+        return len(self._segments)
+
+    def next_sequence(self) -> int:
+        self._next += 1
+        return self._next - 1
+
+    def add(self, info: SegmentInfo, *, resident: bool) -> None:
+        self._segments[info.sequence] = info
+        if resident:
+            self._resident.add(info.sequence)
+
+    def drop(self, sequences: Sequence[int]) -> None:
+        for sequence in sequences:
+            del self._segments[sequence]
+            self._resident.discard(sequence)
+
+    def is_resident(self, info: SegmentInfo) -> bool:
+        return info.sequence in self._resident
+
+    def on_disk_only(self) -> list[SegmentInfo]:
+        return [info for info in self._segments.values() if info.sequence not in self._resident]
+
+    def let_go(self) -> None:
+        self._resident.clear()
+
+    def take_up(self, infos: Sequence[SegmentInfo]) -> None:
+        self._resident.update(info.sequence for info in infos)
+
+    def read(self, info: SegmentInfo) -> pl.DataFrame:
+        payload = self._read(info.sequence)
+        self.bytes_read += len(payload)
+        return codec.read_frame(payload)
+
+    def newest(self) -> SegmentInfo:
+        return self._segments[max(self._segments)]
+
+    def expired(self, watermark_us: int, gone_at: Callable[[int], int]) -> list[int]:
+        """Sequences of the segments of which nothing is needed any more; `gone_at` of a window's end."""
+        return [sequence for sequence, info in self._segments.items() if gone_at(info.high_us) <= watermark_us]
+
+    def run_to_merge(self, segments_max: int, piece_bytes: int) -> list[SegmentInfo]:
+        """Segments of one slice that are better one, or several of smaller slices; empty if there are few enough.
+
+        There may be `segments_max` of each slice. Half of these are the newest, written since the last merge; older
+        ones go along while they are no more than twice what there is already. So each row is rewritten once for each
+        time that its segment grows by half, up to the size of a piece: logarithmically often. What exceeds a piece is
+        cut into smaller slices, so that a merge never takes more than a few pieces, however much state there is.
+        """
+        slices: dict[tuple[int, bool], list[SegmentInfo]] = defaultdict(list)
+        for info in self._segments.values():
+            slices[info.slice, self.is_resident(info)].append(info)
+        fullest = max(slices.values(), key=len, default=[])
+        if len(fullest) <= segments_max:
+            return []
+        run: list[SegmentInfo] = []
+        rows = size = 0
+        for info in reversed(fullest):
+            fresh = len(run) < max(2, (segments_max + 1) // 2)
+            fits = size + info.memory_bytes <= _RUN_PIECES_MAX * piece_bytes
+            if run and not (fits and (fresh or info.rows <= 2 * rows)):
+                break
+            run.append(info)
+            rows, size = rows + info.rows, size + info.memory_bytes
+        return run[::-1] if len(run) > 1 or size > piece_bytes else []
