@@ -16,7 +16,7 @@ from streamflow.engine.context import StepContext
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import ALL
-from streamflow.engine.source import SourceDecoder, with_offsets
+from streamflow.engine.source import SourceDecoder, offsets_of, with_offsets
 from streamflow.engine.state import WindowState
 from streamflow.engine.stores import SinkWriter
 from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, public, tell, together
@@ -32,6 +32,9 @@ class Delta:
 
     add: list[StateSegment] = field(default_factory=list)
     drop: list[int] = field(default_factory=list)
+
+
+_Layout = tuple[list[str], list[pl.DataType]]
 
 
 class Head(Protocol):
@@ -158,12 +161,18 @@ class GroupingHead:
         self.state = WindowState(combiner, windowing, ledger, memory)
         self._ledger, self._memory = ledger, memory
         self._incoming: list[pl.DataFrame] = []
+        self._layout: _Layout | None = None
+        """Of the partials last found to go with those before them."""
         self._fresh: pl.DataFrame | None = None
 
     def absorb(self, records: Sequence[Record], context: StepContext) -> None:
-        if records:
-            frames = [with_offsets(record) for record in records]
-            self._incoming = _fitting(self.state.columns(), frames, context.on_bad(self.label))
+        frames = [codec.decode(record) for record in records]
+        if any(_layout(frame) != self._layout for frame in frames):
+            frames = [frame.with_columns(offsets_of([record])) for frame, record in zip(frames, records, strict=True)]
+            fitting = _fitting(self.state.columns(), frames, context.on_bad(self.label))
+            frames = [frame.drop(OFFSET) for frame in fitting]
+            self._layout = _layout(frames[-1]) if frames else None
+        self._incoming = frames
 
     def fire(self, before_us: int, after_us: int, context: StepContext) -> Iterator[Batch]:
         fired = self.state.step(self._incoming, before_us, after_us)
@@ -208,6 +217,10 @@ class GroupingHead:
 
     def close(self) -> None:
         self._memory.forget(self.state)
+
+
+def _layout(frame: pl.DataFrame) -> _Layout:
+    return frame.columns, frame.dtypes
 
 
 def _fitting(known: pl.DataFrame | None, frames: Sequence[pl.DataFrame], on_bad: OnBad) -> list[pl.DataFrame]:

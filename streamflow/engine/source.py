@@ -62,7 +62,7 @@ class SourceDecoder:
     def _envelopes(self, group: Sequence[tuple[Record, pl.DataFrame]], on_bad: OnBad) -> pl.DataFrame:
         """Of records whose columns are alike."""
         records = [record for record, _ in group]
-        frame = pl.concat([frame for _, frame in group], how="vertical").with_columns(_offsets(records))
+        frame = pl.concat([frame for _, frame in group], how="vertical").with_columns(offsets_of(records))
         bad: dict[int, Exception] = {}
         good = self._columns.of_envelope(frame, lambda _, offset, error: bad.update({offset: error}))
         for record in records:
@@ -143,10 +143,10 @@ class _Columns:
             found = at_once(record)
             events += self._one_by_one(record, bad) if found is None else found
         columns = self._series_of(events)
-        columns += [*([] if self.timed else [_times(records)]), _offsets(records)]
+        columns += [*([] if self.timed else [_times(records)]), offsets_of(records)]
         if bad:
             gone = {offset for _, offset, _ in bad}
-            kept = [i for i, offset in enumerate(_offsets(records).to_list()) if offset not in gone]
+            kept = [i for i, offset in enumerate(offsets_of(records).to_list()) if offset not in gone]
             columns[len(self.names) :] = [series.gather(kept) for series in columns[len(self.names) :]]
         return pl.DataFrame(columns), bad
 
@@ -182,7 +182,7 @@ class _Columns:
         return good.drop(TIME) if self.timed else good
 
 
-def _offsets(records: Sequence[Record]) -> pl.Series:
+def offsets_of(records: Sequence[Record]) -> pl.Series:
     """The offset of each event of the records."""
     ranges: list[tuple[int, int]] = []
     for record in records:
@@ -199,8 +199,7 @@ def _times(records: Sequence[Record]) -> pl.Series:
 
 def with_offsets(record: Record, names: Sequence[str] | None = None) -> pl.DataFrame:
     """The record's events with their offsets; only the columns `names`, where given."""
-    frame = codec.decode(record, columns=names)
-    return frame.with_columns(pl.int_range(record.offset, record.end, dtype=pl.Int64).alias(OFFSET))
+    return codec.decode(record, columns=names).with_columns(offsets_of([record]))
 
 
 def _as_messages(elements: Elements) -> Elements:

@@ -10,6 +10,7 @@ Two flags make panes exact without any further record: `_ontime` is 1 if the gro
 `_late` counts the steps that brought late ones; the newest pane's index is `_ontime + _late - 1`.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -26,6 +27,12 @@ from streamflow.topics.protocol import SegmentInfo
 
 _FOREVER_US = (1 << 63) - 1
 """After every end, also those of windows that reach beyond the end of time."""
+_LAZY_ROWS_MIN = 10_000
+"""Fewer are merged as they come: it costs less than to keep and write them as they are."""
+_LAZY_GROWTH = 8
+"""Where merging gains little, the tail may outgrow the base so many times before it is tried again."""
+_GAIN_MIN = 1.25
+"""A merge that leaves more than four fifths of its rows is not worth its time: then they are merged when windows fire."""
 _COMPACTION_BITS = 2
 """What is too large to be merged into one piece becomes four: with two there would be more levels, each of which is
 written once more."""
@@ -53,6 +60,8 @@ class WindowState:
         """Let go of since this was last set to 0."""
         self._base: pl.DataFrame | None = None
         self._tail: list[pl.DataFrame] = []
+        self._gain = math.inf
+        """How many rows became one in the last large merge: known after the first."""
         self._known: pl.DataFrame | None = None
 
     def step(self, incoming: Sequence[pl.DataFrame], before_us: int, after_us: int) -> Fired:
@@ -60,7 +69,7 @@ class WindowState:
         delta, late, dropped = self._admit(incoming, before_us)
         if delta is not None:
             self._tail.append(delta)
-            if self._tail_rows() > self._base_rows():
+            if self._tail_rows() > self._base_rows() * (1 if self._gain >= _GAIN_MIN else _LAZY_GROWTH):
                 self._merge()
         return Fired(self._panes(delta, before_us, after_us), delta, late, dropped)
 
@@ -93,6 +102,8 @@ class WindowState:
 
     def living(self, frame: pl.DataFrame, watermark_us: int) -> pl.DataFrame:
         """The rows that are still needed when the watermark stands there."""
+        if not frame.height or self.gone_at(_first_end(frame)) > watermark_us:
+            return frame
         return frame.filter(~self._gone(watermark_us))
 
     def gone_at(self, end_us: int) -> int:
@@ -107,29 +118,45 @@ class WindowState:
         frames = [frame for frame in incoming if frame.height]
         if not frames:
             return None, 0, 0
-        frame = pl.concat(frames, how="diagonal_relaxed")
+        frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
         total = int(frame[EVENTS].sum())
         frame = self.living(frame, before_us)
-        kept = int(frame[EVENTS].sum())
         if not frame.height:
             return None, 0, total
-        closed = pl.col(WINDOW_END) <= before_us
-        flagged = frame.with_columns((~closed).cast(pl.Int64).alias(ON_TIME), pl.lit(0, pl.Int64).alias(LATE))
-        delta = self._alike(self.combiner.merge(flagged).with_columns(closed.cast(pl.Int64).alias(LATE)))
+        if _first_end(frame) > before_us:
+            delta = self._reduced(frame.with_columns(pl.lit(1, pl.Int64).alias(ON_TIME), pl.lit(0, pl.Int64).alias(LATE)))
+            kept, late = int(delta[EVENTS].sum()), 0
+        else:
+            closed = pl.col(WINDOW_END) <= before_us
+            flagged = frame.with_columns((~closed).cast(pl.Int64).alias(ON_TIME), pl.lit(0, pl.Int64).alias(LATE))
+            delta = self.combiner.merge(flagged).with_columns(closed.cast(pl.Int64).alias(LATE))
+            kept, late = int(delta[EVENTS].sum()), int(delta.filter(closed)[EVENTS].sum())
+        delta = self._alike(delta)
         self._known = delta.clear()
-        late = int(delta.filter(closed)[EVENTS].sum())
         return delta, late, total - kept
+
+    def _reduced(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Merged, unless there are many rows and earlier ones have shown that hardly any have a group in common."""
+        if frame.height >= _LAZY_ROWS_MIN and self._gain < _GAIN_MIN:
+            return frame
+        return self._measured(frame)
+
+    def _measured(self, frame: pl.DataFrame) -> pl.DataFrame:
+        merged = self.combiner.merge(frame)
+        if frame.height >= _LAZY_ROWS_MIN:
+            self._gain = frame.height / merged.height
+        return merged
 
     def _alike(self, frame: pl.DataFrame) -> pl.DataFrame:
         """With all columns that are known. They differ only where batches without a schema brought different ones."""
         known = self.columns()
-        if known is None or known.schema == frame.schema:
+        if known is None or (known.columns == frame.columns and known.dtypes == frame.dtypes):
             return frame
         return pl.concat([known, frame], how="diagonal_relaxed")
 
     def _panes(self, delta: pl.DataFrame | None, before_us: int, after_us: int) -> Iterator[pl.DataFrame]:
-        if delta is not None and (late := delta.filter(pl.col(WINDOW_END) <= before_us)).height:
-            yield self._late_panes(late)
+        if delta is not None and _first_end(delta) <= before_us:
+            yield self._late_panes(delta.filter(pl.col(WINDOW_END) <= before_us))
         if after_us > before_us:
             yield from self._closing(before_us, after_us)
             self._expire(after_us)
@@ -161,7 +188,7 @@ class WindowState:
         weights = _weights(on_disk)
         held = []
         for frame in self._frames():
-            if rows := int(frame.select(closing.sum()).item()):
+            if _first_end(frame) <= after_us and (rows := int(frame.select(closing.sum()).item())):
                 held.append(frame)
                 weights.append((ALL, int(frame.estimated_size()) * rows // frame.height))
         for _, frame in self._merged(held, on_disk, closing, passes(weights, self.memory.piece_bytes)):
@@ -201,7 +228,7 @@ class WindowState:
 
     def _merge(self) -> None:
         if self._tail:
-            self._base = self.combiner.merge(pl.concat(self._frames(), how="diagonal_relaxed"))
+            self._base = self._measured(pl.concat(self._frames(), how="diagonal_relaxed"))
             self._tail = []
 
     def _frames(self) -> list[pl.DataFrame]:
@@ -212,6 +239,10 @@ class WindowState:
 
     def _tail_rows(self) -> int:
         return sum(frame.height for frame in self._tail)
+
+
+def _first_end(frame: pl.DataFrame) -> int:
+    return _integer(frame[WINDOW_END].min())
 
 
 def _weights(infos: Sequence[SegmentInfo]) -> list[tuple[int, int]]:
