@@ -13,7 +13,8 @@ from streamflow.topics import codec
 from streamflow.topics.protocol import SegmentInfo
 
 _RUN_PIECES_MAX = 4
-"""What is merged at once, in pieces of the memory's size: each segment of it is decoded about as often."""
+"""What a slice may have on disk, and what is merged at once, in pieces of the memory's size: each segment of it is
+decoded about as often."""
 
 
 class Ledger:
@@ -69,24 +70,32 @@ class Ledger:
         return [sequence for sequence, info in self._segments.items() if gone_at(info.high_us) <= watermark_us]
 
     def run_to_merge(self, segments_max: int, piece_bytes: int) -> list[SegmentInfo]:
-        """Segments of one slice that are better one, or several of smaller slices; empty if there are few enough.
+        """Segments of one slice that are better one, or several of smaller slices; empty if no slice has too many.
 
-        There may be `segments_max` of each slice. Half of these are the newest, written since the last merge; older
-        ones go along while they are no more than twice what there is already. So each row is rewritten once for each
-        time that its segment grows by half, up to the size of a piece: logarithmically often. What exceeds a piece is
-        cut into smaller slices, so that a merge never takes more than a few pieces, however much state there is.
+        There may be `segments_max` of each slice, and on disk no more bytes than a few pieces: then reading a slice
+        for a smaller one is never much in vain. Half of `segments_max` are the newest, written since the last merge;
+        older ones go along while they are no more than twice what there is already. So each row is rewritten once for
+        each time that its segment grows by half, up to the size of a piece, and then once for each level of slices:
+        logarithmically often. No merge takes more than a few pieces, however much state there is.
         """
         slices: dict[tuple[int, bool], list[SegmentInfo]] = defaultdict(list)
         for info in self._segments.values():
             slices[info.slice, self.is_resident(info)].append(info)
-        fullest = max(slices.values(), key=len, default=[])
-        if len(fullest) <= segments_max:
+        run_bytes = _RUN_PIECES_MAX * piece_bytes
+
+        def excess(of_slice: tuple[int, bool]) -> float:
+            infos, resident = slices[of_slice], of_slice[1]
+            too_many = len(infos) / max(segments_max, 1)
+            return too_many if resident else max(too_many, sum(info.memory_bytes for info in infos) / run_bytes)
+
+        worst = max(slices, key=excess, default=None)
+        if worst is None or excess(worst) <= 1:
             return []
         run: list[SegmentInfo] = []
         rows = size = 0
-        for info in reversed(fullest):
+        for info in reversed(slices[worst]):
             fresh = len(run) < max(2, (segments_max + 1) // 2)
-            fits = size + info.memory_bytes <= _RUN_PIECES_MAX * piece_bytes
+            fits = size + info.memory_bytes <= run_bytes
             if run and not (fits and (fresh or info.rows <= 2 * rows)):
                 break
             run.append(info)
