@@ -9,16 +9,18 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pipelines import end_topic, make_topic, ordered, publish_frame, read_events, records
 from state_making import ACCUMULATING, DISCARDING, SIZE, Event, Keeper, Pane, column_combiner, unexpected, windowing
 
 import streamflow as sf
-from streamflow.engine import memory
+from streamflow.engine import memory, task
 from streamflow.engine.combine import EVENTS, Combiner, RowCombiner
 from streamflow.engine.context import StepContext
 from streamflow.engine.memory import StateMemory
 from streamflow.model.batch import Elements
 from streamflow.model.window import AccumulationMode
 from streamflow.topics import codec
+from streamflow.topics.protocol import Log
 from streamflow.transforms.combine import CombinePerKey
 
 PIECE_BYTES = 300
@@ -261,6 +263,41 @@ def test_keys_of_mixed_number_types_are_one_group_in_every_slice() -> None:
     (batch,) = keeper.fire([keeper.combiner.partial(late, unexpected)], 10)
     assert isinstance(batch, pl.DataFrame)
     assert sorted(batch.select("k", "total").rows()) == [(2.0, 4), (3.0, 7)]
+
+
+@pytest.mark.parametrize(("options", "alone"), [({"commit_bytes_max": 1}, True), ({}, False)])
+def test_worker_commits_once_much_is_to_be_written(
+    options: dict[str, int], alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = sf.connect("memory://")
+    together: list[int] = []
+    commit = log.commit
+    monkeypatch.setattr(log, "commit", lambda commits: together.append(len(commits)) or commit(commits))
+    _run_sums(log, sf.Settings(partitions=4, **options))
+    assert (max(together) == 1) == alone
+
+
+def test_outputs_of_a_large_window_are_encoded_slice_by_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, sliced = sf.connect("memory://"), sf.connect("memory://")
+    _run_sums(whole, sf.Settings(partitions=1))
+    assert len(records(whole, "out")) == 1
+    monkeypatch.setattr(task, "ROWS_WAITING_MAX", 10)
+    _run_sums(sliced, sf.Settings(partitions=1, state_bytes_max=0))
+    assert len(records(sliced, "out")) > 3
+    assert ordered(read_events(sliced)) == ordered(read_events(whole))
+
+
+def _run_sums(log: Log, settings: sf.Settings) -> None:
+    """Of 200 keys in one window, from four partitions."""
+    make_topic(log)
+    for partition in range(4):
+        keys = [f"key {i}" for i in range(partition * 20, 140 + partition * 20)]
+        publish_frame(log, pl.DataFrame({"k": keys, "v": range(140)}), partition=partition)
+    end_topic(log)
+    p = sf.Pipeline(on=log, settings=settings)
+    windows = p | sf.ReadFromTopic("in", schema={"k": str, "v": int}) | sf.WindowInto(sf.FixedWindows(10))
+    windows | sf.Aggregate(by=["k"], n=sf.Count(), s=sf.Sum("v")) | sf.WriteToTopic("out")
+    p.run()
 
 
 class Holding:
