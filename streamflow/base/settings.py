@@ -19,7 +19,7 @@ class Settings:
     heartbeat_s: how often a worker gives a sign of life; lease_s: silence after which it is taken for dead.
     compact_segments: once a task's state has more durable pieces than this, those of similar size are merged.
     state_bytes_max: how much memory a worker's window state may take, over all its tasks. What exceeds it is read back
-        from the log when it is needed. A sixteenth of it (1 MiB or more) is worked on at a time.
+        from the log when it is needed. A sixteenth of it (4 MiB or more) is worked on at a time.
     prune_s: how often space that nothing needs any more is given back.
     rows_only: run aggregates on the row path, one event at a time; for comparison and tests.
     """
@@ -34,6 +34,6 @@ class Settings:
     heartbeat_s: float = 0.5
     lease_s: float = 10.0
     compact_segments: int = 32
-    state_bytes_max: int = 512 << 20
+    state_bytes_max: int = 256 << 20
     prune_s: float = 10.0
     rows_only: bool = False

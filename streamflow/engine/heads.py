@@ -189,7 +189,7 @@ class GroupingHead:
     def delta(self, stamp: int, watermark_us: int, context: StepContext) -> Delta:
         delta = Delta(drop=self._ledger.expired(watermark_us, self.state.gone_at))
         self._ledger.drop(delta.drop)
-        run = self._ledger.run_to_merge(self.segments_max, self._memory.piece_bytes)
+        run = self._ledger.run_to_merge(self.segments_max, self._memory.piece_bytes, self.state.rows())
         if run:
             resident = self._ledger.is_resident(run[0])
             sequences = [info.sequence for info in run]

@@ -13,7 +13,10 @@ from streamflow.topics import codec
 from streamflow.topics.protocol import SegmentInfo
 
 _RUN_PIECES_MAX = 4
-"""What is merged at once, in pieces of the memory's size: each segment of it is decoded about as often."""
+"""What a slice may have on disk, and what is merged at once, in pieces of the memory's size: each segment of it is
+decoded about as often."""
+_RESIDENT_PATIENCE = 8
+"""How many times as many resident segments there may be."""
 
 
 class Ledger:
@@ -68,27 +71,49 @@ class Ledger:
         """Sequences of the segments of which nothing is needed any more; `gone_at` of a window's end."""
         return [sequence for sequence, info in self._segments.items() if gone_at(info.high_us) <= watermark_us]
 
-    def run_to_merge(self, segments_max: int, piece_bytes: int) -> list[SegmentInfo]:
-        """Segments of one slice that are better one, or several of smaller slices; empty if there are few enough.
+    def run_to_merge(self, segments_max: int, piece_bytes: int, rows_resident: int) -> list[SegmentInfo]:
+        """Segments of one slice that are better one, or several of smaller slices; empty if no slice has too many.
+        `rows_resident`: how many rows memory has made of the resident segments.
 
-        There may be `segments_max` of each slice. Half of these are the newest, written since the last merge; older
-        ones go along while they are no more than twice what there is already. So each row is rewritten once for each
-        time that its segment grows by half, up to the size of a piece: logarithmically often. What exceeds a piece is
-        cut into smaller slices, so that a merge never takes more than a few pieces, however much state there is.
+        There may be `segments_max` of each slice. On disk they may hold no more than a few pieces, too: then reading a
+        slice for a smaller one is never much in vain. Resident ones are only read after a restart, so they may be
+        several times as many unless half of their rows are needless.
+
+        What is merged are the newest, half of `segments_max`, written since the last merge, and older ones while they
+        are no more than twice what there is already. So each row is rewritten once for each time that its segment
+        grows by half, up to the size of a piece, and then once for each level of slices: logarithmically often. No
+        merge takes more than a few pieces, however much state there is.
         """
         slices: dict[tuple[int, bool], list[SegmentInfo]] = defaultdict(list)
         for info in self._segments.values():
             slices[info.slice, self.is_resident(info)].append(info)
-        fullest = max(slices.values(), key=len, default=[])
-        if len(fullest) <= segments_max:
+        run_bytes = _RUN_PIECES_MAX * piece_bytes
+        resident_rows = sum(self._segments[sequence].rows for sequence in self._resident)
+        patience = 1 if resident_rows > 2 * rows_resident else _RESIDENT_PATIENCE
+
+        def excess(of_slice: tuple[int, bool]) -> float:
+            infos, resident = slices[of_slice], of_slice[1]
+            too_many = len(infos) / max(segments_max, 1)
+            if resident:
+                return too_many / patience
+            return max(too_many, sum(info.memory_bytes for info in infos) / run_bytes)
+
+        worst = max(slices, key=excess, default=None)
+        if worst is None or excess(worst) <= 1:
             return []
-        run: list[SegmentInfo] = []
-        rows = size = 0
-        for info in reversed(fullest):
-            fresh = len(run) < max(2, (segments_max + 1) // 2)
-            fits = size + info.memory_bytes <= _RUN_PIECES_MAX * piece_bytes
-            if run and not (fits and (fresh or info.rows <= 2 * rows)):
-                break
-            run.append(info)
-            rows, size = rows + info.rows, size + info.memory_bytes
-        return run[::-1] if len(run) > 1 or size > piece_bytes else []
+        return _newest_run(slices[worst], segments_max, piece_bytes)
+
+
+def _newest_run(infos: Sequence[SegmentInfo], segments_max: int, piece_bytes: int) -> list[SegmentInfo]:
+    run: list[SegmentInfo] = []
+    rows = size = 0
+    for info in reversed(infos):
+        if info.memory_bytes > _RUN_PIECES_MAX * piece_bytes:
+            return [info]
+        fresh = len(run) < (segments_max + 1) // 2
+        fits = size + info.memory_bytes <= _RUN_PIECES_MAX * piece_bytes
+        if len(run) > 1 and not (fits and (fresh or info.rows <= 2 * rows)):
+            break
+        run.append(info)
+        rows, size = rows + info.rows, size + info.memory_bytes
+    return run[::-1] if len(run) > 1 or size > piece_bytes else []

@@ -5,8 +5,9 @@ from typing import Protocol
 PIECES = 16
 """A sixteenth of the budget is worked on at a time. Merging takes it about three times for a moment: the parts, the
 groups' places, the result."""
-PIECE_BYTES_MIN = 1 << 20
-"""Smaller pieces cost more in calls than they save, however small the budget is."""
+PIECE_BYTES_MIN = 4 << 20
+"""However small the budget is: a step takes more than that anyway, and each piece costs a look at all it is cut
+from."""
 
 
 class Holder(Protocol):

@@ -76,7 +76,9 @@ class WindowState:
     def compacted(self, run: Sequence[SegmentInfo], watermark_us: int) -> Iterator[tuple[int, pl.DataFrame]]:
         """What is still needed of segments of one slice, merged: (slice, frame) for each part of it."""
         parts = passes(_weights(run), self.memory.piece_bytes, run[0].slice, bits=_COMPACTION_BITS)
-        return self._merged([], run, ~self._gone(watermark_us), parts)
+        # A single one is cut as it is: its step held it too.
+        held, on_disk = ([self.ledger.read(run[0])], []) if len(run) == 1 else ([], run)
+        return self._merged(held, on_disk, ~self._gone(watermark_us), parts)
 
     def let_go(self) -> None:
         self.bytes_spilled += self.size_bytes()

@@ -21,7 +21,7 @@ def test_passes_make_up_the_whole_without_overlap(
     assert not any(overlap(a, b) for i, a in enumerate(parts) for b in parts[:i])
 
 
-@given(weights=weights, bytes_max=st.integers(1, 2_000))
+@given(weights=weights, bytes_max=st.integers(20, 2_000))
 def test_each_pass_holds_no_more_than_allowed(weights: list[tuple[int, int]], bytes_max: int) -> None:
     for part in passes(weights, bytes_max):
         shares = [size / 2 ** max(0, part.bit_length() - of.bit_length()) for of, size in weights if overlap(of, part)]

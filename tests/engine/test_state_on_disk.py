@@ -9,16 +9,18 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pipelines import end_topic, make_topic, ordered, publish_frame, read_events, records
 from state_making import ACCUMULATING, DISCARDING, SIZE, Event, Keeper, Pane, column_combiner, unexpected, windowing
 
 import streamflow as sf
-from streamflow.engine import memory
+from streamflow.engine import memory, task
 from streamflow.engine.combine import EVENTS, Combiner, RowCombiner
 from streamflow.engine.context import StepContext
 from streamflow.engine.memory import StateMemory
 from streamflow.model.batch import Elements
 from streamflow.model.window import AccumulationMode
 from streamflow.topics import codec
+from streamflow.topics.protocol import Log
 from streamflow.transforms.combine import CombinePerKey
 
 PIECE_BYTES = 300
@@ -104,8 +106,15 @@ def fill(keeper: Keeper, count: int, *, at: int = 1, after: int = 5, per_step: i
     return sorted((f"key {i}", at // SIZE * SIZE, i, 0) for i in range(count))
 
 
-def test_step_that_only_adds_reads_nothing() -> None:
+def all_on_disk() -> Keeper:
+    """Nothing stays in memory, and nothing is merged on disk."""
     keeper = Keeper(windowing(), 1000, 0)
+    keeper.memory.piece_bytes = 1 << 20
+    return keeper
+
+
+def test_step_that_only_adds_reads_nothing() -> None:
+    keeper = all_on_disk()
     fill(keeper, 100)
     assert keeper.reads == 0
     assert keeper.head.state.rows() == 0
@@ -124,17 +133,17 @@ def test_claimed_state_is_read_when_it_is_needed_and_not_before() -> None:
 
 
 def test_only_segments_of_windows_that_fire_are_read() -> None:
-    keeper = Keeper(windowing(), 1000, 0)
+    keeper = all_on_disk()
     early = fill(keeper, 4, at=1)
     late = fill(keeper, 40, at=11)
     assert keeper.step([], 10) == early
     assert keeper.reads == 1
     assert keeper.step([], 20) == late
-    assert keeper.reads > 10
+    assert keeper.reads == 1 + 10
 
 
 def test_late_event_reads_only_segments_of_its_window() -> None:
-    keeper = Keeper(windowing(), 1000, 0)
+    keeper = all_on_disk()
     fill(keeper, 4, at=1)
     fill(keeper, 40, at=11)
     keeper.step([], 10)
@@ -165,6 +174,7 @@ def test_large_window_in_memory_fires_in_slices_too() -> None:
 def test_slices_are_made_when_they_are_asked_for() -> None:
     keeper = Keeper(windowing(), 1000, 0)
     fill(keeper, 300)
+    keeper.reads = 0
     batches = iter(keeper.head.fire(keeper.watermark, 10, StepContext()))
     next(batches)
     first = keeper.reads
@@ -253,6 +263,41 @@ def test_keys_of_mixed_number_types_are_one_group_in_every_slice() -> None:
     (batch,) = keeper.fire([keeper.combiner.partial(late, unexpected)], 10)
     assert isinstance(batch, pl.DataFrame)
     assert sorted(batch.select("k", "total").rows()) == [(2.0, 4), (3.0, 7)]
+
+
+@pytest.mark.parametrize(("options", "alone"), [({"commit_bytes_max": 1}, True), ({}, False)])
+def test_worker_commits_once_much_is_to_be_written(
+    options: dict[str, int], alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = sf.connect("memory://")
+    together: list[int] = []
+    commit = log.commit
+    monkeypatch.setattr(log, "commit", lambda commits: together.append(len(commits)) or commit(commits))
+    _run_sums(log, sf.Settings(partitions=4, **options))
+    assert (max(together) == 1) == alone
+
+
+def test_outputs_of_a_large_window_are_encoded_slice_by_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, sliced = sf.connect("memory://"), sf.connect("memory://")
+    _run_sums(whole, sf.Settings(partitions=1))
+    assert len(records(whole, "out")) == 1
+    monkeypatch.setattr(task, "ROWS_WAITING_MAX", 10)
+    _run_sums(sliced, sf.Settings(partitions=1, state_bytes_max=0))
+    assert len(records(sliced, "out")) > 3
+    assert ordered(read_events(sliced)) == ordered(read_events(whole))
+
+
+def _run_sums(log: Log, settings: sf.Settings) -> None:
+    """Of 200 keys in one window, from four partitions."""
+    make_topic(log)
+    for partition in range(4):
+        keys = [f"key {i}" for i in range(partition * 20, 140 + partition * 20)]
+        publish_frame(log, pl.DataFrame({"k": keys, "v": range(140)}), partition=partition)
+    end_topic(log)
+    p = sf.Pipeline(on=log, settings=settings)
+    windows = p | sf.ReadFromTopic("in", schema={"k": str, "v": int}) | sf.WindowInto(sf.FixedWindows(10))
+    windows | sf.Aggregate(by=["k"], n=sf.Count(), s=sf.Sum("v")) | sf.WriteToTopic("out")
+    p.run()
 
 
 class Holding:
