@@ -190,7 +190,7 @@ class WindowState:
         weights = _weights(on_disk)
         held = []
         for frame in self._frames():
-            if _first_end(frame) <= after_us and (rows := int(frame.select(closing.sum()).item())):
+            if min(_first_end(frame), MAX_US) <= after_us and (rows := int(frame.select(closing.sum()).item())):
                 held.append(frame)
                 weights.append((ALL, int(frame.estimated_size()) * rows // frame.height))
         for _, frame in self._merged(held, on_disk, closing, passes(weights, self.memory.piece_bytes)):
