@@ -25,9 +25,9 @@ class Settings:
     """
 
     partitions: int = 16
-    step_events_max: int = 200_000
-    step_bytes_max: int = 16 << 20
-    commit_events_max: int = 400_000
+    step_events_max: int = 250_000
+    step_bytes_max: int = 32 << 20
+    commit_events_max: int = 500_000
     commit_bytes_max: int = 64 << 20
     sink_interval_s: float = 0.2
     poll_s: float = 1.0

@@ -13,7 +13,7 @@ import orjson
 import polars as pl
 
 from streamflow.base.errors import DataError
-from streamflow.engine.combine import ColumnCombiner, combiner_of
+from streamflow.engine.combine import EVENTS, ColumnCombiner, Combiner, combiner_of
 from streamflow.engine.context import StepContext
 from streamflow.engine.plan import Step
 from streamflow.engine.slices import SHUFFLE_SEED, hashes
@@ -81,7 +81,7 @@ class _Compiler:
         transform, label = step.node.transform, step.node.label
         if isinstance(transform, Grouping):
             combiner = combiner_of(transform, step.windowing, rows_only=self.rows_only)
-            shuffle = Shuffle(topic, combiner.keys, self.partitions_of(topic))
+            shuffle = Shuffle(topic, combiner, self.partitions_of(topic))
             if isinstance(combiner, ColumnCombiner):
                 return FrameOperator([(label, combiner.partial_frame)], [shuffle])
             return PartialOperator(label, combiner.partial, [shuffle])
@@ -243,11 +243,14 @@ class FilterOperator(RowOperator):
 class Shuffle:
     """Splits partials by the hash of their key and appends them to a grouping's log."""
 
-    def __init__(self, topic: str, keys: Sequence[str], partitions: int) -> None:
-        self.topic, self.keys, self.partitions = topic, list(keys), partitions
+    def __init__(self, topic: str, combiner: Combiner, partitions: int) -> None:
+        self.topic, self.keys, self.partitions = topic, list(combiner.keys), partitions
+        self.pre_aggregation = combiner.pre_aggregation if isinstance(combiner, ColumnCombiner) else None
 
     def run(self, batch: Batch, context: StepContext) -> None:
         assert isinstance(batch, pl.DataFrame)
+        if self.pre_aggregation is not None:
+            self.pre_aggregation.seen(int(batch[EVENTS].sum()), batch.height)
         if self.partitions == 1 or not self.keys:
             context.frames[self.topic, 0].append(batch)
             return

@@ -17,7 +17,7 @@ from itertools import chain
 
 import polars as pl
 
-from streamflow.engine.combine import EVENTS, LATE, ON_TIME, Combiner
+from streamflow.engine.combine import EVENTS, GAIN_MIN, LATE, ON_TIME, Combiner
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import ALL, contains, cut, overlap, passes
@@ -31,8 +31,6 @@ _LAZY_ROWS_MIN = 10_000
 """Fewer are merged as they come: it costs less than to keep and write them as they are."""
 _LAZY_GROWTH = 8
 """Where merging gains little, the tail may outgrow the base so many times before it is tried again."""
-_GAIN_MIN = 1.25
-"""A merge that leaves more than four fifths of its rows is not worth its time: then they are merged when windows fire."""
 _COMPACTION_BITS = 2
 """What is too large to be merged into one piece becomes four: with two there would be more levels, each of which is
 written once more."""
@@ -69,7 +67,7 @@ class WindowState:
         delta, late, dropped = self._admit(incoming, before_us)
         if delta is not None:
             self._tail.append(delta)
-            if self._tail_rows() > self._base_rows() * (1 if self._gain >= _GAIN_MIN else _LAZY_GROWTH):
+            if self._tail_rows() > self._base_rows() * (1 if self._gain >= GAIN_MIN else _LAZY_GROWTH):
                 self._merge()
         return Fired(self._panes(delta, before_us, after_us), delta, late, dropped)
 
@@ -126,7 +124,9 @@ class WindowState:
         if not frame.height:
             return None, 0, total
         if _first_end(frame) > before_us:
-            delta = self._reduced(frame.with_columns(pl.lit(1, pl.Int64).alias(ON_TIME), pl.lit(0, pl.Int64).alias(LATE)))
+            delta = self._reduced(
+                frame.with_columns(pl.lit(1, pl.Int64).alias(ON_TIME), pl.lit(0, pl.Int64).alias(LATE))
+            )
             kept, late = int(delta[EVENTS].sum()), 0
         else:
             closed = pl.col(WINDOW_END) <= before_us
@@ -139,7 +139,7 @@ class WindowState:
 
     def _reduced(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Merged, unless there are many rows and earlier ones have shown that hardly any have a group in common."""
-        if frame.height >= _LAZY_ROWS_MIN and self._gain < _GAIN_MIN:
+        if frame.height >= _LAZY_ROWS_MIN and self._gain < GAIN_MIN:
             return frame
         return self._measured(frame)
 

@@ -31,7 +31,7 @@ from streamflow.model.watermark import Horizon, advance, source_watermark
 from streamflow.topics import codec
 from streamflow.topics.protocol import Claim, Log, Record, SegmentInfo, Snapshot, StateSegment, StepCommit
 from streamflow.transforms.combine import Grouping
-from streamflow.transforms.io import ReadFromTopic
+from streamflow.transforms.io import ReadFromTopic, WriteToTopic
 
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the histograms of step and commit times."""
@@ -175,10 +175,12 @@ class Task:
 
     def _envelopes(self, context: StepContext) -> list[Record]:
         records = []
+        outputs = self.stage.outputs
         for (topic, partition), frames in context.frames.items():
+            users = isinstance(outputs[topic].node.transform, WriteToTopic)
             for alike in _grouped(frames):
                 frame = pl.concat(alike, how="diagonal_relaxed") if len(alike) > 1 else alike[0]
-                records.append(codec.encode_frame(topic, partition, frame.drop(OFFSET, strict=False)))
+                records.append(codec.encode_frame(topic, partition, frame.drop(OFFSET, strict=False), compress=users))
         return records
 
     def _json_records(self, context: StepContext) -> list[Record]:

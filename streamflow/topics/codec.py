@@ -79,8 +79,9 @@ def encode_json(
     return Record(topic, partition, Kind.JSON, len(events), payload, time_min_us, time_max_us)
 
 
-def encode_frame(topic: str, partition: int, frame: pl.DataFrame) -> Record:
-    """One record of a frame's rows; `frame` has `_time` Int64 (µs) without nulls.
+def encode_frame(topic: str, partition: int, frame: pl.DataFrame, *, compress: bool = True) -> Record:
+    """One record of a frame's rows; `frame` has `_time` Int64 (µs) without nulls. `compress=False` is for what is read
+    once and soon: LZ4 halves the bytes, and doubles what writing costs and trebles what reading does.
 
     DataError: no rows, no usable `_time`, a column of a type that Arrow can't carry.
     """
@@ -89,7 +90,7 @@ def encode_frame(topic: str, partition: int, frame: pl.DataFrame) -> Record:
             f"a frame for topic '{topic}' needs a column '{TIME}' of Int64 microseconds, but has "
             f"{frame.schema.get(TIME) or 'none'}. Name the event-time column with `event_time=`"
         )
-    return _record(topic, partition, Kind.ARROW, frame)
+    return _record(topic, partition, frame, compress)
 
 
 def decode(record: Record, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -137,8 +138,8 @@ def json_surroundings(record: Record) -> pl.DataFrame:
     return _checked(record, stream, None).drop(_SIZE, strict=False)
 
 
-def write_frame(frame: pl.DataFrame) -> bytes:
-    """Any frame as an Arrow IPC stream, LZ4 if that gains anything. DataError for columns of Python objects."""
+def write_frame(frame: pl.DataFrame, *, compress: bool = True) -> bytes:
+    """Any frame as an Arrow IPC stream, LZ4 if that is wanted and gains anything. DataError for columns of Python objects."""
     for name, dtype in frame.schema.items():
         if _has_objects(dtype):
             raise DataError(
@@ -148,7 +149,7 @@ def write_frame(frame: pl.DataFrame) -> bytes:
     try:
         frame.rechunk().write_ipc_stream(
             buffer,
-            compression="lz4" if frame.estimated_size() >= _COMPRESS_MIN_BYTES else "uncompressed",
+            compression="lz4" if compress and frame.estimated_size() >= _COMPRESS_MIN_BYTES else "uncompressed",
             compat_level=pl.CompatLevel.oldest(),  # a third smaller and faster than with views of strings
         )
     except (Exception, pl.exceptions.PanicException) as error:
@@ -265,13 +266,13 @@ def _project(stream: bytes | memoryview, columns: list[str] | None) -> pl.DataFr
         return frame[[name for name in columns or () if name in frame.columns]]
 
 
-def _record(topic: str, partition: int, kind: Kind, frame: pl.DataFrame) -> Record:
+def _record(topic: str, partition: int, frame: pl.DataFrame, compress: bool) -> Record:
     time_min_us, time_max_us = _time_range(topic, frame)
     try:
-        payload = write_frame(frame)
+        payload = write_frame(frame, compress=compress)
     except DataError as error:
         raise DataError(f"a batch for topic '{topic}': {error}") from error
-    return Record(topic, partition, kind, frame.height, payload, time_min_us, time_max_us)
+    return Record(topic, partition, Kind.ARROW, frame.height, payload, time_min_us, time_max_us)
 
 
 def _time_range(topic: str, frame: pl.DataFrame) -> tuple[int, int]:
