@@ -20,8 +20,17 @@ if TYPE_CHECKING:
     from streamflow.stores.widerow import WideRowWriter
 
 
+TABLE_REST_MIN_S = 0.1
+"""Each write to a table makes a file, which every reader opens: not more than ten a second."""
+
+
 class SinkWriter(Protocol):
-    """Writing is idempotent by offset: rows below the stored end are skipped, and the end moves with the rows."""
+    """Writing is idempotent by offset: rows below the stored end are skipped, and the end moves with the rows.
+
+    `rest_min_s`: the least time between two writes that suits the store."""
+
+    @property
+    def rest_min_s(self) -> float: ...
 
     def check(self, frame: pl.DataFrame) -> None:
         """DataError if the store can't hold these rows; the same for the same rows, whatever is stored already."""
@@ -37,6 +46,8 @@ class SinkWriter(Protocol):
 
 
 class _TableSink:
+    rest_min_s = TABLE_REST_MIN_S
+
     def __init__(self, writer: "TableWriter") -> None:
         self.writer = writer
 
@@ -53,6 +64,8 @@ class _TableSink:
 
 
 class _RowsSink:
+    rest_min_s = 0.0
+
     def __init__(self, writer: "WideRowWriter") -> None:
         self.writer = writer
 

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -32,7 +31,6 @@ from streamflow.topics.protocol import (
     Record,
     Snapshot,
     StageInput,
-    StateSegment,
     StepCommit,
     TaskId,
     TopicConfig,
@@ -43,9 +41,6 @@ from streamflow.topics.protocol import (
 _TOPICS = "topics"
 _STATE = "state"
 _STATE_KIND = 0
-_POLL_MIN_S = 0.001
-_POLL_MAX_S = 0.02
-"""`wait_changed` asks this often at first and after a while: a step's latency against an idle worker's CPU time."""
 
 
 class EmbeddedLog:
@@ -179,22 +174,29 @@ class EmbeddedLog:
         with self._truth.transaction() as db:
             task_rows.request_workers(db, name, count)
 
-    def snapshot(self, pipeline: str) -> Snapshot:
+    def snapshot(self, pipeline: str, *, counters: bool = True) -> Snapshot:
         with self._truth.view() as db:
-            return task_rows.snapshot(db, pipeline)
+            return task_rows.snapshot(db, pipeline, counters)
 
     def claim(self, task: TaskId, worker: str) -> Claim | None:
-        with self._truth.transaction() as db:
+        with self._truth.transaction(quiet=True) as db:
             state = task_rows.claim(db, task, worker)
             if state is None:
                 return None
-            places = task_rows.state_places(db, task)
-        entries = self._read_all([place for _, place in places])
-        segments = [
-            StateSegment(sequence, entry.payload, entry.time_min_us, entry.time_max_us)
-            for (sequence, _), entry in zip(places, entries, strict=True)
-        ]
-        return Claim(state, segments)
+            return Claim(state, task_rows.segments(db, task))
+
+    def read_state(self, task: TaskId, epoch: int, sequences: Sequence[int]) -> list[bytes]:
+        def select() -> list[Place]:
+            with self._truth.view() as db:
+                return task_rows.segment_places(db, task, epoch, sequences)
+
+        places = select()
+        try:
+            entries = self._reader.read(places)
+        except FileNotFoundError:
+            # Dropped by the next owner after the selection, unless the file was lost.
+            entries = self._read_all(select())
+        return [bytes(entry.payload) for entry in entries]
 
     def release(self, task: TaskId, epoch: int) -> bool:
         with self._truth.transaction() as db:
@@ -231,7 +233,8 @@ class EmbeddedLog:
             task_rows.join(db, worker)
 
     def heartbeat(self, worker: str, now_us: int, *, draining: bool = False) -> bool:
-        with self._truth.transaction() as db:
+        # After a power cut no worker lives, whatever the last of these said.
+        with self._truth.transaction(quiet=not draining, durable=False) as db:
             return task_rows.heartbeat(db, worker, now_us, draining)
 
     def leave(self, worker: str) -> None:
@@ -239,22 +242,17 @@ class EmbeddedLog:
             task_rows.remove_worker(db, worker)
 
     def reassign(self, pipeline: str, decide: Callable[[Snapshot], Assignment]) -> Assignment:
+        # Mostly there is nothing to change, and then nobody should have to wait for it.
+        decided = decide(self.snapshot(pipeline, counters=False))
+        if not decided:
+            return decided
         with self._truth.transaction() as db:
-            decided = decide(task_rows.snapshot(db, pipeline))
+            decided = decide(task_rows.snapshot(db, pipeline, counters=False))
             task_rows.assign(db, decided)
             return decided
 
     def wait_changed(self, timeout_s: float) -> bool:
-        # Real time, not the log's clock: this waits for other processes.
-        deadline_s = time.monotonic() + timeout_s
-        pause_s = _POLL_MIN_S
-        while not self._truth.changed():
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
-                return False
-            time.sleep(min(pause_s, left_s))
-            pause_s = min(pause_s * 1.5, _POLL_MAX_S)
-        return True
+        return self._truth.wait_changed(timeout_s)
 
     def prune(self) -> int:
         with self._truth.view() as db:
@@ -262,7 +260,7 @@ class EmbeddedLog:
         for (topic_id, partition), offset in cuts.items():
             more = True
             while more:
-                with self._truth.transaction() as db:
+                with self._truth.transaction(quiet=True) as db:
                     more = topic_rows.drop_below(db, topic_id, partition, offset)
         return self._delete_files()
 
@@ -299,7 +297,7 @@ class EmbeddedLog:
             unreferenced = topic_rows.unreferenced_files(db)
         gone = [path for path in unreferenced if not (self._root / path).exists()]
         if gone:
-            with self._truth.transaction() as db:
+            with self._truth.transaction(quiet=True) as db:
                 topic_rows.forget_files(db, gone)
         return freed
 
@@ -352,6 +350,6 @@ def _step_entries(commit: StepCommit) -> list[tuple[str, Entry]]:
     folder = f"{_STATE}/{commit.task.pipeline}"
     entries = [_record_entry(record) for record in commit.outputs]
     for segment in commit.segments_add:
-        entry = Entry(_STATE_KIND, 0, segment.stamp, segment.watermark_us, segment.payload)
+        entry = Entry(_STATE_KIND, 0, segment.info.stamp, segment.info.watermark_us, segment.payload)
         entries.append((folder, entry))
     return entries

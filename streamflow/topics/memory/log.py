@@ -163,7 +163,7 @@ class MemoryLog:
             self._store.pipeline(name).workers_wanted = count
             self._store.touch()
 
-    def snapshot(self, pipeline: str) -> Snapshot:
+    def snapshot(self, pipeline: str, *, counters: bool = True) -> Snapshot:
         with self._store.changed:
             found = self._store.pipeline(pipeline)
             tasks = {task: found.tasks[task].state for task in sorted(found.tasks)}
@@ -189,8 +189,15 @@ class MemoryLog:
             if found.state.assigned != worker or found.state.owner not in (None, worker):
                 return None
             found.state = replace(found.state, owner=worker, epoch=found.state.epoch + 1)
-            self._store.touch()
-            return Claim(found.state, [found.segments[number] for number in sorted(found.segments)])
+            return Claim(found.state, [found.segments[number].info for number in sorted(found.segments)])
+
+    def read_state(self, task: TaskId, epoch: int, sequences: Sequence[int]) -> list[bytes]:
+        with self._store.changed:
+            found = self._store.held(task, epoch)
+            if found is None:
+                raise rules.fenced(task)
+            rules.check_has_segments(task, found.segments, sequences)
+            return [found.segments[sequence].payload for sequence in sequences]
 
     def release(self, task: TaskId, epoch: int) -> bool:
         with self._store.changed:
@@ -224,7 +231,8 @@ class MemoryLog:
             if found is None:
                 return False
             self._store.workers[worker] = replace(found, heartbeat_us=now_us, draining=found.draining or draining)
-            self._store.touch()
+            if draining:
+                self._store.touch()
             return True
 
     def leave(self, worker: str) -> None:
@@ -255,10 +263,7 @@ class MemoryLog:
     def prune(self) -> int:
         with self._store.changed:
             now_us = self._clock.now_us()
-            freed = sum(self._store.prune_topic(topic, now_us) for topic in self._store.topics.values())
-            if freed:
-                self._store.touch()
-            return freed
+            return sum(self._store.prune_topic(topic, now_us) for topic in self._store.topics.values())
 
     def close(self) -> None:
         """Nothing to let go of: a named store outlives its handles."""
