@@ -31,19 +31,16 @@ def rates(found: Sequence[Median]) -> Table:
 
 
 def alone(runs: Sequence[Run]) -> Table:
-    """A line for each work and point; `relative`: its rate to that of the first point."""
-    table = _table(["work", "at", "more"], ["k events/s", "relative", "CPU s", "peak MB", "verified"])
+    """A line for each work and point; `relative`: its rate to that of the first point. CPU time, which other
+    work on the machine changes less, per event too."""
+    table = _table(["work", "at", "more"], ["k events/s", "relative", "CPU µs each", "CPU s", "peak MB", "verified"])
     first: dict[str, float] = {}
     for run in runs:
         rate = run.events_per_s_inner
         relative = f"{rate / first.setdefault(run.work, rate):.2f}" if run.point else HIDDEN
-        more = "\n".join(f"{name} {_figure(value)}" for name, value in run.extra.items() if name != "point")
-        table.add_row(
-            run.work,
-            run.point,
-            more if run.verified else HIDDEN,
-            *_verified(run, [_rate(rate) if WORKS[run.work].rated else HIDDEN, relative, *_costs(run)]),
-        )
+        shown = [_rate(rate), relative, f"{run.cpu_seconds / run.events * 1e6:.2f}"]
+        figures = [*(shown if WORKS[run.work].rated else [HIDDEN] * len(shown)), *_costs(run)]
+        table.add_row(run.work, run.point, _more(run) if run.verified else HIDDEN, *_verified(run, figures))
     return table
 
 
@@ -52,6 +49,12 @@ def _table(left: Sequence[str], right: Sequence[str]) -> Table:
     for name in right:
         table.add_column(name, justify="right")
     return table
+
+
+def _more(run: Run) -> str:
+    """What only this work measures; its point has a column."""
+    facts = ((name, value) for name, value in run.extra.items() if name != "point" and name != WORKS[run.work].varied)
+    return "\n".join(f"{name} {_figure(value)}" for name, value in facts)
 
 
 def _verified(run: Run, figures: Sequence[str]) -> list[str]:

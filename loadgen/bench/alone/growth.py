@@ -3,7 +3,7 @@
 Events per user and window, as W2, read from a topic of envelopes that has ended. What grows is one of:
 
 - keys: distinct users, all of whose state is in one to three windows;
-- windows: of 10 s each, all open until the end, as the event times are spread over them without any order; 10 users;
+- windows: of 10 s each, all open until the end, as the event times are spread over them without any order;
 - partitions: of the topic;
 - topics: idle ones in the same log, of one partition with one event;
 - pipelines: idle ones in the same log, which read such a topic; they have tasks and no worker.
@@ -31,7 +31,8 @@ TARGET = "loadgen.bench.alone.growth:pipeline"
 TOPIC = "events"
 ENVELOPE_EVENTS = 1_000
 """Small, so that a thousand partitions have something in each of them."""
-USERS_OF_WINDOWS = 10
+USERS, USERS_OF_WINDOWS = 10_000, 10
+"""Where keys do not grow."""
 _SPREAD = 0x9E3779B97F4A7C15
 """Odd, so that multiples of it fall evenly over any range (Knuth's multiplicative hashing)."""
 
@@ -68,7 +69,7 @@ def _idle_topic(log: Log, name: str) -> None:
 
 def _frames(job: Job) -> Iterator[pl.DataFrame]:
     windows = int(job.parameters.get("windows", 0))
-    users = USERS_OF_WINDOWS if windows else int(job.parameters.get("keys", ads.USERS_DEFAULT))
+    users = USERS_OF_WINDOWS if windows else int(job.parameters.get("keys", USERS))
     # One window's length for all, whatever their number.
     per_s = job.events / WINDOW_S
     number = 0
