@@ -110,8 +110,8 @@ class SourceDecoder:
 
 
 class _Columns:
-    """The columns of a schema, from JSON or from an envelope. `timed`: an event's time is one of them, so that the time of
-    its publication is not decoded."""
+    """The columns of a schema, from JSON or from an envelope. `timed`: an event's time is one of them, so that the time
+    of its publication is not decoded."""
 
     def __init__(self, schema: Schema, *, timed: bool) -> None:
         self.schema, self.names, self.timed = schema, schema.names, timed
@@ -122,8 +122,8 @@ class _Columns:
         self._decode = msgspec.json.Decoder(struct).decode
 
     def of_json(self, records: Sequence[Record], on_bad: OnBad) -> pl.DataFrame:
-        """Decoder and columns agree on nearly everything; where a column can't hold what was decoded, each event is tried
-        alone."""
+        """Decoder and columns agree on nearly everything; where a column can't hold what was decoded, each event is
+        tried alone."""
         try:
             frame, bad = self._decoded(records, self._whole)
         except _NO_COLUMN:
@@ -135,8 +135,8 @@ class _Columns:
     def _decoded(
         self, records: Sequence[Record], at_once: Callable[[Record], list[Any] | None]
     ) -> tuple[pl.DataFrame, list[_Bad]]:
-        """The good events of all records as columns, and the bad ones. `at_once`: all events of a record, or None if they
-        are to be looked at one by one."""
+        """The good events of all records as columns, and the bad ones. `at_once`: all events of a record, or None if
+        they are to be looked at one by one."""
         events: list[Any] = []
         bad: list[_Bad] = []
         for record in records:

@@ -1,5 +1,5 @@
-"""The worker: owns tasks and runs their steps until told to stop. One thread computes, one commits what the steps before
-have computed, one says that the worker is alive.
+"""The worker: owns tasks and runs their steps until told to stop. One thread computes, one commits what the steps
+before have computed, one says that the worker is alive.
 
 It needs nothing but the log: what it should own stands there, and whoever it is, a later owner fences it by the epoch.
 """

@@ -26,8 +26,8 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`count` events of one partition. `offset` and `published_us` are set by the log; -1 and 0 before that. The payload
-    of a record that was read may be a view of a mapped file: let go of it when it is decoded."""
+    """`count` events of one partition. `offset` and `published_us` are set by the log; -1 and 0 before that. The
+    payload of a record that was read may be a view of a mapped file: let go of it when it is decoded."""
 
     topic: str
     partition: int
