@@ -1,10 +1,9 @@
-"""Other systems, each measured in its best idiom: a module for each, which the harness imports and calls.
+"""Other systems, each measured in an environment of its own and in its own best idiom.
 
-`WORKS: tuple[str, ...]`                          the works that it can do
-`prepare(home: Path) -> None`                     installs it under `home`, nothing where that is done; StreamFlowError
-`command(home: Path, job: Path, cores: int) -> list[str]`  what to execute; the program reads the JSON file `job`
+A module has `WORKS`, the works that it can do; `prepare(home)`, which installs what is needed into that folder, once,
+and raises StreamFlowError with a hint if it can't; and `command(home, job, cores)`, the command that does the job of
+that JSON file. What runs inside the environment stands in `programs/` and imports nothing from here.
 
-A job has work, events, ndjson, campaigns (CSV with a header: ad_id, campaign_id), answer, told, scratch (an empty folder), cores.
-The program writes `answer`, a CSV file without a header or a folder of `part-*` files, columns as in `reference.py`,
-and `told`: {"seconds_inner"}, the time of the work without the start of the processes and imports.
+A program writes the answer as CSV without a header, to one file or to `part-*` files in a folder, and to `told` the
+seconds from the submission of the job until its results are complete in files: processes and sessions are there before.
 """

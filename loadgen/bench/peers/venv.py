@@ -40,4 +40,4 @@ def interpreter(home: Path) -> Path:
 
 
 def _folder(home: Path) -> Path:
-    return home / "venv"
+    return home.absolute() / "venv"

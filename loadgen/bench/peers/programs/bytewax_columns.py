@@ -1,4 +1,4 @@
-"""W1 and W2 with Bytewax in columns: `python bytewax_columns.py JOB [INDEX ADDRESS...]`, by an interpreter that has Bytewax.
+"""W1 and W2 with Bytewax in columns: `python bytewax_columns.py JOB [INDEX ADDRESS...]`.
 
 An item of the dataflow is a batch: a block of lines, decoded by msgspec into the needed fields, then a Polars frame of
 partial aggregates. Partials are split by a hash of their key, and one `stateful_batch` per worker merges them window
@@ -13,8 +13,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,18 +23,15 @@ import bytewax.operators as op
 import msgspec
 import polars as pl
 from bytewax.dataflow import Dataflow
-from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.run import cli_main
+from bytewax_blocks import Blocks
 from bytewax_cluster import member
 
 WINDOW_US = 10_000_000
 DISORDER_US = 1_000_000
 """An event comes at most this much after a later one."""
-BLOCK_BYTES = 4 << 20
-"""About 17,000 events: enough that the cost per batch does not show, little enough to stay in the caches."""
-LINE_BYTES_MAX = 1 << 16
 END_US = 1 << 62
 """The watermark of a reader that has read everything."""
 BUCKETS = ("3", "4")
@@ -130,36 +126,6 @@ WINDOW_START = (TIME - TIME % WINDOW_US).alias("window_start_us")
 VIEW_COUNT = pl.len().cast(pl.Int64).alias("views")
 ONE_EVENT = pl.lit(1, pl.Int64).alias("events")
 MICROS = (TIME % 1_000_000).alias("micros")
-
-
-class Blocks(DynamicSource):
-    """The file in blocks of whole lines, dealt to the readers (workers) in turn. Items: (reader, block), at last
-    (reader, None)."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> "_Share":
-        return _Share(self._path, worker_index, worker_count)
-
-
-class _Share(StatelessSourcePartition):
-    def __init__(self, path: str, reader: int, readers: int) -> None:
-        self._items = ((reader, block) for block in chain(_blocks(path, reader, readers), [None]))
-
-    def next_batch(self) -> list[tuple[int, bytes | None]]:
-        return [next(self._items)]
-
-
-def _blocks(path: str, reader: int, readers: int) -> Iterator[bytes]:
-    """Block n ends with the first line end at or after `(n + 1) * BLOCK_BYTES`, and the next one starts there."""
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        for start in range(reader * BLOCK_BYTES, size, readers * BLOCK_BYTES):
-            data = os.pread(file.fileno(), BLOCK_BYTES + LINE_BYTES_MAX, start)
-            first = data.index(b"\n") + 1 if start else 0
-            end = data.index(b"\n", BLOCK_BYTES) + 1 if len(data) > BLOCK_BYTES else len(data)
-            yield data[first:end]
 
 
 class _Partials:
