@@ -4,7 +4,6 @@ Exit codes: 0 done, or stopped by Ctrl-C with something in the topic; 130 stoppe
 failure that its message explains; 2 options that can't work.
 """
 
-import os
 import signal
 import threading
 import time
@@ -12,16 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import orjson
 import typer
 from rich.console import Console
-from rich.table import Table
 
 import loadgen
+from loadgen.bench import cli as bench_cli
 from loadgen.dataset import Dataset
 from loadgen.profiles import ads as ads_profile
 from loadgen.profiles import flights as flights_profile
@@ -140,80 +138,9 @@ def ads(
     _publish("ads", dataset, settings, as_json=json)
 
 
-@app.command(no_args_is_help=True)
-def bench(
-    works: Annotated[list[str], typer.Argument(metavar="WORK…", help="W1-json, W1-envelope.")],
-    events: Annotated[int, typer.Option(metavar="N", help="Events of the input.")] = 5_000_000,
-    systems: Annotated[
-        str, typer.Option(metavar="NAMES", help="Systems, commas between.")
-    ] = "streamflow,duckdb,polars",
-    repeat: Annotated[int, typer.Option(help="Rounds; the median run of each system is shown.")] = 3,
-    cores: Annotated[int, typer.Option(help="Cores that each system may use.")] = os.cpu_count() or 1,
-    seed: Annotated[int, typer.Option(help="Another seed, other events.")] = 0,
-    folder: Annotated[
-        Path, typer.Option("--inputs", metavar="FOLDER", help="Where input files are kept for the next time.")
-    ] = Path("bench-inputs"),
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every run there.")] = None,
-) -> None:
-    """Measure systems on the advertisement events: wall time, CPU, memory, and whether the answer is right.
-
-    Each run is a process of its own, its children included. W1: views per campaign and 10 s window. StreamFlow reads
-    a durable topic (of JSON events, or of batch envelopes), with exactly-once on and a worker per core; DuckDB and
-    Polars are limits: batch queries over the same events as NDJSON (W1-json) or Parquet (W1-envelope).
-
-    **Examples**
-
-    `loadgen bench W1-envelope` — 5 million events, three rounds
-
-    `loadgen bench W1-json W1-envelope --events 20000000 --systems streamflow,duckdb --json runs.json`
-    """
-    from loadgen.bench.harness import Plan
-    from loadgen.bench.harness import bench as measured
-    from loadgen.bench.result import medians
-
-    console = Console(stderr=True)
-    plan = Plan(works, systems.split(","), events, folder, repeat, cores, seed)
-    runs = measured(plan, lambda run: console.print(f"{run.work} {run.system} {run.seconds:.2f} s"))
-    if json:
-        json.write_bytes(orjson.dumps([run.as_dict() for run in runs], option=orjson.OPT_INDENT_2))
-    table = Table("work", "system", "k events/s", "with start-up", "CPU s", "peak MB", "verified")
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for run in medians(runs):
-        rates = (f"{rate / 1e3:,.0f}" for rate in (run.events_per_s_inner, run.events_per_s))
-        verified = "yes" if run.verified else "NO"
-        table.add_row(run.work, run.system, *rates, f"{run.cpu_seconds:.2f}", f"{run.peak_bytes / 1e6:,.0f}", verified)
-    Console().print(table)
-    if not all(run.verified for run in runs):
-        raise typer.Exit(1)
-
-
-@app.command(no_args_is_help=True)
-def profile(
-    work: Annotated[str, typer.Argument(metavar="WORK", help="W1-json or W1-envelope.")],
-    events: Annotated[int, typer.Option(metavar="N", help="Events of the input.")] = 5_000_000,
-    folder: Annotated[
-        Path, typer.Option("--inputs", metavar="FOLDER", help="Where input files are kept for the next time.")
-    ] = Path("bench-inputs"),
-) -> None:
-    """Show where StreamFlow's time goes per event, with one worker.
-
-    **Example**
-
-    `loadgen profile W1-envelope --events 5000000`
-    """
-    from loadgen.bench.inputs import written
-    from loadgen.bench.profile import profile as profiled
-
-    topics = {"W1-json": "json", "W1-envelope": "envelope"}
-    if work not in topics:
-        raise DataError(f"there is no work '{work}'. Give one of {', '.join(topics)}")
-    seconds, shares = profiled(topics[work], written(folder, events))
-    table = Table(f"{work}, one worker", "ns per event", "share")
-    for share in shares:
-        table.add_row(share.kind, f"{share.ns_per_event:,.0f}", f"{share.ns_per_event * events / 1e7 / seconds:.0f} %")
-    Console().print(table)
-    Console().print(f"{events:,} events in {seconds:.2f} s: {events / seconds:,.0f} events/s")
+app.command(no_args_is_help=True)(bench_cli.bench)
+app.command(no_args_is_help=True)(bench_cli.bench_plot)
+app.command(no_args_is_help=True)(bench_cli.profile)
 
 
 def main() -> None:

@@ -1,25 +1,23 @@
-"""The measured process: `python -m loadgen.bench.child JSON`. Runs one system on one work and says how long it took."""
+"""The measured process: `python -m loadgen.bench.child MODULE JOB`. Does one job and says how long it took."""
 
-import os
 import sys
 import time
 
 
 def main() -> None:
-    """Argument: {system, work, folder, events, seed, cores, answer, told}; writes seconds to the file `told`."""
-    import json  # nothing that reads the number of CPUs may be imported before it is set
+    """MODULE has `RUNNERS`: system → work → runner; JOB is the file of a `Job`."""
+    import importlib
+    import json
     from pathlib import Path
 
-    job = json.loads(sys.argv[1])
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job["cores"]])
+    from loadgen.bench.job import Job
 
-    from loadgen.bench.inputs import Inputs
-    from loadgen.bench.systems import SYSTEMS
-
-    runner = SYSTEMS[job["system"]].works[job["work"]]
+    module, path = sys.argv[1:]
+    job = Job.read(Path(path))
+    runner = importlib.import_module(module).RUNNERS[job.system][job.work]
     start_s = time.perf_counter()
-    runner(Inputs(Path(job["folder"]), job["events"], job["seed"]), Path(job["answer"]), job["cores"])
-    Path(job["told"]).write_text(json.dumps({"seconds_inner": time.perf_counter() - start_s}))
+    told = runner(job)
+    Path(job.told).write_text(json.dumps({"seconds_inner": time.perf_counter() - start_s, **(told or {})}))
 
 
 if __name__ == "__main__":

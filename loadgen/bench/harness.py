@@ -1,8 +1,7 @@
-"""Measures systems in turn and verifies what they answer. Printing and options are `loadgen/cli.py`'s."""
+"""Measures systems in turn and verifies what they answer. Printing and options are `cli.py`'s."""
 
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,11 @@ from pathlib import Path
 import polars as pl
 
 from loadgen.bench.inputs import Inputs, written
+from loadgen.bench.job import Job
 from loadgen.bench.measure import measure
 from loadgen.bench.reference import reference, same
 from loadgen.bench.result import Run
-from loadgen.bench.systems import SYSTEMS, WORKS
+from loadgen.bench.systems import COMPARED, SYSTEMS
 from streamflow.base.errors import DataError, StreamFlowError
 
 TIMEOUT_S = 1_800.0
@@ -24,7 +24,8 @@ _LOG_LINES = 15
 @dataclass(frozen=True)
 class Plan:
     """What to measure. `repeat`: rounds, each with every system in turn, so that a slow phase of the machine hits
-    all. `folder`: where inputs are kept between runs. DataError for unknown names and counts below 1."""
+    all. `folder`: where inputs and the environments of peers are kept between runs. DataError for unknown names and
+    counts below 1."""
 
     works: Sequence[str]
     systems: Sequence[str]
@@ -35,62 +36,60 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _known("work", self.works, WORKS)
+        _known("work", self.works, COMPARED)
         _known("system", self.systems, tuple(SYSTEMS))
         for name in ("events", "repeat", "cores"):
             if getattr(self, name) < 1:
                 raise DataError(f"--{name} must be at least 1, not {getattr(self, name)}. Give a positive number")
+
+    def home(self, system: str) -> Path:
+        """Where the environment of a system is kept."""
+        return self.folder.resolve() / "systems" / system
 
 
 def bench(plan: Plan, on_run: Callable[[Run], None] = lambda _: None) -> list[Run]:
     """Every system on every work it knows, `repeat` times. StreamFlowError with its last output if one fails."""
     inputs = written(plan.folder, plan.events, plan.seed)
     for name in plan.systems:
-        prepare = SYSTEMS[name].prepare
-        if prepare:
-            prepare(inputs)
+        if set(plan.works) & set(SYSTEMS[name].works):
+            SYSTEMS[name].prepare(inputs, plan.home(name))
     runs: list[Run] = []
     for work in plan.works:
         right = reference(work, inputs)
         for _ in range(plan.repeat):
             for name in plan.systems:
                 if work in SYSTEMS[name].works:
-                    runs.append(_measured(work, name, inputs, plan.cores, right))
+                    runs.append(_measured(plan, work, name, inputs, right))
                     on_run(runs[-1])
     return runs
 
 
-def _measured(work: str, system: str, inputs: Inputs, cores: int, right: pl.DataFrame) -> Run:
-    with tempfile.TemporaryDirectory(prefix="loadgen-bench-") as scratch:
-        answer, told, log = (Path(scratch) / name for name in ("answer.parquet", "told.json", "log"))
-        job = {
-            "system": system,
-            "work": work,
-            "folder": str(inputs.folder.resolve()),
-            "events": inputs.events,
-            "seed": inputs.seed,
-            "cores": cores,
-            "answer": str(answer),
-            "told": str(told),
-        }
-        command = [sys.executable, "-m", "loadgen.bench.child", json.dumps(job)]
-        env = os.environ | {"POLARS_MAX_THREADS": str(cores)}
-        usage = measure(command, log, env, TIMEOUT_S)
+def _measured(plan: Plan, work: str, name: str, inputs: Inputs, right: pl.DataFrame) -> Run:
+    system = SYSTEMS[name]
+    # Beside the inputs, not in the system's folder for such, which may be small or in memory.
+    with tempfile.TemporaryDirectory(prefix="run-", dir=plan.folder.resolve()) as scratch:
+        path, log = Path(scratch) / "job.json", Path(scratch) / "log"
+        job = Job.make(work, name, inputs, plan.cores, Path(scratch), {})
+        job.write(path)
+        env = os.environ | {"POLARS_MAX_THREADS": str(plan.cores)}
+        usage = measure(system.command(path, plan.home(name), plan.cores), log, env, TIMEOUT_S, plan.cores)
         if usage.exit_code:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
             raise StreamFlowError(
-                f"system '{system}' failed on '{work}' with exit code {usage.exit_code}. Its last output:\n{tail}"
+                f"system '{name}' failed on '{work}' with exit code {usage.exit_code}. Its last output:\n{tail}"
             )
+        told = json.loads(Path(job.told).read_text())
         return Run(
             work=work,
-            system=system,
-            cores=cores,
+            system=name,
+            cores=plan.cores,
             events=inputs.events,
             seconds=usage.seconds,
-            seconds_inner=json.loads(told.read_text())["seconds_inner"],
+            seconds_inner=told.pop("seconds_inner"),
             cpu_seconds=usage.cpu_seconds,
             peak_bytes=usage.peak_bytes,
-            verified=same(right, pl.read_parquet(answer)),
+            verified=same(right, system.answer(Path(job.answer), right.schema)),
+            extra=told,
         )
 
 

@@ -33,8 +33,8 @@ class Inputs:
 
     @property
     def campaigns(self) -> Path:
-        """Parquet: ad_id, campaign_id."""
-        return self.folder / "campaigns.parquet"
+        """CSV with the header ad_id,campaign_id."""
+        return self.folder / "campaigns.csv"
 
 
 def written(work_folder: Path, events: int, seed: int = 0) -> Inputs:
@@ -46,12 +46,12 @@ def written(work_folder: Path, events: int, seed: int = 0) -> Inputs:
         partial.mkdir(parents=True)
         _write(Inputs(partial, events, seed))
         partial.rename(inputs.folder)
+    pairs = list(ads.campaigns(seed).items())
+    pl.DataFrame(pairs, schema=["ad_id", "campaign_id"], orient="row").write_csv(inputs.campaigns)
     return inputs
 
 
 def _write(inputs: Inputs) -> None:
-    pairs = list(ads.campaigns(inputs.seed).items())
-    pl.DataFrame(pairs, schema=["ad_id", "campaign_id"], orient="row").write_parquet(inputs.campaigns)
     with inputs.ndjson.open("wb") as lines:
         for part, frame in enumerate(ads.batches(inputs.events, inputs.seed, _PARQUET_EVENTS)):
             frame.write_parquet(inputs.folder / f"ads-{part:05}.parquet")

@@ -8,7 +8,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +27,14 @@ class Usage:
     peak_bytes: int
 
 
-def measure(command: Sequence[str], log: Path, env: Mapping[str, str], timeout_s: float) -> Usage:
-    """Run `command` to its end with stdout and stderr in `log`. After `timeout_s` its whole session is killed."""
+def measure(command: Sequence[str], log: Path, env: Mapping[str, str], timeout_s: float, cores: int = 0) -> Usage:
+    """Run `command` to its end with stdout and stderr in `log`, on `cores` cores (0: all). After `timeout_s` its whole
+    session is killed."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     actions = [(os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o644), (os.POSIX_SPAWN_DUP2, 1, 2)]
     start_s = time.monotonic()
-    pid = os.posix_spawn(command[0], list(command), dict(env), file_actions=actions, setsid=True)
+    with _on_cores(cores):
+        pid = os.posix_spawn(command[0], list(command), dict(env), file_actions=actions, setsid=True)
     sampler = _Sampler(pid)
     timer = threading.Timer(timeout_s, _kill_session, (pid,))
     sampler.start()
@@ -51,6 +54,17 @@ def measure(command: Sequence[str], log: Path, env: Mapping[str, str], timeout_s
         cpu_seconds=usage.ru_utime + usage.ru_stime,
         peak_bytes=sampler.peak_bytes,
     )
+
+
+@contextmanager
+def _on_cores(cores: int) -> Iterator[None]:
+    """What this thread starts meanwhile inherits its cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[: cores or None])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 class _Sampler(threading.Thread):

@@ -33,19 +33,17 @@ class Share:
     ns_per_event: float
 
 
-def profile(topic: str, inputs: Inputs) -> tuple[float, list[Share]]:
-    """Seconds of W1 over the topic ('json' or 'envelope') with one worker, and how they divide, the largest first."""
+def profile(work: str, inputs: Inputs) -> tuple[float, list[Share]]:
+    """Seconds of the work with one worker, and how they divide, the largest first."""
     os.environ["POLARS_MAX_THREADS"] = "1"
-    from loadgen.bench.streamflow_runner import publish
-    from loadgen.profiles import ads
+    from loadgen.bench.streamflow_runner import log_folder, of_work, publish
     from streamflow.engine.stores import tables_folder
-    from streamflow.examples.ads import build
     from streamflow.topics import connect
 
     publish(inputs)
-    folder = inputs.folder / "streamflow"
+    folder = log_folder(inputs)
     run = f"profile-{secrets.token_hex(4)}"
-    pipeline = build(run, topic, run, ads.campaigns(inputs.seed))
+    pipeline = of_work(work, run, inputs.seed)
     log = connect(folder)
     profiler = cProfile.Profile()
     began_s = time.perf_counter()

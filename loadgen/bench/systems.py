@@ -1,35 +1,99 @@
-"""The systems that can be measured. To add one: write its runner beside this file, and a line in `SYSTEMS`.
+"""The systems that can be measured: `Ours`, which run in our own environment, and peers, each in one of its own.
 
-A runner gets the inputs, the path where the answer goes (Parquet, columns as in `reference.py`) and the cores that it
-may use. It runs in a process of its own; what it imports at the top of its function counts as start-up.
+To add a peer: a module beside those in `peers/` (see `Peer`), and its name in `PEERS`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import importlib
+import sys
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Protocol
 
-from loadgen.bench import reference
+import polars as pl
+
 from loadgen.bench.inputs import Inputs
+from streamflow.base.errors import DataError
 
-Runner = Callable[[Inputs, Path, int], None]
+PEERS = ("flink", "spark", "bytewax", "bytewax-rows", "pathway")
+COMPARED = ("W1-json", "W1-envelope", "W2-json", "W2-envelope")
+"""The works that all kinds of systems answer."""
+
+
+class System(Protocol):
+    @property
+    def works(self) -> Collection[str]:
+        """Names of the works that it can do."""
+
+    def prepare(self, inputs: Inputs, home: Path) -> None:
+        """Called once per input and not measured: what must be there before, such as events in a topic or programs in
+        `home`, a folder of the system's own. Does nothing where that is done already."""
+
+    def command(self, job: Path, home: Path, cores: int) -> list[str]:
+        """The command that does the job."""
+
+    def answer(self, path: Path, columns: pl.Schema) -> pl.DataFrame:
+        """What the job wrote, with the columns of the reference."""
 
 
 @dataclass(frozen=True)
-class System:
-    """`works`: work → runner. `prepare`: called once per input and not measured, for what must be there before, such
-    as events in a topic; it may write below `inputs.folder` and must do nothing where that is done already."""
+class Ours:
+    """`module` has `RUNNERS`: system → work → `Runner`, and is imported in the measured process only."""
 
-    works: Mapping[str, Runner]
-    prepare: Callable[[Inputs], None] | None = field(default=None)
+    module: str
+    works: Collection[str]
+    prepared: Callable[[Inputs], None] = lambda inputs: None
+    read: Callable[[Path], pl.DataFrame] = pl.read_parquet
+
+    def prepare(self, inputs: Inputs, home: Path) -> None:
+        self.prepared(inputs)
+
+    def command(self, job: Path, home: Path, cores: int) -> list[str]:
+        return [sys.executable, "-m", "loadgen.bench.child", self.module, str(job)]
+
+    def answer(self, path: Path, columns: pl.Schema) -> pl.DataFrame:
+        return self.read(path)
 
 
-def _streamflow(work: str) -> Runner:
-    def run(inputs: Inputs, answer: Path, cores: int) -> None:
-        from loadgen.bench import streamflow_runner
+@dataclass(frozen=True)
+class Peer:
+    """A module of `loadgen/bench/peers/`, imported when it is asked for, with
 
-        streamflow_runner.RUNNERS[work](inputs, answer, cores)
+    - `WORKS: tuple[str, ...]`;
+    - `prepare(home)`: install what is needed into that folder, once;
+    - `command(home, job, cores)`: what does the job of that file, with an answer as CSV without a header: one file, or
+      a folder with `part-*` files anywhere below. Columns are in the reference's order.
+    """
 
-    return run
+    name: str
+
+    @property
+    def works(self) -> Collection[str]:
+        works: Collection[str] = self._module().WORKS
+        return works
+
+    def prepare(self, inputs: Inputs, home: Path) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self._module().prepare(home)
+
+    def command(self, job: Path, home: Path, cores: int) -> list[str]:
+        command: list[str] = self._module().command(home, job, cores)
+        return command
+
+    def answer(self, path: Path, columns: pl.Schema) -> pl.DataFrame:
+        files = [path] if path.is_file() else sorted(path.rglob("part-*"))
+        parts = [pl.read_csv(file, has_header=False, schema=columns) for file in files if file.stat().st_size]
+        return pl.concat(parts) if parts else pl.DataFrame(schema=columns)
+
+    def _module(self) -> ModuleType:
+        module = f"loadgen.bench.peers.{self.name.replace('-', '_')}"
+        try:
+            return importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if not f"{module}.".startswith(f"{error.name}."):
+                raise
+            raise DataError(f"system '{self.name}' is not part of this build. Leave it out of --systems") from error
 
 
 def _publish(inputs: Inputs) -> None:
@@ -38,9 +102,18 @@ def _publish(inputs: Inputs) -> None:
     streamflow_runner.publish(inputs)
 
 
+def _table(path: Path) -> pl.DataFrame:
+    from streamflow.stores.table import Catalog
+
+    start = pl.col("window_start").dt.epoch("us").alias("window_start_us")
+    frame = Catalog(path.parent).read(path.name)
+    return frame.with_columns(start).drop("window_start")
+
+
+_BATCH = "loadgen.bench.reference"
 SYSTEMS: dict[str, System] = {
-    "streamflow": System({work: _streamflow(work) for work in ("W1-json", "W1-envelope")}, prepare=_publish),
-    "duckdb": System({"W1-json": reference.w1_duckdb_json, "W1-envelope": reference.w1_duckdb_parquet}),
-    "polars": System({"W1-json": reference.w1_polars_json, "W1-envelope": reference.w1_polars_parquet}),
+    "streamflow": Ours("loadgen.bench.streamflow_runner", COMPARED, _publish, _table),
+    "duckdb": Ours(_BATCH, COMPARED),
+    "polars": Ours(_BATCH, COMPARED),
+    **{name: Peer(name) for name in PEERS},
 }
-WORKS = tuple(sorted({work for system in SYSTEMS.values() for work in system.works}))

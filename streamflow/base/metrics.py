@@ -33,6 +33,12 @@ EVENTS_DROPPED = Metric("streamflow_events_dropped_total", "counter", _STAGE, "E
 EVENTS_DEAD_LETTERED = Metric(
     "streamflow_events_dead_lettered_total", "counter", _STAGE, "Events that failed and went to the dead letters."
 )
+STATE_SPILLED_BYTES = Metric(
+    "streamflow_state_spilled_bytes_total", "counter", _STAGE, "Window state that memory let go of: in the log only."
+)
+STATE_READ_BYTES = Metric(
+    "streamflow_state_read_bytes_total", "counter", _STAGE, "Window state read back from the log, as written there."
+)
 STEP_SECONDS = Metric(
     "streamflow_step_seconds",
     "histogram",
@@ -60,6 +66,8 @@ METRICS: tuple[Metric, ...] = (
     EVENTS_LATE,
     EVENTS_DROPPED,
     EVENTS_DEAD_LETTERED,
+    STATE_SPILLED_BYTES,
+    STATE_READ_BYTES,
     STEP_SECONDS,
     COMMIT_SECONDS,
     BACKLOG_EVENTS,

@@ -9,26 +9,31 @@ class Settings:
 
     partitions: of the internal topics of groupings; how far a stage can be spread. Fixed once a pipeline has state.
     step_events_max, step_bytes_max: the most that one step reads; bounds memory and the time to the next commit.
-    commit_events_max: a worker commits its finished steps together, at the latest once they hold this many events.
+    commit_events_max, commit_bytes_max: a worker commits its finished steps together, at the latest once they have read
+        this many events, or hold this many bytes to be written.
     sink_interval_s: the longest that a store sink collects before it writes (at once if step_events_max are waiting).
         It collects three times as long as its last write took, and a table at least 0.1 s. Each write of a table makes
         a file for each of its partitions, which every later query opens: a longer interval gives fewer and larger
         files, a shorter one, below 0.1 s too, rows that can be read sooner.
     poll_s: how long a worker with nothing to do waits before it looks again without having been woken.
     heartbeat_s: how often a worker gives a sign of life; lease_s: silence after which it is taken for dead.
-    compact_segments: a task's state is rewritten as one piece once it consists of this many.
+    compact_segments: once a task's state has more durable pieces than this, those of similar size are merged.
+    state_bytes_max: how much memory a worker's window state may take, over all its tasks. What exceeds it is read back
+        from the log when it is needed. A sixteenth of it (4 MiB or more) is worked on at a time.
     prune_s: how often space that nothing needs any more is given back.
     rows_only: run aggregates on the row path, one event at a time; for comparison and tests.
     """
 
     partitions: int = 16
-    step_events_max: int = 200_000
-    step_bytes_max: int = 16 << 20
-    commit_events_max: int = 400_000
+    step_events_max: int = 250_000
+    step_bytes_max: int = 32 << 20
+    commit_events_max: int = 500_000
+    commit_bytes_max: int = 64 << 20
     sink_interval_s: float = 0.2
     poll_s: float = 1.0
     heartbeat_s: float = 0.5
     lease_s: float = 10.0
     compact_segments: int = 32
+    state_bytes_max: int = 256 << 20
     prune_s: float = 10.0
     rows_only: bool = False

@@ -33,6 +33,13 @@ KEY = "_key"
 KEY_VALUE = "_keyvalue"
 ACCUMULATOR = "_acc"
 
+GAIN_MIN = 1.25
+"""To merge what leaves more than four fifths of its rows costs more than to carry them on."""
+_GAIN_ROWS_MIN = 10_000
+"""Of fewer rows there is nothing to learn, nor to save."""
+_SINGLE_BATCHES = 15
+"""Batches that are not grouped before the shuffle after one that was in vain."""
+
 _UTC = pl.Datetime("us", "UTC")
 _RESULT_TIME = (pl.col(WINDOW_END).clip(upper_bound=MAX_US) - 1).alias(TIME)
 """The last instant of the window. A result of the global window may be windowed again, beyond the end of time."""
@@ -75,6 +82,24 @@ def _merge_flags(frame: pl.DataFrame) -> list[pl.Expr]:
     return merges
 
 
+class PreAggregation:
+    """Whether to group a batch before the shuffle: not where nearly every event is a group of its own. Pure."""
+
+    def __init__(self) -> None:
+        self._singles = 0
+
+    @property
+    def worthwhile(self) -> bool:
+        return not self._singles
+
+    def seen(self, events: int, rows: int) -> None:
+        """So many events of a batch became so many rows, by grouping or one by one."""
+        if self._singles:
+            self._singles -= 1
+        elif rows >= _GAIN_ROWS_MIN and events < GAIN_MIN * rows:
+            self._singles = _SINGLE_BATCHES
+
+
 class ColumnCombiner:
     """Aggregate on columns: three group-bys."""
 
@@ -82,6 +107,8 @@ class ColumnCombiner:
         self.transform, self.windowing = transform, windowing
         self.keys = transform.keys
         self._partial = [e for name, fn in transform.aggregates.items() for e in fn.partial(name)]
+        self._single = [e for name, fn in transform.aggregates.items() for e in fn.single(name)]
+        self.pre_aggregation = PreAggregation()
         self._merge = [e for name, fn in transform.aggregates.items() for e in fn.merge(name)]
         self._final = [fn.final(name) for name, fn in transform.aggregates.items()]
 
@@ -89,6 +116,9 @@ class ColumnCombiner:
         """The partial step as a query, to be fused with the expressions before it."""
         windowed = frame if self.windowing.assigned else self.windowing.fn.assign_columns(frame)
         named = [by.alias(key) for by, key in zip(self.transform.by, self.keys, strict=True)]
+        if not self.pre_aggregation.worthwhile:
+            one = pl.lit(1, pl.Int64).alias(EVENTS)
+            return windowed.select(*named, WINDOW_START, WINDOW_END, one, *self._single, _RESULT_TIME)
         grouped = windowed.group_by([*named, WINDOW_START]).agg(
             pl.col(WINDOW_END).first(), pl.len().cast(pl.Int64).alias(EVENTS), *self._partial
         )

@@ -64,6 +64,11 @@ class StepContext:
     counts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     _stacks: dict[_Place, str] = field(default_factory=dict)
 
+    def rows_waiting(self) -> int:
+        """Outputs that are not encoded yet."""
+        of_frames = sum(frame.height for frames in self.frames.values() for frame in frames)
+        return of_frames + sum(map(len, self.events.values()))
+
     def on_bad(self, transform: str) -> OnBad:
         def bad(value: Any, offset: int, error: Exception) -> None:
             # One error may stand for all events of a batch.

@@ -4,23 +4,26 @@ A head first *absorbs* the records of a step, then *fires*: it gives the batches
 how far the watermark has moved.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import polars as pl
 
 from streamflow.base.errors import DataError
 from streamflow.engine.combine import Combiner
 from streamflow.engine.context import StepContext
-from streamflow.engine.source import SourceDecoder, with_offsets
+from streamflow.engine.ledger import Ledger
+from streamflow.engine.memory import StateMemory
+from streamflow.engine.slices import ALL
+from streamflow.engine.source import SourceDecoder, offsets_of, with_offsets
 from streamflow.engine.state import WindowState
 from streamflow.engine.stores import SinkWriter
 from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, public, tell, together
 from streamflow.model.time import MAX_US
-from streamflow.model.window import TIME, Windowing
+from streamflow.model.window import TIME, WINDOW_END, Windowing
 from streamflow.topics import codec
-from streamflow.topics.protocol import Record, StateSegment
+from streamflow.topics.protocol import Record, SegmentInfo, StateSegment
 
 
 @dataclass(slots=True)
@@ -31,16 +34,21 @@ class Delta:
     drop: list[int] = field(default_factory=list)
 
 
+_Layout = tuple[list[str], list[pl.DataType]]
+
+
 class Head(Protocol):
     time_max_us: int | None
     """The newest event time absorbed so far; None for heads that do not decode events."""
 
     def absorb(self, records: Sequence[Record], context: StepContext) -> None: ...
 
-    def fire(self, before_us: int, after_us: int, context: StepContext) -> list[Batch]: ...
+    def fire(self, before_us: int, after_us: int, context: StepContext) -> Iterable[Batch]:
+        """Batches to be worked off one by one: the next may be made only when it is asked for."""
 
-    def delta(self, stamp: int, watermark_us: int) -> Delta:
-        """State to commit with the step; `stamp` is the input offset it covers."""
+    def delta(self, stamp: int, watermark_us: int, context: StepContext) -> Delta:
+        """State to commit with the step, after all it has fired was worked off; `stamp` is the input offset it
+        covers."""
 
     def close(self) -> None: ...
 
@@ -48,7 +56,7 @@ class Head(Protocol):
 class _Stateless:
     time_max_us: int | None = None
 
-    def delta(self, stamp: int, watermark_us: int) -> Delta:
+    def delta(self, stamp: int, watermark_us: int, context: StepContext) -> Delta:
         return Delta()
 
     def close(self) -> None: ...
@@ -143,49 +151,76 @@ class GroupingHead:
         self,
         combiner: Combiner,
         windowing: Windowing,
-        restored: Sequence[StateSegment],
-        watermark_us: int,
+        ledger: Ledger,
+        memory: StateMemory,
         segments_max: int,
         label: str,
     ) -> None:
         self.combiner, self.label = combiner, label
         self.segments_max = segments_max
-        self.state = WindowState(combiner, windowing)
-        self._ledger = _Ledger()
+        self.state = WindowState(combiner, windowing, ledger, memory)
+        self._ledger, self._memory = ledger, memory
         self._incoming: list[pl.DataFrame] = []
+        self._layout: _Layout | None = None
+        """Of the partials last found to go with those before them."""
         self._fresh: pl.DataFrame | None = None
-        frames = [codec.read_frame(segment.payload) for segment in restored]
-        for segment, frame in zip(restored, frames, strict=True):
-            self._ledger.restore(segment.sequence, self.state.expires_us(frame), frame.height)
-        self.state.restore(frames, watermark_us)
 
     def absorb(self, records: Sequence[Record], context: StepContext) -> None:
-        frames = [with_offsets(record) for record in records]
-        self._incoming = _fitting(self.state.columns(), frames, context.on_bad(self.label))
+        frames = [codec.decode(record) for record in records]
+        if any(_layout(frame) != self._layout for frame in frames):
+            frames = [frame.with_columns(offsets_of([record])) for frame, record in zip(frames, records, strict=True)]
+            fitting = _fitting(self.state.columns(), frames, context.on_bad(self.label))
+            frames = [frame.drop(OFFSET) for frame in fitting]
+            self._layout = _layout(frames[-1]) if frames else None
+        self._incoming = frames
 
-    def fire(self, before_us: int, after_us: int, context: StepContext) -> list[Batch]:
+    def fire(self, before_us: int, after_us: int, context: StepContext) -> Iterator[Batch]:
         fired = self.state.step(self._incoming, before_us, after_us)
         self._incoming, self._fresh = [], fired.delta
         context.counts["late"] += fired.late
         context.counts["dropped"] += fired.dropped
-        if fired.panes is not None:
-            return [self.combiner.final(fired.panes, context.on_bad(self.label))]
-        if after_us == MAX_US > before_us and (empty := self.combiner.empty()) is not None:
-            return [empty]
-        return []
+        nothing = True
+        for frame in fired.panes:
+            nothing = False
+            yield self.combiner.final(frame, context.on_bad(self.label))
+        if nothing and after_us == MAX_US > before_us and (empty := self.combiner.empty()) is not None:
+            yield empty
 
-    def delta(self, stamp: int, watermark_us: int) -> Delta:
-        delta = Delta(drop=self._ledger.drop_expired(watermark_us))
+    def delta(self, stamp: int, watermark_us: int, context: StepContext) -> Delta:
+        delta = Delta(drop=self._ledger.expired(watermark_us, self.state.gone_at))
+        self._ledger.drop(delta.drop)
+        run = self._ledger.run_to_merge(self.segments_max, self._memory.piece_bytes, self.state.rows())
+        if run:
+            resident = self._ledger.is_resident(run[0])
+            sequences = [info.sequence for info in run]
+            for part, frame in self.state.compacted(run, watermark_us):
+                delta.add.append(self._segment(frame, stamp, watermark_us, part, resident=resident))
+            self._ledger.drop(sequences)
+            delta.drop += sequences
         fresh, self._fresh = self._fresh, None
-        if self._ledger.worth_compacting(self.segments_max, self.state.rows()):
-            fresh = self.state.compacted()
-            delta.drop += self._ledger.drop_all()
-        if fresh is not None and fresh.height and (until := self.state.expires_us(fresh)) > watermark_us:
-            sequence = self._ledger.add(until, fresh.height)
-            delta.add.append(StateSegment(sequence, codec.write_frame(fresh), stamp, watermark_us))
+        if fresh is not None and (living := self.state.living(fresh, watermark_us)).height:
+            delta.add.append(self._segment(living, stamp, watermark_us, ALL, resident=True))
+        context.counts["state_bytes_spilled"] += self.state.bytes_spilled
+        context.counts["state_bytes_read"] += self._ledger.bytes_read
+        self.state.bytes_spilled = self._ledger.bytes_read = 0
         return delta
 
-    def close(self) -> None: ...
+    def _segment(
+        self, frame: pl.DataFrame, stamp: int, watermark_us: int, part: int, *, resident: bool
+    ) -> StateSegment:
+        ends: Any = frame[WINDOW_END]
+        size = int(frame.estimated_size())
+        sequence = self._ledger.next_sequence()
+        info = SegmentInfo(sequence, stamp, watermark_us, frame.height, size, ends.min(), ends.max(), part)
+        self._ledger.add(info, resident=resident)
+        return StateSegment(info, codec.write_frame(frame))
+
+    def close(self) -> None:
+        self._memory.forget(self.state)
+
+
+def _layout(frame: pl.DataFrame) -> _Layout:
+    return frame.columns, frame.dtypes
 
 
 def _fitting(known: pl.DataFrame | None, frames: Sequence[pl.DataFrame], on_bad: OnBad) -> list[pl.DataFrame]:
@@ -200,40 +235,6 @@ def _fitting(known: pl.DataFrame | None, frames: Sequence[pl.DataFrame], on_bad:
         known = columns
         fitting.append(frame)
     return fitting
-
-
-class _Ledger:
-    """Which state segments are persisted, until which watermark each is needed, and how many rows they hold."""
-
-    def __init__(self) -> None:
-        self._segments: dict[int, tuple[int, int]] = {}
-        self._next = 0
-
-    def restore(self, sequence: int, until_us: int, rows: int) -> None:
-        self._segments[sequence] = (until_us, rows)
-        self._next = max(self._next, sequence + 1)
-
-    def add(self, until_us: int, rows: int) -> int:
-        sequence = self._next
-        self.restore(sequence, until_us, rows)
-        return sequence
-
-    def drop_expired(self, watermark_us: int) -> list[int]:
-        gone = [sequence for sequence, (until_us, _) in self._segments.items() if until_us <= watermark_us]
-        for sequence in gone:
-            del self._segments[sequence]
-        return gone
-
-    def drop_all(self) -> list[int]:
-        gone = list(self._segments)
-        self._segments.clear()
-        return gone
-
-    def worth_compacting(self, segments_max: int, live_rows: int) -> bool:
-        """There are many pieces, and rewriting costs no more than was written since; or there are far too many."""
-        pieces = len(self._segments)
-        rows = sum(rows for _, rows in self._segments.values())
-        return pieces > segments_max and (rows > 2 * live_rows or pieces > 8 * segments_max)
 
 
 def _newest(batch: Batch) -> int | None:

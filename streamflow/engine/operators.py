@@ -13,9 +13,10 @@ import orjson
 import polars as pl
 
 from streamflow.base.errors import DataError
-from streamflow.engine.combine import ColumnCombiner, combiner_of
+from streamflow.engine.combine import EVENTS, ColumnCombiner, Combiner, combiner_of
 from streamflow.engine.context import StepContext
 from streamflow.engine.plan import Step
+from streamflow.engine.slices import SHUFFLE_SEED, hashes
 from streamflow.model.batch import (
     OFFSET,
     RESERVED,
@@ -80,7 +81,7 @@ class _Compiler:
         transform, label = step.node.transform, step.node.label
         if isinstance(transform, Grouping):
             combiner = combiner_of(transform, step.windowing, rows_only=self.rows_only)
-            shuffle = Shuffle(topic, combiner.keys, self.partitions_of(topic))
+            shuffle = Shuffle(topic, combiner, self.partitions_of(topic))
             if isinstance(combiner, ColumnCombiner):
                 return FrameOperator([(label, combiner.partial_frame)], [shuffle])
             return PartialOperator(label, combiner.partial, [shuffle])
@@ -242,32 +243,23 @@ class FilterOperator(RowOperator):
 class Shuffle:
     """Splits partials by the hash of their key and appends them to a grouping's log."""
 
-    def __init__(self, topic: str, keys: Sequence[str], partitions: int) -> None:
-        self.topic, self.keys, self.partitions = topic, list(keys), partitions
+    def __init__(self, topic: str, combiner: Combiner, partitions: int) -> None:
+        self.topic, self.keys, self.partitions = topic, list(combiner.keys), partitions
+        self.pre_aggregation = combiner.pre_aggregation if isinstance(combiner, ColumnCombiner) else None
 
     def run(self, batch: Batch, context: StepContext) -> None:
         assert isinstance(batch, pl.DataFrame)
+        if self.pre_aggregation is not None:
+            self.pre_aggregation.seen(int(batch[EVENTS].sum()), batch.height)
         if self.partitions == 1 or not self.keys:
             context.frames[self.topic, 0].append(batch)
             return
-        keys = batch.select(_comparable(name, batch.schema[name]) for name in self.keys)
-        target = (keys.hash_rows(seed=0) % self.partitions).alias("_target")
+        target = (hashes(batch, self.keys, SHUFFLE_SEED) % self.partitions).alias("_target")
         parts = batch.with_columns(target).partition_by("_target", as_dict=True, include_key=False)
         for (partition,), part in parts.items():
             context.frames[self.topic, int(partition)].append(part)
 
     def close(self) -> None: ...
-
-
-def _comparable(name: str, dtype: pl.DataType) -> pl.Expr:
-    """Equal keys must meet whatever type their batch gave them: without a schema 1 may be an integer here and a float
-    there, and an envelope may bring text as a category."""
-    column = pl.col(name)
-    if dtype.is_numeric() or dtype == pl.Boolean:
-        return column.cast(pl.Float64)
-    if dtype in (pl.Categorical, pl.Enum):
-        return column.cast(pl.String)
-    return column.cast(pl.Datetime("us")) if dtype == pl.Datetime else column
 
 
 class Append:

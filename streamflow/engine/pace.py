@@ -1,5 +1,8 @@
-"""How long a store rests between two writes. Pure: the one decision between latency, batch size and number of files."""
+"""How long tasks rest between two steps. Pure: the one decision between latency, batch size and number of files."""
 
+BEHIND_S = 0.2
+"""How long a grouping collects while its worker has source events to read. A step costs it milliseconds whatever it
+brings, and as long as sources have a backlog, results are later than this anyway."""
 REST_PER_WRITE = 3.0
 """A sink spends at most a quarter of the time in its store: a slow store gets larger batches, a quick one writes
 sooner, and the other tasks of the worker's only thread have the rest of the time."""

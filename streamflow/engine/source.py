@@ -1,8 +1,8 @@
 """From records to batches: the decoding of a user's topic, by schema where there is one. Bad events are told, never
 raised.
 
-With a schema, JSON is decoded straight into the wanted columns: the whole batch at once, and only if that fails event
-by event to find the bad ones. Batch envelopes are projected and cast to the same columns.
+With a schema, JSON is decoded straight into the wanted columns: a whole record at once, and only if that fails event by
+event to find the bad ones. Batch envelopes are projected and cast to the same columns.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +29,8 @@ from streamflow.transforms.io import Message, ReadFromTopic, can_be_event_time
 
 _NO_COLUMN = (TypeError, OverflowError, pl.exceptions.PolarsError)
 """What Polars raises for values that do not fit a column's type."""
+_Bad = tuple[bytes, int, Exception]
+"""An event as it was, its offset, and what is wrong with it."""
 
 
 class SourceDecoder:
@@ -38,33 +40,38 @@ class SourceDecoder:
         self.transform = transform
         self.schema = transform.schema
         if self.schema is not None:
-            self._columns = _Columns(self.schema)
+            self._columns = _Columns(self.schema, timed=transform.event_time is not None)
 
     def decode(self, records: Sequence[Record], on_bad: OnBad) -> list[Batch]:
         """Batches in offset order; frames of equal columns are one batch."""
         if self.schema is None:
             batches: list[Batch] = [self._free(record, on_bad) for record in records]
             return [self._timed(batch, on_bad) for batch in batches if len(batch)]
-        runs = (self._typed(kind, list(run), on_bad) for kind, run in groupby(records, lambda record: record.kind))
+        runs = [self._typed(kind, list(run), on_bad) for kind, run in groupby(records, attrgetter("kind"))]
         frames = [frame for run in runs for frame in run if frame.height]
         return [self._timed(pl.concat(frames, how="vertical"), on_bad)] if frames else []
 
     def _typed(self, kind: Kind, records: Sequence[Record], on_bad: OnBad) -> list[pl.DataFrame]:
-        """Of a run of records of one kind. JSON is decoded as one, for its records may be small."""
-        if kind is Kind.ARROW:
-            return [self._envelope(record, on_bad) for record in records]
-        whole = pl.concat([with_offsets(record, [codec.JSON]) for record in records], how="vertical")
-        return [self._columns.of_json(whole, on_bad)]
+        """Of a run of records of one kind."""
+        if kind is Kind.JSON:
+            return [self._columns.of_json(records, on_bad)]
+        decoded = [codec.decode(record, self._columns.names) for record in records]
+        alike = groupby(zip(records, decoded, strict=True), key=lambda pair: (pair[1].columns, pair[1].dtypes))
+        return [self._envelopes(list(group), on_bad) for _, group in alike]
 
-    def _envelope(self, record: Record, on_bad: OnBad) -> pl.DataFrame:
-        bad: list[tuple[int, Exception]] = []
-        frame = with_offsets(record, self._columns.names)
-        good = self._columns.of_envelope(frame, lambda _, offset, error: bad.append((offset, error)))
-        if bad:
-            # A dead letter holds the event as it was, not only the columns that are wanted of it.
-            whole = to_elements(with_offsets(record)).values
-            for offset, error in bad:
-                on_bad(whole[offset - record.offset], offset, error)
+    def _envelopes(self, group: Sequence[tuple[Record, pl.DataFrame]], on_bad: OnBad) -> pl.DataFrame:
+        """Of records whose columns are alike."""
+        records = [record for record, _ in group]
+        frame = pl.concat([frame for _, frame in group], how="vertical").with_columns(offsets_of(records))
+        bad: dict[int, Exception] = {}
+        good = self._columns.of_envelope(frame, lambda _, offset, error: bad.update({offset: error}))
+        for record in records:
+            if any(record.offset <= offset < record.end for offset in bad):
+                # A dead letter holds the event as it was, not only the columns that are wanted of it.
+                whole = to_elements(with_offsets(record)).values
+                for offset in sorted(bad):
+                    if record.offset <= offset < record.end:
+                        on_bad(whole[offset - record.offset], offset, bad[offset])
         return good
 
     def _free(self, record: Record, on_bad: OnBad) -> Batch:
@@ -96,80 +103,103 @@ class SourceDecoder:
                 return batch.clear()
             timed = batch.with_columns(_event_times(batch[name]).alias(TIME))
         usable = timed[TIME].is_between(EVENT_MIN_US, EVENT_MAX_US).fill_null(False)
-        if not usable.all():
-            tell(timed.filter(~usable), on_bad, _no_time(name))
+        if usable.all():
+            return timed
+        tell(timed.filter(~usable), on_bad, _no_time(name))
         return timed.filter(usable)
 
 
 class _Columns:
-    """The columns of a schema, from JSON or from an envelope."""
+    """The columns of a schema, from JSON or from an envelope. `timed`: an event's time is one of them, so that the time
+    of its publication is not decoded."""
 
-    def __init__(self, schema: Schema) -> None:
-        self.schema, self.names = schema, schema.names
+    def __init__(self, schema: Schema, *, timed: bool) -> None:
+        self.schema, self.names, self.timed = schema, schema.names, timed
         self._dtypes = schema.polars()
         self._getters = [(name, attrgetter(attribute)) for name, attribute in schema.attribute_order()]
         struct: Any = schema.struct()
         self._decode_lines = msgspec.json.Decoder(struct).decode_lines
         self._decode = msgspec.json.Decoder(struct).decode
 
-    def of_json(self, frame: pl.DataFrame, on_bad: OnBad) -> pl.DataFrame:
-        raws = frame[codec.JSON].to_list()
+    def of_json(self, records: Sequence[Record], on_bad: OnBad) -> pl.DataFrame:
+        """Decoder and columns agree on nearly everything; where a column can't hold what was decoded, each event is
+        tried alone."""
         try:
-            events = self._decode_lines(b"\n".join(raws))
-            whole = len(events) == len(raws) and _one_each(frame[codec.JSON])
-        except (msgspec.DecodeError, ValueError):
-            whole = False
-        if not whole:
-            events, keep = self._one_by_one(raws, frame[OFFSET], on_bad)
-            frame = frame[keep]
-        try:
-            columns = self._series_of(events)
+            frame, bad = self._decoded(records, self._whole)
         except _NO_COLUMN:
-            raws, offsets = frame[codec.JSON].to_list(), frame[OFFSET]
-            events, keep = self._one_by_one(raws, offsets, on_bad, check=self._series_of)
-            frame = frame[keep]
-            columns = self._series_of(events)
-        return pl.DataFrame([*columns, frame[TIME], frame[OFFSET]])
+            frame, bad = self._decoded(records, lambda record: None)
+        for raw, offset, error in bad:
+            on_bad(raw, offset, error)
+        return frame
+
+    def _decoded(
+        self, records: Sequence[Record], at_once: Callable[[Record], list[Any] | None]
+    ) -> tuple[pl.DataFrame, list[_Bad]]:
+        """The good events of all records as columns, and the bad ones. `at_once`: all events of a record, or None if
+        they are to be looked at one by one."""
+        events: list[Any] = []
+        bad: list[_Bad] = []
+        for record in records:
+            found = at_once(record)
+            events += self._one_by_one(record, bad) if found is None else found
+        columns = self._series_of(events)
+        columns += [*([] if self.timed else [_times(records)]), offsets_of(records)]
+        if bad:
+            gone = {offset for _, offset, _ in bad}
+            kept = [i for i, offset in enumerate(offsets_of(records).to_list()) if offset not in gone]
+            columns[len(self.names) :] = [series.gather(kept) for series in columns[len(self.names) :]]
+        return pl.DataFrame(columns), bad
 
     def _series_of(self, events: Sequence[Any]) -> list[pl.Series]:
         return [_series(name, list(map(get, events)), self._dtypes[name]) for name, get in self._getters]
 
-    def _one_by_one(
-        self,
-        raws: list[bytes],
-        offsets: pl.Series,
-        on_bad: OnBad,
-        check: Callable[[Sequence[Any]], object] = lambda events: None,
-    ) -> tuple[list[Any], list[int]]:
-        """The events that can be decoded and pass the check, and their indexes."""
+    def _whole(self, record: Record) -> list[Any] | None:
+        """None if any event of the record is bad, or may be."""
+        lines = codec.json_lines(record)
+        if lines is None:
+            return None
+        try:
+            events: list[Any] = self._decode_lines(lines)
+        except (msgspec.DecodeError, ValueError):
+            return None
+        return events if len(events) == record.count else None
+
+    def _one_by_one(self, record: Record, bad: list[_Bad]) -> list[Any]:
+        """The events that can be decoded, and held by columns."""
         events: list[Any] = []
-        keep: list[int] = []
-        for i, raw in enumerate(raws):
+        for offset, raw in enumerate(codec.json_documents(record), record.offset):
             try:
                 event = self._decode(raw)
-                check([event])
+                self._series_of([event])
             except (msgspec.DecodeError, ValueError, *_NO_COLUMN) as error:
-                on_bad(raw, offsets[i], error)
+                bad.append((raw, offset, error))
             else:
                 events.append(event)
-                keep.append(i)
-        return events, keep
+        return events
 
     def of_envelope(self, frame: pl.DataFrame, on_bad: OnBad) -> pl.DataFrame:
-        return fitted(frame, self.schema, on_bad)
+        good = fitted(frame, self.schema, on_bad)
+        return good.drop(TIME) if self.timed else good
 
 
-def _one_each(raws: pl.Series) -> bool:
-    """Are these whole objects, so that lines of them can't be taken apart otherwise than they were put together?"""
-    text = pl.col(raws.name)
-    whole = text.bin.starts_with(b"{") & text.bin.ends_with(b"}") & ~text.bin.contains(b"\n")
-    return bool(raws.to_frame().select(whole.all()).item())
+def offsets_of(records: Sequence[Record]) -> pl.Series:
+    """The offset of each event of the records."""
+    ranges: list[tuple[int, int]] = []
+    for record in records:
+        if ranges and ranges[-1][1] == record.offset:
+            ranges[-1] = (ranges[-1][0], record.end)
+        else:
+            ranges.append((record.offset, record.end))
+    return pl.concat([pl.int_range(begin, end, dtype=pl.Int64, eager=True) for begin, end in ranges]).alias(OFFSET)
+
+
+def _times(records: Sequence[Record]) -> pl.Series:
+    return pl.concat([codec.json_surroundings(record).get_column(TIME) for record in records])
 
 
 def with_offsets(record: Record, names: Sequence[str] | None = None) -> pl.DataFrame:
     """The record's events with their offsets; only the columns `names`, where given."""
-    frame = codec.decode(record, columns=names)
-    return frame.with_columns(pl.int_range(record.offset, record.end, dtype=pl.Int64).alias(OFFSET))
+    return codec.decode(record, columns=names).with_columns(offsets_of([record]))
 
 
 def _as_messages(elements: Elements) -> Elements:

@@ -19,22 +19,27 @@ from streamflow.base.errors import FencedError
 from streamflow.engine.combine import combiner_of
 from streamflow.engine.context import StepContext
 from streamflow.engine.heads import CreateHead, GroupingHead, Head, SinkHead, SourceHead
+from streamflow.engine.ledger import Ledger
+from streamflow.engine.memory import StateMemory
 from streamflow.engine.operators import compile_steps
-from streamflow.engine.pace import rest_s
+from streamflow.engine.pace import BEHIND_S, rest_s
 from streamflow.engine.plan import Plan, Stage
 from streamflow.engine.source import SourceDecoder
 from streamflow.engine.stores import SinkWriter, open_sink
 from streamflow.model.batch import OFFSET, together
 from streamflow.model.watermark import Horizon, advance, source_watermark
 from streamflow.topics import codec
-from streamflow.topics.protocol import Claim, Log, Record, Snapshot, StateSegment, StepCommit
+from streamflow.topics.protocol import Claim, Log, Record, SegmentInfo, Snapshot, StateSegment, StepCommit
 from streamflow.transforms.combine import Grouping
-from streamflow.transforms.io import ReadFromTopic
+from streamflow.transforms.io import ReadFromTopic, WriteToTopic
 
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the histograms of step and commit times."""
 DEAD_LETTERS_RECORD_MAX = 5_000
 """Each holds a traceback: bounds what a step in which everything fails costs in memory, here and for readers."""
+
+ROWS_WAITING_MAX = 250_000
+"""Outputs of a step are encoded once there are so many: a large window gives more rows than memory has room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Setting:
     log: Log
     data: Path | None
     clock: Clock
+    memory: StateMemory
 
 
 class Task:
@@ -65,13 +71,16 @@ class Task:
             stage.steps, self._partitions, partition=self.id.partition, rows_only=self.settings.rows_only
         )
 
-    def ready(self, snapshot: Snapshot, stage_watermark_us: int) -> bool:
-        """Is there something to do: events to read, or a watermark to take up?"""
+    def ready(self, snapshot: Snapshot, stage_watermark_us: int, *, busy: bool = False) -> bool:
+        """Is there something to do: events to read, or a watermark to take up? `busy`: sources are, so that who stands
+        behind them collects for a while."""
         waiting = self.waiting(snapshot)
         if self.stage.kind == "sink":
             rested = self.clock.monotonic_s() >= self.rested_s
             return waiting > 0 and (rested or waiting >= self.settings.step_events_max)
         self._see(snapshot, stage_watermark_us)
+        if busy and self.stage.upstream and waiting < self.settings.step_events_max:
+            return waiting > 0 and self.clock.monotonic_s() >= self.stepped_s + BEHIND_S
         return waiting > 0 or self._input_watermark() > self.watermark_us
 
     def waiting(self, snapshot: Snapshot) -> int:
@@ -85,17 +94,20 @@ class Task:
         context = StepContext()
         records = self._read(snapshot.ends[self.stage.topic, self.id.partition], context)
         self._head.absorb(records, context)
+        outputs: list[Record] = []
         before_us = self.watermark_us
         self.watermark_us = advance(before_us, self._input_watermark())
         for batch in self._head.fire(before_us, self.watermark_us, context):
             if len(batch):
                 for operator in self._operators:
                     operator.run(batch, context)
+            if context.rows_waiting() >= ROWS_WAITING_MAX:
+                outputs += self._encoded(context)
         self.stepped_s = self.rested_s = self.clock.monotonic_s()
         seconds = self.stepped_s - began_s
         if isinstance(self._head, SinkHead):
             self.rested_s += rest_s(seconds, self._head.writer.rest_min_s, self.settings.sink_interval_s)
-        return self._commit(context, seconds)
+        return self._commit([*outputs, *self._encoded(context)], context, seconds)
 
     def close(self) -> None:
         for operator in self._operators:
@@ -138,11 +150,10 @@ class Task:
             return source_watermark(self._head.time_max_us, transform.disorder_us, promised)
         return self.watermark_us if promised is None else promised
 
-    def _commit(self, context: StepContext, seconds: float) -> StepCommit:
-        outputs = [*self._envelopes(context), *self._json_records(context)]
+    def _commit(self, outputs: Sequence[Record], context: StepContext, seconds: float) -> StepCommit:
         context.counts["events_out"] += sum(record.count for record in outputs)
         context.counts["dead_lettered"] += len(context.dead)
-        delta = self._head.delta(self.offset, self.watermark_us)
+        delta = self._head.delta(self.offset, self.watermark_us, context)
         self._count(context.counts, seconds)
         return StepCommit(
             self.id,
@@ -155,12 +166,21 @@ class Task:
             dict(self.counters),
         )
 
+    def _encoded(self, context: StepContext) -> list[Record]:
+        """What waits in the context, as records; it is taken out."""
+        records = [*self._envelopes(context), *self._json_records(context)]
+        context.frames.clear()
+        context.events.clear()
+        return records
+
     def _envelopes(self, context: StepContext) -> list[Record]:
         records = []
+        outputs = self.stage.outputs
         for (topic, partition), frames in context.frames.items():
+            users = isinstance(outputs[topic].node.transform, WriteToTopic)
             for alike in _grouped(frames):
                 frame = pl.concat(alike, how="diagonal_relaxed") if len(alike) > 1 else alike[0]
-                records.append(codec.encode_frame(topic, partition, frame.drop(OFFSET, strict=False)))
+                records.append(codec.encode_frame(topic, partition, frame.drop(OFFSET, strict=False), compress=users))
         return records
 
     def _json_records(self, context: StepContext) -> list[Record]:
@@ -216,9 +236,9 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
     if isinstance(transform, Grouping):
         windowing = stage.node.inputs[0].windowing
         combiner = combiner_of(transform, windowing, rows_only=setting.plan.settings.rows_only)
+        ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
         segments_max = setting.plan.settings.compact_segments
-        watermark_us, label = claim.state.watermark_us, stage.node.label
-        return GroupingHead(combiner, windowing, claim.segments, watermark_us, segments_max, label)
+        return GroupingHead(combiner, windowing, ledger, setting.memory, segments_max, stage.node.label)
     if stage.kind == "sink":
         writer = open_sink(stage, setting.data)
         try:
@@ -229,12 +249,17 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
     return CreateHead()
 
 
+def _read_state(log: Log, claim: Claim, sequence: int) -> bytes:
+    (payload,) = log.read_state(claim.state.task, claim.state.epoch, [sequence])
+    return payload
+
+
 def _sink_start(log: Log, claim: Claim, writer: SinkWriter) -> int:
     """Where the store stood when the task was new: committed before the first row is written, then kept."""
     if claim.segments:
-        return int(claim.segments[0].payload)
+        return int(_read_state(log, claim, claim.segments[0].sequence))
     state, start = claim.state, writer.committed()
-    segment = StateSegment(0, b"%d" % start, state.offset, state.watermark_us)
+    segment = StateSegment(SegmentInfo(0, state.offset, state.watermark_us), b"%d" % start)
     first = StepCommit(
         state.task, state.epoch, state.offset, state.watermark_us, segments_add=[segment], counters=state.counters
     )

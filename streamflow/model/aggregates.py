@@ -1,8 +1,8 @@
 """Aggregates: one computation stated twice, as a CombineFn on rows and as three expressions on columns.
 
 `partial` runs over a batch of events before the shuffle, `merge` over partials after it, `final` over merged
-partials. A property test holds rows and columns equal. Nulls are skipped, as in SQL; a group without values gives
-null, Count and Sum 0.
+partials. `single` gives the same as `partial` where each event is a group of its own, without any grouping. A property
+test holds rows and columns equal. Nulls are skipped, as in SQL; a group without values gives null, Count and Sum 0.
 """
 
 from abc import ABC, abstractmethod
@@ -27,6 +27,10 @@ class AggregateFn(CombineFn, ABC):
     @abstractmethod
     def partial(self, out: str) -> Sequence[pl.Expr]:
         """Over the events of a batch; columns named `out` or `out` with a suffix."""
+
+    @abstractmethod
+    def single(self, out: str) -> Sequence[pl.Expr]:
+        """Row by row: the partials of one event each."""
 
     @abstractmethod
     def merge(self, out: str) -> Sequence[pl.Expr]:
@@ -67,6 +71,9 @@ class Count(AggregateFn):
         count = pl.len() if self.every else self.expr.count()
         return [count.cast(pl.Int64).alias(out)]
 
+    def single(self, out: str) -> Sequence[pl.Expr]:
+        return [(pl.lit(1, pl.Int64) if self.every else self.expr.is_not_null().cast(pl.Int64)).alias(out)]
+
     def merge(self, out: str) -> Sequence[pl.Expr]:
         return [pl.col(out).sum()]
 
@@ -89,6 +96,9 @@ class Sum(AggregateFn):
     def partial(self, out: str) -> Sequence[pl.Expr]:
         return [_widened(self.expr).sum().alias(out)]
 
+    def single(self, out: str) -> Sequence[pl.Expr]:
+        return [_widened(self.expr).fill_null(0).alias(out)]
+
     def merge(self, out: str) -> Sequence[pl.Expr]:
         return [pl.col(out).sum()]
 
@@ -107,6 +117,10 @@ class Mean(AggregateFn):
 
     def partial(self, out: str) -> Sequence[pl.Expr]:
         return [_widened(self.expr).sum().alias(f"{out}.sum"), self.expr.count().cast(pl.Int64).alias(f"{out}.count")]
+
+    def single(self, out: str) -> Sequence[pl.Expr]:
+        present = self.expr.is_not_null().cast(pl.Int64)
+        return [_widened(self.expr).fill_null(0).alias(f"{out}.sum"), present.alias(f"{out}.count")]
 
     def merge(self, out: str) -> Sequence[pl.Expr]:
         return [pl.col(f"{out}.sum").sum(), pl.col(f"{out}.count").sum()]
@@ -137,6 +151,9 @@ class _Extreme(AggregateFn, ABC):
 
     def partial(self, out: str) -> Sequence[pl.Expr]:
         return [self.column_choice(self.expr).alias(out)]
+
+    def single(self, out: str) -> Sequence[pl.Expr]:
+        return [self.expr.alias(out)]
 
     def merge(self, out: str) -> Sequence[pl.Expr]:
         return [self.column_choice(pl.col(out))]

@@ -1,4 +1,5 @@
-"""The worker: owns tasks and runs their steps until told to stop. One thread computes, another says that it is alive.
+"""The worker: owns tasks and runs their steps until told to stop. One thread computes, one commits what the steps
+before have computed, one says that the worker is alive.
 
 It needs nothing but the log: what it should own stands there, and whoever it is, a later owner fences it by the epoch.
 """
@@ -8,12 +9,14 @@ import math
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamflow.base.clock import Clock, SystemClock
 from streamflow.base.errors import ConflictError, DataError, FencedError, PipelineError
+from streamflow.engine.memory import StateMemory
 from streamflow.engine.plan import Plan
 from streamflow.engine.task import Setting, Task
 from streamflow.runtime.assignment import coordinate
@@ -67,12 +70,14 @@ class Worker:
         self.id = worker_id or f"worker-{secrets.token_hex(3)}"
         self.stop = stop or Stop()
         self.clock = clock or SystemClock()
-        self._setting = Setting(plan, log, data, self.clock)
+        self._setting = Setting(plan, log, data, self.clock, StateMemory(plan.settings.state_bytes_max))
         self._depths = {stage.name: plan.depth(stage.name) for stage in plan.stages}
         self._tasks: dict[TaskId, Task] = {}
         self._failures: dict[TaskId, int] = {}
         self._retry_at_s: dict[TaskId, float] = {}
         self._fenced = False
+        self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._committing: tuple[list[Task], Future[tuple[list[bool], float]]] | None = None
         self._next_coordination_s = 0.0
         self._next_prune_s = self.clock.monotonic_s() + plan.settings.prune_s
 
@@ -129,7 +134,7 @@ class Worker:
             return False
         if self._coordinate(snapshot) or self._own(snapshot):
             return True
-        if not self._step_all(snapshot):
+        if not self._step_all(snapshot) and not self._settle():
             self.log.wait_changed(self._pause_s(snapshot))
         return True
 
@@ -174,10 +179,12 @@ class Worker:
         return True
 
     def _release(self, tasks: list[TaskId]) -> None:
+        if tasks:
+            self._settle()
         for task in tasks:
-            held = self._tasks.pop(task)
-            held.close()
-            self.log.release(task, held.epoch)
+            if (held := self._tasks.pop(task, None)) is not None:
+                held.close()
+                self.log.release(task, held.epoch)
 
     def _step_all(self, snapshot: Snapshot) -> bool:
         """A step of each ready task, committed together. False if none was ready.
@@ -186,40 +193,75 @@ class Worker:
         early once much is to be committed: then it is time to look again who owns what."""
         watermarks = stage_watermarks(self.plan, snapshot)
         order = sorted(self._tasks.values(), key=lambda task: (-self._depths[task.stage.name], task.stepped_s))
+        busy = any(task.waiting(snapshot) for task in order if not task.stage.upstream)
         pending: list[tuple[Task, StepCommit]] = []
-        events = 0
+        events = size = 0
         stepped = False
         for task in order:
             mark = watermarks[task.stage.name]
-            if self.stop.requested or events >= self.plan.settings.commit_events_max:
+            full = events >= self.plan.settings.commit_events_max or size >= self.plan.settings.commit_bytes_max
+            if self.stop.requested or full:
                 break
-            if not task.ready(snapshot, mark):
+            if not task.ready(snapshot, mark, busy=busy):
                 continue
             stepped = True
             before = task.offset
+            if task.stage.kind == "grouping" and self._is_committing(task):
+                # It may read back its state, which must be there.
+                self._settle()
+                if self._tasks.get(task.id) is not task:
+                    continue
             try:
-                pending.append((task, task.step(snapshot, mark)))
+                commit = task.step(snapshot, mark)
             except Exception as error:
-                self._tasks.pop(task.id).close()
+                self._settle()
+                self._drop(task)
                 self._failed(task.id, task.epoch, error)
                 continue
+            pending.append((task, commit))
             events += task.offset - before
+            size += commit.size_bytes()
         self._commit(pending)
         return stepped
 
-    def _commit(self, pending: list[tuple[Task, StepCommit]]) -> None:
-        if not pending:
-            return
+    def _commit(self, pending: Sequence[tuple[Task, StepCommit]]) -> None:
+        """Hand over to the committing thread, while this one computes the next steps: at most one commit is under way,
+        and in the order of the steps. A task whose commit turns out void is dropped with all it has computed since."""
+        self._settle()
+        held = [(task, commit) for task, commit in pending if self._tasks.get(task.id) is task]
+        if held:
+            future = self._committer.submit(self._timed_commit, [commit for _, commit in held])
+            self._committing = [task for task, _ in held], future
+        if self._setting.memory.exceeded():
+            self._settle()
+            self._setting.memory.settle()
+
+    def _timed_commit(self, commits: Sequence[StepCommit]) -> tuple[list[bool], float]:
         began_s = self.clock.monotonic_s()
-        results = self.log.commit([commit for _, commit in pending])
-        seconds = self.clock.monotonic_s() - began_s
-        for (task, _), held in zip(pending, results, strict=True):
+        return self.log.commit(commits), self.clock.monotonic_s() - began_s
+
+    def _is_committing(self, task: Task) -> bool:
+        return self._committing is not None and task in self._committing[0]
+
+    def _settle(self) -> bool:
+        """Wait for the commit under way. False if there is none; raises what it raised."""
+        if self._committing is None:
+            return False
+        (tasks, future), self._committing = self._committing, None
+        results, seconds = future.result()
+        for task, held in zip(tasks, results, strict=True):
             if held:
                 self._failures.pop(task.id, None)
                 task.count_commit(seconds)
             else:
                 logger.warning("%s: task %s was taken over; its last step is void", self.id, task.id)
-                self._tasks.pop(task.id).close()
+                self._drop(task)
+        return True
+
+    def _drop(self, task: Task) -> None:
+        if self._tasks.get(task.id) is task:
+            del self._tasks[task.id]
+            task.close()
 
     def _failed(self, task: TaskId, epoch: int, error: Exception) -> None:
         """Nothing of a failed step exists. Give the task back and try again later; give up after several failures in

@@ -1,15 +1,19 @@
 """What a record's payload looks like, and nothing else: frame or JSON events in, `Record` out, and back.
 
-Every payload is one Arrow IPC stream, LZ4-compressed where that gains anything.
+    Kind.ARROW   one Arrow IPC stream, LZ4-compressed where that gains anything: the user's columns and `_time` Int64
+    Kind.JSON    flags u8 | 3 zero bytes | size u32 | the documents, `size` bytes | an Arrow IPC stream
 
-    Kind.ARROW   the user's columns and `_time` Int64
-    Kind.JSON    `_time` Int64, `_json` Binary (one document's bytes per event, as the publisher sent them,
-                 malformed ones included), and, only if any event has one, `_key` Binary and `_attributes`
-                 Binary (a JSON object of strings)
+The documents are the bytes as the publisher sent them, malformed ones included, each followed by a newline; not
+compressed, for inflating them would cost half of what parsing costs. The stream has a row for each: `_time` Int64,
+`_size` UInt32 (bytes of the document; left out if the flag PLAIN says that the newlines alone tell them apart), and,
+only if any event has one, `_key` Binary and `_attributes` Binary (a JSON object of strings).
 """
 
 import io
+import struct
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
+from operator import itemgetter
 
 import orjson
 import polars as pl
@@ -22,6 +26,7 @@ TIME = "_time"
 JSON = "_json"
 KEY = "_key"
 ATTRIBUTES = "_attributes"
+_SIZE = "_size"
 
 EVENT_BYTES_MAX = 10_000_000
 """Google Pub/Sub's bound on one message."""
@@ -30,6 +35,12 @@ ATTRIBUTES_MAX = 100
 
 _COMPRESS_MIN_BYTES = 2_048
 """Below this LZ4's block headers eat what it saves (measured: 50 events of 40 bytes break even)."""
+
+_DOCUMENTS = struct.Struct("<B3xI")
+_PLAIN = 1
+"""Every document is an object in braces on one line: lines of them can't be taken apart in another way than they were
+put together."""
+_FIRST, _LAST, _OPEN, _CLOSE = itemgetter(0), itemgetter(-1), ord("{"), ord("}")
 
 Attributes = Mapping[str, str]
 
@@ -46,45 +57,31 @@ def encode_json(
 
     DataError: no events, lengths that differ, an event over 10 MB, over 100 attributes, wrong types.
     """
-    return encode_json_frame(topic, partition, json_frame(topic, events, times_us, keys, attributes))
-
-
-def json_frame(
-    topic: str,
-    events: Sequence[bytes],
-    times_us: Sequence[int],
-    keys: Sequence[bytes | None] | None = None,
-    attributes: Sequence[Attributes | None] | None = None,
-) -> pl.DataFrame:
-    """The columns of Kind.JSON for any number of events; DataError as `encode_json`."""
-    columns = [_series(topic, TIME, times_us, pl.Int64()), _series(topic, JSON, events, pl.Binary())]
+    documents = _joined(topic, events)
+    plain = documents.count(b"\n") == len(events) and _are_objects(events)
+    columns = [column(topic, TIME, times_us, pl.Int64())]
+    if not plain:
+        columns.append(pl.Series(_SIZE, list(map(len, events)), dtype=pl.UInt32))
     if keys is not None:
-        columns.append(_series(topic, KEY, keys, pl.Binary()))
+        columns.append(column(topic, KEY, keys, pl.Binary()))
     if attributes is not None:
         encoded = [_encode_attributes(topic, of_event) for of_event in attributes]
-        columns.append(_series(topic, ATTRIBUTES, encoded, pl.Binary()))
-    for column in columns:
-        if len(column) != len(events):
+        columns.append(column(topic, ATTRIBUTES, encoded, pl.Binary()))
+    for each in columns:
+        if len(each) != len(events):
             raise DataError(
-                f"a batch for topic '{topic}' has {len(events)} events but {len(column)} values for "
-                f"'{column.name}'. Give one per event"
+                f"a batch for topic '{topic}' has {len(events)} events but {len(each)} values for '{each.name}'. "
+                "Give one per event"
             )
-    if columns[1].null_count():
-        raise DataError(f"a batch for topic '{topic}' has an event that is None. Give bytes, b'null' for a JSON null")
-    longest = max(map(len, events), default=0)
-    if longest > EVENT_BYTES_MAX:
-        raise _too_long(topic, longest)
-    return pl.DataFrame(columns)
+    around = pl.DataFrame([each for each in columns if each.name == TIME or each.null_count() < len(each)])
+    time_min_us, time_max_us = _time_range(topic, around)
+    payload = b"".join((_DOCUMENTS.pack(_PLAIN if plain else 0, len(documents)), documents, write_frame(around)))
+    return Record(topic, partition, Kind.JSON, len(events), payload, time_min_us, time_max_us)
 
 
-def encode_json_frame(topic: str, partition: int, frame: pl.DataFrame) -> Record:
-    """One record of a `json_frame` or of some of its rows."""
-    empty = [name for name in (KEY, ATTRIBUTES) if name in frame.columns and frame[name].null_count() == frame.height]
-    return _record(topic, partition, Kind.JSON, frame.drop(empty) if empty else frame)
-
-
-def encode_frame(topic: str, partition: int, frame: pl.DataFrame) -> Record:
-    """One record of a frame's rows; `frame` has `_time` Int64 (µs) without nulls.
+def encode_frame(topic: str, partition: int, frame: pl.DataFrame, *, compress: bool = True) -> Record:
+    """One record of a frame's rows; `frame` has `_time` Int64 (µs) without nulls. `compress=False` is for what is read
+    once and soon: LZ4 halves the bytes, and doubles what writing costs and trebles what reading does.
 
     DataError: no rows, no usable `_time`, a column of a type that Arrow can't carry.
     """
@@ -93,32 +90,57 @@ def encode_frame(topic: str, partition: int, frame: pl.DataFrame) -> Record:
             f"a frame for topic '{topic}' needs a column '{TIME}' of Int64 microseconds, but has "
             f"{frame.schema.get(TIME) or 'none'}. Name the event-time column with `event_time=`"
         )
-    return _record(topic, partition, Kind.ARROW, frame)
+    return _record(topic, partition, frame, compress)
 
 
 def decode(record: Record, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """The record's events, one row each, in offset order; CorruptionError if the payload is not readable.
 
-    With `columns` only those and `_time` are decoded (several times faster for a few of many); missing ones
-    are left out.
+    JSON events have `_time`, `_json` Binary, and `_key` and `_attributes` if any event has one. With `columns` only
+    those and `_time` of an envelope are decoded (several times faster for a few of many); missing ones are left out.
     """
+    if record.kind is Kind.JSON:
+        around = json_surroundings(record)
+        texts = pl.Series(JSON, json_documents(record), dtype=pl.Binary)
+        return around.insert_column(1, texts)
     wanted = None if columns is None else [*(name for name in columns if name != TIME), TIME]
-    try:
-        frame = _project(record.payload, wanted)
-    except (Exception, pl.exceptions.PanicException) as error:
+    return _checked(record, record.payload, wanted)
+
+
+def json_lines(record: Record) -> bytes | memoryview | None:
+    """All documents of a JSON record, a line each, for a decoder of lines; without a copy. None if the lines do not
+    tell where each document begins and ends: then take `json_documents`. CorruptionError as `decode`."""
+    flags, documents, _ = _parts(record)
+    return documents if flags & _PLAIN else None
+
+
+def json_documents(record: Record) -> list[bytes]:
+    """The documents of a JSON record, one by one. CorruptionError as `decode`."""
+    flags, documents, stream = _parts(record)
+    if flags & _PLAIN:
+        texts = bytes(documents).split(b"\n")[:-1]
+    else:
+        sizes = _checked(record, stream, [_SIZE, TIME]).get_column(_SIZE).to_list()
+        bounds = accumulate((size + 1 for size in sizes), initial=0)
+        texts = [bytes(documents[begin : end - 1]) for begin, end in pairwise(bounds)]
+    if len(texts) != record.count:
         raise CorruptionError(
-            f"{_where(record)} is not an Arrow stream: {error}. Republish it or move the reader past it"
-        ) from error
-    if frame.height != record.count or frame.schema.get(TIME) != pl.Int64:
-        raise CorruptionError(
-            f"{_where(record)} holds {frame.height} rows with '{TIME}' {frame.schema.get(TIME)}, but its "
-            f"index says {record.count} rows. Republish it or move the reader past it"
+            f"{_where(record)} holds {len(texts)} documents, but its index says {record.count} rows. Republish it or "
+            "move the reader past it"
         )
-    return frame
+    return texts
 
 
-def write_frame(frame: pl.DataFrame) -> bytes:
-    """Any frame as an Arrow IPC stream, LZ4 if that gains anything. DataError for columns of Python objects."""
+def json_surroundings(record: Record) -> pl.DataFrame:
+    """What a JSON record knows of each event besides the document: `_time`, and `_key` and `_attributes` if any event
+    has one. CorruptionError as `decode`."""
+    _, _, stream = _parts(record)
+    return _checked(record, stream, None).drop(_SIZE, strict=False)
+
+
+def write_frame(frame: pl.DataFrame, *, compress: bool = True) -> bytes:
+    """Any frame as an Arrow IPC stream, LZ4 if that is wanted and gains anything. DataError for columns of Python
+    objects."""
     for name, dtype in frame.schema.items():
         if _has_objects(dtype):
             raise DataError(
@@ -128,8 +150,8 @@ def write_frame(frame: pl.DataFrame) -> bytes:
     try:
         frame.rechunk().write_ipc_stream(
             buffer,
-            compression="lz4" if frame.estimated_size() >= _COMPRESS_MIN_BYTES else "uncompressed",
-            compat_level=pl.CompatLevel.newest(),
+            compression="lz4" if compress and frame.estimated_size() >= _COMPRESS_MIN_BYTES else "uncompressed",
+            compat_level=pl.CompatLevel.oldest(),  # a third smaller and faster than with views of strings
         )
     except (Exception, pl.exceptions.PanicException) as error:
         raise DataError(
@@ -138,7 +160,7 @@ def write_frame(frame: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def read_frame(payload: bytes) -> pl.DataFrame:
+def read_frame(payload: bytes | memoryview) -> pl.DataFrame:
     """What `write_frame` wrote. CorruptionError if these are other bytes."""
     try:
         return _project(payload, None)
@@ -176,7 +198,8 @@ def _encode_attributes(topic: str, attributes: Attributes | None) -> bytes | Non
     return orjson.dumps(attributes)
 
 
-def _series(topic: str, name: str, values: Sequence[object], dtype: pl.DataType) -> pl.Series:
+def column(topic: str, name: str, values: Sequence[object], dtype: pl.DataType) -> pl.Series:
+    """The values as a column; DataError, which names the topic, if they are not all of that type."""
     try:
         return pl.Series(name, values, dtype=dtype)
     except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:
@@ -191,21 +214,66 @@ def _too_long(topic: str, size_bytes: int) -> DataError:
     )
 
 
-def _project(payload: bytes, columns: list[str] | None) -> pl.DataFrame:
+def _joined(topic: str, events: Sequence[bytes]) -> bytes:
     try:
-        return pl.read_ipc_stream(payload, columns=columns)
+        documents = b"\n".join((*events, b""))
+    except TypeError as error:
+        if any(event is None for event in events):
+            raise DataError(
+                f"a batch for topic '{topic}' has an event that is None. Give bytes, b'null' for a JSON null"
+            ) from error
+        raise DataError(f"'{JSON}' of a batch for topic '{topic}' is not all Binary: {error}") from error
+    if len(documents) > EVENT_BYTES_MAX and (longest := max(map(len, events))) > EVENT_BYTES_MAX:
+        raise _too_long(topic, longest)
+    return documents
+
+
+def _are_objects(events: Sequence[bytes]) -> bool:
+    return all(events) and {*map(_FIRST, events)} == {_OPEN} and {*map(_LAST, events)} == {_CLOSE}
+
+
+def _parts(record: Record) -> tuple[int, bytes | memoryview, bytes | memoryview]:
+    """Flags, documents and stream of a JSON record."""
+    payload = memoryview(record.payload)
+    begin = _DOCUMENTS.size
+    flags, size = _DOCUMENTS.unpack_from(payload) if len(payload) >= begin else (0, len(payload))
+    if begin + size > len(payload) or (size and payload[begin + size - 1] != ord("\n")):
+        raise CorruptionError(f"{_where(record)} does not hold JSON documents. Republish it or move the reader past it")
+    return flags, payload[begin : begin + size], payload[begin + size :]
+
+
+def _checked(record: Record, stream: bytes | memoryview, columns: list[str] | None) -> pl.DataFrame:
+    """The stream's rows, which must be as many as the index says."""
+    try:
+        frame = _project(stream, columns)
+    except (Exception, pl.exceptions.PanicException) as error:
+        raise CorruptionError(
+            f"{_where(record)} is not an Arrow stream: {error}. Republish it or move the reader past it"
+        ) from error
+    if frame.height != record.count or frame.schema.get(TIME) != pl.Int64:
+        raise CorruptionError(
+            f"{_where(record)} holds {frame.height} rows with '{TIME}' {frame.schema.get(TIME)}, but its "
+            f"index says {record.count} rows. Republish it or move the reader past it"
+        )
+    return frame
+
+
+def _project(stream: bytes | memoryview, columns: list[str] | None) -> pl.DataFrame:
+    try:
+        # Of a view this makes the one copy that Polars needs; from a bytes object it would be three times as slow.
+        return pl.read_ipc_stream(io.BytesIO(stream), columns=columns)
     except pl.exceptions.ColumnNotFoundError:
-        frame = pl.read_ipc_stream(payload)
+        frame = pl.read_ipc_stream(io.BytesIO(stream))
         return frame[[name for name in columns or () if name in frame.columns]]
 
 
-def _record(topic: str, partition: int, kind: Kind, frame: pl.DataFrame) -> Record:
+def _record(topic: str, partition: int, frame: pl.DataFrame, compress: bool) -> Record:
     time_min_us, time_max_us = _time_range(topic, frame)
     try:
-        payload = write_frame(frame)
+        payload = write_frame(frame, compress=compress)
     except DataError as error:
         raise DataError(f"a batch for topic '{topic}': {error}") from error
-    return Record(topic, partition, kind, frame.height, payload, time_min_us, time_max_us)
+    return Record(topic, partition, Kind.ARROW, frame.height, payload, time_min_us, time_max_us)
 
 
 def _time_range(topic: str, frame: pl.DataFrame) -> tuple[int, int]:

@@ -26,13 +26,14 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`count` events of one partition. `offset` and `published_us` are set by the log; -1 and 0 before that."""
+    """`count` events of one partition. `offset` and `published_us` are set by the log; -1 and 0 before that. The
+    payload of a record that was read may be a view of a mapped file: let go of it when it is decoded."""
 
     topic: str
     partition: int
     kind: Kind
     count: int
-    payload: bytes
+    payload: bytes | memoryview
     time_min_us: int
     time_max_us: int
     offset: int = -1
@@ -105,14 +106,28 @@ class StageInput:
 
 
 @dataclass(frozen=True, slots=True)
-class StateSegment:
-    """A durable piece of a task's state. `sequence` rises within the task; `stamp` is the input offset it covers;
-    `watermark_us` is the task's watermark after the step that wrote it."""
+class SegmentInfo:
+    """A durable piece of a task's state, without its bytes. `sequence` rises within the task; `stamp` is the input
+    offset it covers; `watermark_us` is the task's watermark after the step that wrote it.
+
+    The rest tells the task what is inside without reading it, and means nothing to the log: `rows`; the `memory_bytes`
+    they take once decoded; the times `[low_us, high_us]` that they are about; the `slice` of the keys they belong to.
+    """
 
     sequence: int
-    payload: bytes
     stamp: int
     watermark_us: int
+    rows: int = 0
+    memory_bytes: int = 0
+    low_us: int = 0
+    high_us: int = 0
+    slice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StateSegment:
+    info: SegmentInfo
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +147,11 @@ class TaskState:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A task taken over, with all it needs to go on: state segments in `sequence` order."""
+    """A task taken over, with what it needs to go on: its state segments in `sequence` order, to be read when they are
+    needed (`read_state`)."""
 
     state: TaskState
-    segments: Sequence[StateSegment]
+    segments: Sequence[SegmentInfo]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +168,11 @@ class StepCommit:
     segments_add: Sequence[StateSegment] = ()
     segments_drop: Sequence[int] = ()
     counters: Mapping[str, float] = field(default_factory=dict)
+
+    def size_bytes(self) -> int:
+        """Of the payloads."""
+        of_outputs = sum(len(record.payload) for record in self.outputs)
+        return of_outputs + sum(len(segment.payload) for segment in self.segments_add)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +287,10 @@ class TaskLog(Protocol):
 
     def claim(self, task: TaskId, worker: str) -> Claim | None:
         """Become the owner: only if `assigned` is this worker and there is no other owner. Raises the epoch by one."""
+
+    def read_state(self, task: TaskId, epoch: int, sequences: Sequence[int]) -> list[bytes]:
+        """The payloads of these state segments, in the order given. FencedError if that epoch does not own the task any
+        more, whose next owner may have dropped them; NotFoundError for a sequence that it does not have."""
 
     def release(self, task: TaskId, epoch: int) -> bool:
         """Give it up; False if it was fenced before."""

@@ -7,8 +7,9 @@ log's.
 import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from zlib import crc32
 
 import orjson
@@ -17,7 +18,7 @@ import polars as pl
 from streamflow.base.clock import Clock, SystemClock
 from streamflow.base.errors import ConflictError, DataError, PipelineError
 from streamflow.model.time import MAX_US
-from streamflow.topics.codec import KEY, TIME, Attributes, check_event, encode_frame, encode_json_frame, json_frame
+from streamflow.topics.codec import KEY, TIME, Attributes, check_event, column, encode_frame, encode_json
 from streamflow.topics.partition import Key, key_bytes, partition_column
 from streamflow.topics.protocol import Producer, Record, TopicLog
 
@@ -29,6 +30,7 @@ BUFFER_BYTES_MAX = 1_000_000
 """What `publish` holds back at most, and so what a crash can take with it."""
 
 _PARTITION = "_partition"
+T = TypeVar("T")
 
 
 class Publisher:
@@ -86,9 +88,9 @@ class Publisher:
                     "Give one per event"
                 )
         stored_keys = None if keys is None else [_stored_key(key) for key in keys]
-        frame = json_frame(self.topic, events, times, stored_keys, attributes)
-        pieces = self._pieces(frame, frame[KEY] if keys is not None else None, self._next_turn(sequence))
-        return self._write([encode_json_frame(self.topic, *piece) for piece in pieces], producer)
+        batch = _Documents(events, times, stored_keys, attributes)
+        pieces = self._json_pieces(batch, self._next_turn(sequence))
+        return self._write([piece.encoded(self.topic, partition) for partition, piece in pieces], producer)
 
     def publish_frame(
         self,
@@ -199,6 +201,22 @@ class Publisher:
             for piece in _cut(group):
                 yield partition, piece
 
+    def _json_pieces(self, batch: "_Documents", turn: int) -> Iterator[tuple[int, "_Documents"]]:
+        """As `_pieces`, of JSON documents."""
+        if not batch.events:
+            return
+        if batch.keys is None:
+            for nth, piece in enumerate(batch.cut()):
+                yield (turn + nth) % self._partitions, piece
+            return
+        keys = column(self.topic, KEY, batch.keys, pl.Binary())
+        groups: dict[int, list[int]] = {}
+        for index, partition in enumerate(partition_column(keys, self._partitions, spread=turn).to_list()):
+            groups.setdefault(partition, []).append(index)
+        for partition, indexes in groups.items():
+            for piece in batch.at(indexes).cut():
+                yield partition, piece
+
     def _with_time(self, frame: pl.DataFrame, event_time: str | None) -> pl.DataFrame:
         reserved = [name for name in frame.columns if name.startswith("_") and name != TIME]
         if reserved:
@@ -251,6 +269,39 @@ class Publisher:
             )
         offsets = self._log.publish(records, producer)
         return sum(record.count for record in records) if offsets else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Documents:
+    """JSON events, index by index with what goes with each."""
+
+    events: Sequence[bytes]
+    times_us: Sequence[int]
+    keys: Sequence[bytes | None] | None
+    attributes: Sequence[Attributes | None] | None
+
+    def at(self, indexes: Sequence[int] | slice) -> "_Documents":
+        def chosen(values: Sequence[T]) -> Sequence[T]:
+            return values[indexes] if isinstance(indexes, slice) else [values[i] for i in indexes]
+
+        return _Documents(
+            chosen(self.events),
+            chosen(self.times_us),
+            None if self.keys is None else chosen(self.keys),
+            None if self.attributes is None else chosen(self.attributes),
+        )
+
+    def cut(self) -> Iterator["_Documents"]:
+        """Consecutive pieces within both record bounds (a single event may be larger)."""
+        count = len(self.events)
+        if count == 1 or (count <= RECORD_EVENTS_MAX and sum(map(len, self.events)) <= RECORD_BYTES_MAX):
+            yield self
+            return
+        yield from self.at(slice(None, count // 2)).cut()
+        yield from self.at(slice(count // 2, None)).cut()
+
+    def encoded(self, topic: str, partition: int) -> Record:
+        return encode_json(topic, partition, self.events, self.times_us, self.keys, self.attributes)
 
 
 class _Buffer:

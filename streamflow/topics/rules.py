@@ -5,9 +5,9 @@ Pure checks that return or raise; no storage and no defaults.
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
-from streamflow.base.errors import ConflictError, DataError, NotFoundError
+from streamflow.base.errors import ConflictError, DataError, FencedError, NotFoundError
 from streamflow.topics.protocol import Record, TopicConfig
 
 PARTITIONS_MAX = 4_096
@@ -66,6 +66,16 @@ def check_forward(task: object, committed: int, offset: int) -> None:
         raise ConflictError(
             f"task '{task}' would go back from offset {committed} to {offset}. Reset the pipeline to replay it"
         )
+
+
+def fenced(task: object) -> FencedError:
+    return FencedError(f"task '{task}' was taken over while its state was read. Drop it, it is run elsewhere")
+
+
+def check_has_segments(task: object, kept: Container[int], wanted: Sequence[int]) -> None:
+    for sequence in wanted:
+        if sequence not in kept:
+            raise NotFoundError(f"task '{task}' has no state segment {sequence}. Read those that it was claimed with")
 
 
 def check_new_segments(task: object, kept: Iterable[int], added: Sequence[int]) -> None:

@@ -24,6 +24,8 @@ _COUNTERS = {
     "late": m.EVENTS_LATE,
     "dropped": m.EVENTS_DROPPED,
     "dead_lettered": m.EVENTS_DEAD_LETTERED,
+    "state_bytes_spilled": m.STATE_SPILLED_BYTES,
+    "state_bytes_read": m.STATE_READ_BYTES,
 }
 _HISTOGRAMS = {"step_seconds": m.STEP_SECONDS, "commit_seconds": m.COMMIT_SECONDS}
 

@@ -165,6 +165,8 @@ WAYS = {
     "one partition": sf.Settings(partitions=1),
     "four partitions": sf.Settings(partitions=4),
     "compaction all the time": sf.Settings(step_events_max=1, compact_segments=0),
+    "state on disk": sf.Settings(step_events_max=10, state_bytes_max=0),
+    "state on disk, rows only": sf.Settings(step_events_max=10, state_bytes_max=0, compact_segments=2, rows_only=True),
 }
 
 

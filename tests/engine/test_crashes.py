@@ -3,6 +3,7 @@ is that of an undisturbed run.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from pipelines import dead_letters, end_topic, make_topic, ordered, publish_fram
 
 import streamflow as sf
 from streamflow.base.clock import ManualClock
+from streamflow.engine import memory
 from streamflow.engine.plan import Plan
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
@@ -20,6 +22,8 @@ from streamflow.topics.protocol import Assignment, Log, StepCommit
 
 NAME = "p"
 SETTINGS = sf.Settings(partitions=2, step_events_max=4, commit_events_max=1, compact_segments=1)
+ON_DISK = replace(SETTINGS, state_bytes_max=0)
+"""All state is let go of after each commit, and worked on in slices of a few rows."""
 
 
 class Died(BaseException):
@@ -80,6 +84,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
         log.close()
 
 
+@pytest.fixture(autouse=True)
+def _slices_of_a_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "PIECE_BYTES_MIN", 200)
+
+
 def pipeline() -> sf.Pipeline:
     """Two groupings in a row on columns, one on rows; the disorder lets no event be late, however steps fall."""
     p = sf.Pipeline(NAME, settings=SETTINGS)
@@ -96,8 +105,8 @@ def pipeline() -> sf.Pipeline:
     return p
 
 
-def start(log: Log) -> Plan:
-    return launch(pipeline(), log, SETTINGS)
+def start(log: Log, settings: sf.Settings = SETTINGS) -> Plan:
+    return launch(pipeline(), log, settings)
 
 
 def work(plan: Plan, log: Log, clock: ManualClock, worker_id: str) -> None:
@@ -117,10 +126,10 @@ def result(log: Log) -> Result:
     }
 
 
-def undisturbed(log: Log) -> tuple[Result, int]:
+def undisturbed(log: Log, settings: sf.Settings = SETTINGS) -> tuple[Result, int]:
     """And how many commits it takes."""
     wrapped = WrappedLog(log, lambda n, commit: commit())
-    work(start(log), cast(Log, wrapped), ManualClock(), "only")
+    work(start(log, settings), cast(Log, wrapped), ManualClock(), "only")
     return result(log), wrapped.commits
 
 
@@ -128,19 +137,21 @@ def normalised(outcome: Result) -> Result:
     return {**outcome, "dead": sorted(outcome["dead"])}
 
 
+@pytest.mark.parametrize("settings", [SETTINGS, ON_DISK], ids=["state in memory", "state on disk"])
 @pytest.mark.parametrize("applied", [False, True], ids=["before it is applied", "after it is applied"])
-def test_death_at_any_commit_changes_nothing(place: Callable[[], Log], applied: bool) -> None:
-    expected, commits = undisturbed(place())
+def test_death_at_any_commit_changes_nothing(place: Callable[[], Log], applied: bool, settings: sf.Settings) -> None:
+    expected, commits = undisturbed(place(), settings)
     assert commits > 5
     assert len(expected["dead"]) == 4
+    assert expected["events"] == undisturbed(place())[0]["events"]
     for k in range(commits):
         log, clock = place(), ManualClock()
 
-        plan = start(log)
+        plan = start(log, settings)
         with pytest.raises(Died):
             work(plan, dying(log, k, applied=applied), clock, "first")
         clock.advance(SETTINGS.lease_s + 1)
-        work(start(log), log, clock, "second")
+        work(start(log, settings), log, clock, "second")
         assert normalised(result(log)) == normalised(expected), f"died at commit {k}"
         log.close()
 

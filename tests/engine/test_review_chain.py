@@ -92,6 +92,7 @@ class Scenario:
             step_events_max=self.choose.choice([1, 7, 10_000]),
             commit_events_max=self.choose.choice([1, 20, 400_000]),
             compact_segments=self.choose.choice([1, 3, 32]),
+            state_bytes_max=self.choose.choice([0, 1_000, 256 << 20]),
             sink_interval_s=0.0,
             poll_s=0.01,
             prune_s=0.0,

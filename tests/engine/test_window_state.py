@@ -7,57 +7,40 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from state_making import (
+    ACCUMULATING,
+    DISCARDING,
+    LATENESS,
+    SIZE,
+    Event,
+    Keeper,
+    Pane,
+    column_combiner,
+    of_batch,
+    partial,
+    steps,
+    unexpected,
+    windowing,
+)
 
-import streamflow as sf
-from streamflow.engine.combine import EVENTS, LATE, ON_TIME, ColumnCombiner, Combiner, RowCombiner
-from streamflow.engine.context import StepContext
-from streamflow.engine.heads import GroupingHead
+from streamflow.engine.combine import EVENTS, LATE, ON_TIME, Combiner, RowCombiner
+from streamflow.engine.ledger import Ledger
+from streamflow.engine.memory import StateMemory
 from streamflow.engine.state import Fired, WindowState
-from streamflow.model.batch import PANE, Batch, Elements
-from streamflow.model.time import MIN_US, Duration
+from streamflow.model.batch import Elements
+from streamflow.model.time import MIN_US
 from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, AccumulationMode, Windowing
 from streamflow.topics import codec
-from streamflow.topics.protocol import StateSegment
 from streamflow.transforms.combine import CombinePerKey
-
-Pane = tuple[str | None, int, int, int]
-"""Key, window start, total, pane index."""
-Event = tuple[str, int, int]
-"""Key, event time, value."""
-
-SIZE, LATENESS = 10, 20
-DISCARDING, ACCUMULATING = AccumulationMode.DISCARDING, AccumulationMode.ACCUMULATING
-
-
-def windowing(mode: AccumulationMode = ACCUMULATING, lateness: int = LATENESS) -> Windowing:
-    return Windowing(sf.FixedWindows(Duration(micros=SIZE)), lateness, mode)
-
-
-def column_combiner(of: Windowing) -> ColumnCombiner:
-    return ColumnCombiner(sf.Aggregate(by=["k"], total=sf.Sum("v")), of)
-
-
-def partial(combiner: Combiner, events: list[Event]) -> pl.DataFrame:
-    frame = pl.DataFrame(
-        [(k, t, v, -1) for k, t, v in events],
-        schema=["k", TIME, "v", "_offset"],
-        orient="row",
-        infer_schema_length=None,
-    )
-    return combiner.partial(frame, _unexpected)
-
-
-def _unexpected(value: object, offset: int, error: Exception) -> None:
-    raise error
 
 
 def panes(combiner: Combiner, fired: Fired) -> list[Pane]:
-    return [] if fired.panes is None else sorted(of_batch(combiner.final(fired.panes, _unexpected)))
+    return sorted(pane for frame in fired.panes for pane in of_batch(combiner.final(frame, unexpected)))
 
 
-def of_batch(batch: Batch) -> list[Pane]:
-    assert isinstance(batch, pl.DataFrame)
-    return batch.select("k", WINDOW_START, "total", PANE).rows()
+def in_memory(combiner: Combiner, of: Windowing) -> WindowState:
+    """A state without any durable segment."""
+    return WindowState(combiner, of, Ledger([], lambda sequence: b""), StateMemory(1 << 30))
 
 
 class Machine:
@@ -65,7 +48,7 @@ class Machine:
 
     def __init__(self, of: Windowing) -> None:
         self.combiner = column_combiner(of)
-        self.state = WindowState(self.combiner, of)
+        self.state = in_memory(self.combiner, of)
         self.watermark = MIN_US
 
     def step(self, events: list[Event], watermark: int | None = None) -> tuple[list[Pane], int, int]:
@@ -150,9 +133,8 @@ def test_state_holds_a_row_per_key_and_window_however_many_steps_brought_it() ->
     for _ in range(50):
         machine.step([("a", 1, 1), ("b", 1, 1)])
     assert machine.state.rows() <= 4
-    compacted = machine.state.compacted()
-    assert compacted is not None
-    assert sorted(compacted.select("k", "total", EVENTS, ON_TIME, LATE).rows()) == [
+    (frame,) = machine.state.step([], MIN_US, 10).panes
+    assert sorted(frame.select("k", "total", EVENTS, ON_TIME, LATE).rows()) == [
         ("a", 50, 50, 1, 0),
         ("b", 50, 50, 1, 0),
     ]
@@ -160,26 +142,23 @@ def test_state_holds_a_row_per_key_and_window_however_many_steps_brought_it() ->
 
 def test_null_is_a_key_like_any_other() -> None:
     combiner = column_combiner(windowing())
-    state = WindowState(combiner, windowing())
+    state = in_memory(combiner, windowing())
     null = pl.DataFrame({"k": pl.Series([None], dtype=pl.String), TIME: [1], "v": [2], "_offset": [-1]})
-    first = state.step([combiner.partial(null, _unexpected)], MIN_US, 10)
-    late = state.step([combiner.partial(null, _unexpected)], 10, 10)
-    assert [panes(combiner, fired) for fired in (first, late)] == [[(None, 0, 2, 0)], [(None, 0, 4, 1)]]
+    first = panes(combiner, state.step([combiner.partial(null, unexpected)], MIN_US, 10))
+    late = panes(combiner, state.step([combiner.partial(null, unexpected)], 10, 10))
+    assert [first, late] == [[(None, 0, 2, 0)], [(None, 0, 4, 1)]]
 
 
 def test_row_combiner_gives_the_same_panes() -> None:
     of = windowing()
     combiner = RowCombiner(CombinePerKey(sum), of)
-    state = WindowState(combiner, of)
+    state = in_memory(combiner, of)
 
     def step(pairs: list[tuple[str, int]], before: int, after: int) -> list[object]:
         elements = Elements(list(pairs), [1] * len(pairs), [-1] * len(pairs))
-        fired = state.step([combiner.partial(elements, _unexpected)], before, after)
-        if fired.panes is None:
-            return []
-        batch = combiner.final(fired.panes, _unexpected)
-        assert isinstance(batch, Elements)
-        return sorted(batch.values)
+        fired = state.step([combiner.partial(elements, unexpected)], before, after)
+        batches = [combiner.final(frame, unexpected) for frame in fired.panes]
+        return sorted(value for batch in batches if isinstance(batch, Elements) for value in batch.values)
 
     assert step([("a", 1), ("b", 2)], MIN_US, 9) == []
     assert step([("a", 3)], 9, 10) == [("a", 4), ("b", 2)]
@@ -217,15 +196,6 @@ class Naive:
         return sorted(out), late, dropped
 
 
-steps = st.lists(
-    st.tuples(
-        st.lists(st.tuples(st.sampled_from("abc"), st.integers(-30, 60), st.integers(-5, 5)), max_size=6),
-        st.integers(0, 15),
-    ),
-    max_size=12,
-)
-
-
 @given(steps=steps, mode=st.sampled_from([ACCUMULATING, DISCARDING]))
 def test_any_steps_give_what_the_naive_rules_give(steps: list[tuple[list[Event], int]], mode: AccumulationMode) -> None:
     machine, naive = Machine(windowing(mode)), Naive(mode)
@@ -234,36 +204,6 @@ def test_any_steps_give_what_the_naive_rules_give(steps: list[tuple[list[Event],
     for events, advance in steps:
         after = machine.watermark + advance
         assert machine.step(events, after) == naive.step(events, after)
-
-
-class Keeper:
-    """A grouping head with its persisted segments: restarted from them whenever asked."""
-
-    def __init__(self, of: Windowing, segments_max: int) -> None:
-        self.of, self.segments_max = of, segments_max
-        self.combiner = column_combiner(of)
-        self.segments: dict[int, StateSegment] = {}
-        self.watermark = MIN_US
-        self.restart()
-
-    def restart(self) -> None:
-        kept = [self.segments[sequence] for sequence in sorted(self.segments)]
-        self.head = GroupingHead(self.combiner, self.of, kept, self.watermark, self.segments_max, "group")
-
-    def step(self, events: list[Event], after: int) -> list[Pane]:
-        record = [codec.encode_frame("t", 0, partial(self.combiner, events))] if events else []
-        context = StepContext()
-        self.head.absorb(record, context)
-        batches = self.head.fire(self.watermark, after, context)
-        self.watermark = after
-        delta = self.head.delta(0, after)
-        assert len(delta.drop) == len(set(delta.drop))
-        for sequence in delta.drop:
-            del self.segments[sequence]
-        for segment in delta.add:
-            assert segment.sequence not in self.segments
-            self.segments[segment.sequence] = segment
-        return sorted(pane for batch in batches for pane in of_batch(batch))
 
 
 @given(
@@ -318,9 +258,8 @@ def test_step_that_closes_its_windows_without_lateness_persists_nothing() -> Non
 
 def test_window_columns_name_the_interval() -> None:
     combiner = column_combiner(windowing())
-    fired = WindowState(combiner, windowing()).step([partial(combiner, [("a", -1, 1)])], MIN_US, 0)
-    assert fired.panes is not None
-    batch = combiner.final(fired.panes, _unexpected)
+    (frame,) = in_memory(combiner, windowing()).step([partial(combiner, [("a", -1, 1)])], MIN_US, 0).panes
+    batch = combiner.final(frame, unexpected)
     assert isinstance(batch, pl.DataFrame)
     (row,) = batch.select(WINDOW_START, WINDOW_END, TIME, "window_start", "window_end").to_dicts()
     assert (row[WINDOW_START], row[WINDOW_END], row[TIME]) == (-10, 0, -1)

@@ -1,22 +1,27 @@
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import orjson
 import polars as pl
 import pytest
+from rich.console import Console
 
 from loadgen.bench import harness, reference
 from loadgen.bench.harness import Plan, bench
 from loadgen.bench.inputs import WINDOW_US, Inputs, written
 from loadgen.bench.measure import Usage, measure
-from loadgen.bench.result import Run, medians
-from loadgen.bench.systems import SYSTEMS, System
+from loadgen.bench.plot import check, drawn
+from loadgen.bench.result import OURS, Run, medians
+from loadgen.bench.systems import SYSTEMS, Ours, Peer
+from loadgen.bench.table import rates
 from loadgen.profiles import ads
-from streamflow.base.errors import CorruptionError, StreamFlowError
+from streamflow.base.errors import CorruptionError, DataError, StreamFlowError
 
 EVENTS = 120_000
 MEBIBYTE = 1 << 20
@@ -58,23 +63,37 @@ def test_w1_counts_what_a_loop_counts(inputs: Inputs) -> None:
     assert answer.columns == ["campaign_id", "window_start_us", "views"]
 
 
+def test_w2_sums_what_a_loop_sums(inputs: Inputs) -> None:
+    sums: dict[tuple[str, int], tuple[int, int]] = {}
+    for event in ads.events(0, EVENTS, 4).iter_rows(named=True):
+        key = (event["user_id"], event["event_time"] // WINDOW_US * WINDOW_US)
+        events, micros = sums.get(key, (0, 0))
+        sums[key] = (events + 1, micros + event["event_time"] % 1_000_000)
+    answer = reference.reference("W2-envelope", inputs)
+
+    assert {(user, window_us): (n, micros) for user, window_us, n, micros in answer.iter_rows()} == sums
+    assert answer.columns == ["user_id", "window_start_us", "events", "micros"]
+
+
+@pytest.mark.parametrize("question", ["W1", "W2"])
 @pytest.mark.parametrize(
-    "runner",
-    [reference.w1_duckdb_json, reference.w1_duckdb_parquet, reference.w1_polars_json, reference.w1_polars_parquet],
+    "engine", [reference.duckdb_json, reference.duckdb_parquet, reference.polars_json, reference.polars_parquet]
 )
 def test_every_batch_engine_and_format_gives_the_reference(
-    inputs: Inputs, tmp_path: Path, runner: Callable[[Inputs, Path, int], None]
+    inputs: Inputs, tmp_path: Path, engine: Callable[[reference.Question, Inputs, Path, int], None], question: str
 ) -> None:
-    runner(inputs, tmp_path / "answer", 1)
+    engine(getattr(reference, question), inputs, tmp_path / "answer", 1)
 
-    assert reference.same(pl.read_parquet(tmp_path / "answer"), reference.reference("W1-envelope", inputs))
+    assert reference.same(pl.read_parquet(tmp_path / "answer"), reference.reference(f"{question}-envelope", inputs))
 
 
 def test_engines_that_disagree_are_reported(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deciding, _ = reference.REFERENCES["W1-envelope"]
+
     def wrong(_: Inputs, answer: Path, cores: int) -> None:
         reference.reference("W1-envelope", inputs).with_columns(pl.col("views") + 1).write_parquet(answer)
 
-    monkeypatch.setitem(reference.REFERENCES, "WX", (reference.w1_duckdb_parquet, wrong))
+    monkeypatch.setitem(reference.REFERENCES, "WX", (deciding, wrong))
     with pytest.raises(CorruptionError, match="DuckDB and Polars disagree about 'WX'"):
         reference.reference("WX", inputs)
 
@@ -129,10 +148,8 @@ def test_a_wrong_answer_is_not_verified(folder: Path, inputs: Inputs, monkeypatc
     assert not run.verified
 
 
-def test_a_failing_system_is_reported_with_its_last_output(
-    folder: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(SYSTEMS, "abacus", System({"W1-envelope": reference.w1_duckdb_json}))
+def test_a_failing_system_is_reported_with_its_last_output(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SYSTEMS, "abacus", Ours("loadgen.bench.reference", ["W1-envelope"]))
     with pytest.raises(
         StreamFlowError, match=r"'abacus' failed on 'W1-envelope' with exit code 1(.|\n)*KeyError: 'abacus'"
     ):
@@ -141,11 +158,81 @@ def test_a_failing_system_is_reported_with_its_last_output(
 
 def test_a_system_is_prepared_outside_of_the_measurement(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared: list[Inputs] = []
-    duckdb = replace(SYSTEMS["duckdb"], prepare=prepared.append)
+    duckdb = Ours("loadgen.bench.reference", ["W1-envelope"], prepared.append)
     monkeypatch.setitem(SYSTEMS, "duckdb", duckdb)
     bench(Plan(["W1-envelope"], ["duckdb"], EVENTS, folder, seed=4, repeat=2))
 
     assert [inputs.events for inputs in prepared] == [EVENTS]
+
+
+@pytest.mark.parametrize("work", ["W1-json", "W1-envelope", "W2-json", "W2-envelope"])
+def test_streamflow_answers_with_worker_processes(folder: Path, work: str) -> None:
+    (run,) = bench(Plan([work], ["streamflow"], EVENTS, folder, seed=4))
+
+    assert run.verified
+    assert 0 < run.seconds_inner < run.seconds
+
+
+PEER = r"""
+import collections, csv, json, pathlib, sys, time
+job = json.loads(pathlib.Path(sys.argv[1]).read_text())
+began = time.perf_counter()
+campaign_of = {row["ad_id"]: row["campaign_id"] for row in csv.DictReader(open(job["campaigns"]))}
+counts = collections.Counter()
+for event in map(json.loads, open(job["ndjson"])):
+    if event["event_type"] == "view":
+        counts[campaign_of[event["ad_id"]], event["event_time"] // 10_000_000 * 10_000_000] += 1
+rows = [f"{campaign},{start},{views + LIE}" for (campaign, start), views in counts.items()]
+answer = pathlib.Path(job["answer"])
+for part, lines in (("a/part-0", rows[::2]), ("b/part-1.csv", rows[1::2]), ("part-2", [])):
+    (answer / part).parent.mkdir(parents=True, exist_ok=True)
+    (answer / part).write_text("\n".join(lines))
+(answer / "_SUCCESS").write_text("not a part")
+assert not list(pathlib.Path(job["scratch"]).iterdir())
+assert (job["cores"], job["events"]) == (1, len(open(job["ndjson"]).readlines()))
+pathlib.Path(job["told"]).write_text(json.dumps({"seconds_inner": time.perf_counter() - began, "python": "plain"}))
+"""
+
+
+def add_peer(monkeypatch: pytest.MonkeyPatch, program: str) -> list[Path]:
+    """A peer named 'slow-abacus' that runs the program; the list gets the homes that were prepared."""
+    homes: list[Path] = []
+    module = ModuleType("slow_abacus")
+    vars(module).update(
+        WORKS=("W1-json",),
+        prepare=homes.append,
+        command=lambda home, job, cores: [sys.executable, "-c", program, str(job)],
+    )
+    monkeypatch.setitem(sys.modules, "loadgen.bench.peers.slow_abacus", module)
+    monkeypatch.setitem(SYSTEMS, "slow-abacus", Peer("slow-abacus"))
+    return homes
+
+
+def test_a_peer_in_its_own_environment_is_measured_and_verified(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    homes = add_peer(monkeypatch, PEER.replace("LIE", "0"))
+    (run,) = bench(Plan(["W1-json"], ["slow-abacus"], EVENTS, folder, seed=4))
+
+    assert run.verified
+    assert homes == [folder / "systems" / "slow-abacus"]
+    assert homes[0].is_dir()
+    assert 0 < run.seconds_inner < run.seconds
+    assert run.as_dict()["python"] == "plain"
+
+
+def test_a_peer_that_miscounts_is_not_verified(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_peer(monkeypatch, PEER.replace("LIE", "1"))
+    (run,) = bench(Plan(["W1-json"], ["slow-abacus"], EVENTS, folder, seed=4))
+
+    assert not run.verified
+
+
+def test_a_peer_that_is_not_there_hinders_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SYSTEMS, "unbuilt", Peer("unbuilt"))
+    (run,) = bench(Plan(["W1-json"], ["duckdb"], EVENTS, folder, seed=4))
+
+    assert run.verified
+    with pytest.raises(DataError, match="system 'unbuilt' is not part of this build"):
+        bench(Plan(["W1-json"], ["unbuilt"], EVENTS, folder, seed=4))
 
 
 SPIN = "import time\nend = time.process_time() + 0.4\nwhile time.process_time() < end: pass"
@@ -188,21 +275,99 @@ def test_a_process_tree_that_takes_too_long_is_killed_whole(tmp_path: Path) -> N
     assert not is_running(child)
 
 
+def test_a_process_may_use_the_cores_it_is_given(tmp_path: Path) -> None:
+    before = os.sched_getaffinity(0)
+    command = [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"]
+    measure(command, tmp_path / "log", dict(os.environ), 30, cores=1)
+
+    assert (tmp_path / "log").read_text().strip() == "1"
+    assert os.sched_getaffinity(0) == before
+
+
+def run_of(system: str, seconds: float, *, verified: bool = True, **extra: float) -> Run:
+    return Run("W1-json", system, 2, 100, seconds, seconds / 2, 1.0, 1, verified, extra)
+
+
 def test_median_run_is_the_middle_one_of_each_system() -> None:
-    def run(system: str, seconds: float) -> Run:
-        return Run("W1-json", system, 2, 100, seconds, seconds / 2, 1.0, 1, True)
+    runs = [run_of("a", 3), run_of("b", 9), run_of("a", 1), run_of("b", 7), run_of("a", 2)]
 
-    runs = [run("a", 3), run("b", 9), run("a", 1), run("b", 7), run("a", 2)]
-
-    assert [(r.system, r.seconds) for r in medians(runs)] == [("a", 2), ("b", 9)]
+    assert [(median.run.system, median.run.seconds) for median in medians(runs)] == [("a", 2), ("b", 9)]
 
 
-def test_a_run_as_json_has_its_rates() -> None:
-    run = Run("W1-json", "a", 2, 100, 2.0, 1.0, 1.5, 10, True)
+def test_ratio_compares_runs_of_the_same_round() -> None:
+    # The machine was four times slower in the second round; StreamFlow twice as fast in each.
+    runs = [run_of(OURS, 1), run_of("b", 2), run_of(OURS, 4), run_of("b", 8), run_of(OURS, 1), run_of("b", 2)]
+
+    assert [median.ratio for median in medians(runs)] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("wrong", [OURS, "b"])
+def test_no_ratio_with_an_answer_that_is_not_verified(wrong: str) -> None:
+    runs = [run_of(name, 1, verified=name != wrong) for name in (OURS, "b")]
+
+    assert medians(runs)[1].ratio is None
+    assert medians([run_of("b", 1)])[0].ratio is None
+
+
+def test_a_run_as_json_has_its_rates_and_comes_back() -> None:
+    run = Run("W1-json", "a", 2, 100, 2.0, 1.0, 1.5, 10, True, {"p50_ms": 3.5})
     found = orjson.loads(orjson.dumps(run.as_dict()))
 
     assert list(found) == [
         "work", "system", "cores", "events", "seconds", "seconds_inner", "cpu_seconds", "peak_bytes", "verified",
-        "events_per_s", "events_per_s_inner",
+        "events_per_s", "events_per_s_inner", "p50_ms",
     ]  # fmt: skip
     assert (found["events_per_s"], found["events_per_s_inner"]) == (50, 100)
+    assert Run.of(found) == run
+
+
+def shown(runs: list[Run]) -> str:
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(rates(medians(runs)))
+    return capture.get()
+
+
+def test_table_hides_the_figures_of_a_wrong_answer() -> None:
+    text = shown([run_of(OURS, 1e-3), run_of("liar", 4e-3, verified=False)])
+
+    assert re.search(rf"{OURS} .*│ +200 │ +100 │ +1\.00 │ +0 │ +1\.00 │ +yes", text)
+    assert re.search(r"liar .*│ +— │ +— │ +— │ +— │ +— │ +NO", text)
+
+
+@pytest.mark.parametrize(("name", "start"), [("figure.svg", b"<?xml"), ("figure.png", b"\x89PNG")])
+def test_rates_become_a_figure_without_wrong_answers(tmp_path: Path, name: str, start: bytes) -> None:
+    drawn(medians([run_of(OURS, 1), run_of("duckdb", 2), run_of("liar", 1, verified=False)]), tmp_path / name)
+    figure = (tmp_path / name).read_bytes()
+
+    assert figure.startswith(start)
+    if name.endswith(".svg"):
+        assert b"duckdb" in figure
+        assert b"liar" not in figure
+
+
+def test_a_figure_of_nothing_verified_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing to draw"):
+        drawn(medians([run_of(OURS, 1, verified=False)]), tmp_path / "figure.svg")
+    with pytest.raises(DataError, match="ends in"):
+        check(tmp_path / "figure.doc")
+
+
+def test_command_measures_prints_and_draws(folder: Path, tmp_path: Path, finish: Callable[..., Any]) -> None:
+    runs, figure = tmp_path / "runs.json", tmp_path / "figure.svg"
+    shape = ["--events", EVENTS, "--seed", 4, "--repeat", 1, "--inputs", folder]
+    code, out, err = finish("bench", "W1-envelope", *shape, "--systems", "duckdb,polars", "--json", runs)
+    plotted, _, _ = finish("bench-plot", runs, "--to", figure)
+
+    assert (code, plotted) == (0, 0), err
+    assert [entry["system"] for entry in orjson.loads(runs.read_bytes())] == ["duckdb", "polars"]
+    assert "polars" in out
+    assert b"polars" in figure.read_bytes()
+
+
+def test_command_refuses_to_draw_what_is_no_run(tmp_path: Path, finish: Callable[..., Any]) -> None:
+    (tmp_path / "odd.json").write_text('[{"work": "W1-json"}]')
+    code, _, err = finish("bench-plot", tmp_path / "odd.json", "--to", tmp_path / "figure.svg")
+
+    assert code == 2
+    assert "holds no runs: 'system'" in err

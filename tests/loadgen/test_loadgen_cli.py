@@ -186,7 +186,7 @@ def test_exit_code_is_130_only_if_stopped_with_nothing_in_the_topic(
         (("flights", "--to", "{}", "--topic", "a b", "--max", "1"), 2, "topic name 'a b' is not allowed"),
         (("ads", "--to", "{}", "--events", "0"), 2, "events must be above 0"),
         (("ads", "--to", "{}", "--events", "5", "--start", "noon"), 2, "--start 'noon' is no time"),
-        (("bench", "W9"), 2, "there is no work 'W9'. Give some of W1-envelope"),
+        (("bench", "W9"), 2, "there is no work 'W9'. Give some of W1-json"),
         (("bench", "W1-json", "--systems", "abacus"), 2, "there is no system 'abacus'"),
     ],
 )

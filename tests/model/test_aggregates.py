@@ -47,6 +47,12 @@ def on_columns(fn: AggregateFn, parts: list[list[Value]], dtype: pl.DataType) ->
     return merged.select(fn.final("x")).item()
 
 
+def on_single_columns(fn: AggregateFn, values: list[Value], dtype: pl.DataType) -> Any:
+    """As `on_columns`, each event a part of its own, without grouping them first."""
+    singles = pl.DataFrame({"v": pl.Series(values, dtype=dtype)}).select(pl.lit(0).alias("g"), "v", *fn.single("x"))
+    return singles.group_by("g").agg(fn.merge("x")).select(fn.final("x")).item()
+
+
 def on_rows(fn: CombineFn, parts: list[list[Value]]) -> Any:
     accumulators = [fn.add_inputs(fn.create_accumulator(), [{"v": v} for v in part]) for part in parts]
     return fn.extract_output(fn.merge_accumulators([fn.compact(a) for a in accumulators]))
@@ -66,6 +72,7 @@ def test_columns_rows_and_plain_python_agree_on_any_split(name: str, data: st.Da
     parts = data.draw(st.lists(st.lists(values, min_size=1, max_size=8), min_size=1, max_size=5))
     expected = plain([value for part in parts for value in part])
     assert same(on_columns(fn, parts, dtype), expected)
+    assert same(on_single_columns(fn, [value for part in parts for value in part], dtype), expected)
     assert same(on_rows(fn, parts), expected)
 
 
@@ -96,6 +103,7 @@ def test_group_of_nulls_counts_and_sums_to_zero_and_is_null_otherwise(
     fn: AggregateFn, expected: Any, dtype: pl.DataType
 ) -> None:
     assert on_columns(fn, [[None], [None]], dtype) == expected
+    assert on_single_columns(fn, [None, None], dtype) == expected
     assert on_rows(fn, [[None], [None]]) == expected
 
 

@@ -97,6 +97,12 @@ def operations(rng: random.Random, log: Log) -> list[Operation]:
     ]
 
 
+def state_reads(log: Log) -> list[Operation]:
+    """Of each segment that a task may have."""
+    epochs = {task: state.epoch for task, state in log.snapshot("p").tasks.items()}
+    return [("read_state", (task, epoch, [n]), {}) for task, epoch in epochs.items() for n in range(9)]
+
+
 SETUP: list[Operation] = [
     ("create_topic", ("t", TopicConfig(partitions=2, retention_s=40)), {}),
     ("create_topic", ("u", TopicConfig(partitions=2)), {}),
@@ -133,7 +139,10 @@ def test_both_backends_give_the_same_answers(seed: int, tmp_path: Path, clock: M
             operation = rng.choice(operations(rng, memory)) if rng.random() < 0.97 else rng.choice(RARE)
             given = answer(memory, operation)
             assert given == answer(embedded, operation), operation
-            applied += operation[0] == "commit" and isinstance(given, list) and any(given)
+            if operation[0] == "commit" and isinstance(given, list) and any(given):
+                applied += 1
+                for read in state_reads(memory):
+                    assert answer(memory, read) == answer(embedded, read), read
             if rng.random() < 0.1:
                 clock.advance(rng.random() * 10)
                 memory.prune()

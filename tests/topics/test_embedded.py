@@ -46,7 +46,7 @@ def test_all_is_there_again_after_reopening(tmp_path: Path, published: EmbeddedL
         assert (again.read("t", 0, 0), again.snapshot("p"), again.topics()) == before
         claim = again.claim(make.task(), "w")
         assert claim is not None
-        assert list(claim.segments) == [make.segment(1)]
+        assert make.segments(again, claim) == [make.segment(1)]
         assert again.publish([make.record()]) == [3]
 
 
@@ -78,7 +78,7 @@ def test_damaged_state_is_detected(embedded: EmbeddedLog) -> None:
         file.seek(HEADER_BYTES + 7)
         file.write(b"?")
     with pytest.raises(CorruptionError, match="checksum"):
-        embedded.claim(make.task(), "w")
+        embedded.read_state(make.task(), epoch, [1])
 
 
 def test_torn_tail_is_harmless_to_readers_and_the_writer(published: EmbeddedLog, tmp_path: Path) -> None:
@@ -243,6 +243,23 @@ def test_folder_of_a_newer_format_is_refused(tmp_path: Path, embedded: EmbeddedL
         EmbeddedLog(tmp_path / "log")
 
 
+def test_folder_of_an_older_format_is_refused(tmp_path: Path, embedded: EmbeddedLog) -> None:
+    embedded.close()
+    alter(tmp_path / "log", "PRAGMA user_version = 1")
+    with pytest.raises(ConflictError, match="has format 1, which this StreamFlow has replaced"):
+        EmbeddedLog(tmp_path / "log")
+
+
+def test_state_whose_file_was_lost_is_corruption_and_not_a_fence(embedded: EmbeddedLog) -> None:
+    make.pipeline(embedded)
+    epoch = make.take(embedded, make.task()).state.epoch
+    embedded.commit([make.step(make.task(), epoch, 1, add=[make.segment(1)])])
+    (path,) = segment_files(embedded, "state")
+    path.unlink()
+    with pytest.raises(CorruptionError, match="is missing but still needed"):
+        embedded.read_state(make.task(), epoch, [1])
+
+
 def test_folder_partitioned_by_another_polars_is_refused(tmp_path: Path, embedded: EmbeddedLog) -> None:
     embedded.close()
     expected = ",".join(map(str, pl.Series(["a", "b"]).hash(0)))
@@ -294,7 +311,7 @@ if child == 0:
 log.publish([make.record(payload=b"after")])
 os.write(go, b"!")
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-print([record.payload for record in log.read("t", 0, 0)])
+print([bytes(record.payload) for record in log.read("t", 0, 0)])
 log.close()
 """
 

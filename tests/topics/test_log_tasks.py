@@ -7,7 +7,7 @@ import pytest
 import topic_making as make
 
 from streamflow.base.clock import ManualClock
-from streamflow.base.errors import ConflictError, DataError, NotFoundError, StreamFlowError
+from streamflow.base.errors import ConflictError, DataError, FencedError, NotFoundError, StreamFlowError
 from streamflow.model.time import MIN_US
 from streamflow.topics.protocol import Assignment, Log, Snapshot, StageInput, TaskId, TaskState, TopicConfig
 
@@ -132,7 +132,7 @@ def test_released_task_goes_to_its_new_assignee_from_the_committed_offset(log: L
     second = log.claim(make.task(), "w")
     assert second is not None
     assert (second.state.offset, second.state.watermark_us, second.state.epoch) == (8, 3, 2)
-    assert list(second.segments) == [make.segment(1)]
+    assert make.segments(log, second) == [make.segment(1)]
 
 
 def test_released_or_fenced_epoch_can_do_no_more(log: Log) -> None:
@@ -166,7 +166,7 @@ def test_commit_applies_outputs_offset_state_watermark_and_counters_together(log
     assert (seen.offset, seen.watermark_us, seen.counters) == (10, 4, {"events": 3, "seconds": 0.5})
     reclaimed = log.claim(make.task(), "w")
     assert reclaimed is not None
-    assert list(reclaimed.segments) == added
+    assert make.segments(log, reclaimed) == added
 
 
 def test_fenced_commit_applies_nothing_and_the_others_go_on(log: Log) -> None:
@@ -221,7 +221,46 @@ def test_dropped_segments_are_replaced_in_the_same_commit(log: Log) -> None:
     log.commit([make.step(make.task(), epoch, 3, add=[make.segment(5, b"new")], drop=[5])])
     claim = log.claim(make.task(), "w")
     assert claim is not None
-    assert [(each.sequence, each.payload) for each in claim.segments] == [(3, b"3"), (4, b"1+2"), (5, b"new")]
+    left = [(each.info.sequence, each.payload) for each in make.segments(log, claim)]
+    assert left == [(3, b"3"), (4, b"1+2"), (5, b"new")]
+
+
+def test_state_is_read_by_sequence_in_the_order_asked_for(log: Log) -> None:
+    make.pipeline(log)
+    epoch = make.take(log, make.task()).state.epoch
+    log.commit([make.step(make.task(), epoch, 1, add=[make.segment(n, b"%d" % n) for n in (1, 2, 3)])])
+    assert log.read_state(make.task(), epoch, [3, 1, 3]) == [b"3", b"1", b"3"]
+    assert log.read_state(make.task(), epoch, []) == []
+    with pytest.raises(NotFoundError, match="task 'p/s/0' has no state segment 4"):
+        log.read_state(make.task(), epoch, [1, 4])
+
+
+def test_state_is_not_read_by_who_was_fenced(log: Log) -> None:
+    make.pipeline(log)
+    epoch = make.take(log, make.task()).state.epoch
+    log.commit([make.step(make.task(), epoch, 1, add=[make.segment(1)])])
+    again = log.claim(make.task(), "w")
+    assert again is not None
+    with pytest.raises(FencedError, match="task 'p/s/0' was taken over"):
+        log.read_state(make.task(), epoch, [1])
+    assert make.segments(log, again) == [make.segment(1)]
+    log.release(make.task(), again.state.epoch)
+    with pytest.raises(FencedError):
+        log.read_state(make.task(), again.state.epoch, [1])
+
+
+def test_files_of_dropped_state_go_and_those_of_kept_state_stay(open_log: Callable[[], Log]) -> None:
+    log, other = open_log(), open_log()
+    make.pipeline(log)
+    epoch = make.take(log, make.task()).state.epoch
+    log.commit([make.step(make.task(), epoch, 1, add=[make.segment(1, b"old"), make.segment(2, b"kept")])])
+    assert log.read_state(make.task(), epoch, [1, 2]) == [b"old", b"kept"]
+    log.commit([make.step(make.task(), epoch, 2, drop=[1])])
+    log.prune()
+    other.prune()
+    assert log.read_state(make.task(), epoch, [2]) == [b"kept"]
+    with pytest.raises(NotFoundError):
+        log.read_state(make.task(), epoch, [1])
 
 
 def test_tasks_watermark_never_goes_back_and_counters_stay_without_new_ones(log: Log) -> None:

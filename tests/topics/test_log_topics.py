@@ -306,4 +306,4 @@ def test_threads_may_share_a_handle(log: Log) -> None:
         thread.join()
     records = log.read("t", 0, 0)
     assert [record.offset for record in records] == list(range(0, 200, 2))
-    assert sorted(record.payload for record in records) == sorted([b"a", b"b", b"c", b"d"] * 25)
+    assert sorted(bytes(record.payload) for record in records) == sorted([b"a", b"b", b"c", b"d"] * 25)

@@ -98,9 +98,9 @@ def test_projection_decodes_the_named_columns_that_are_there() -> None:
 
 
 def test_big_payloads_are_compressed_and_small_ones_not() -> None:
-    big = codec.encode_json("t", 0, [b'{"name": "somebody", "n": 1}'] * 1_000, [0] * 1_000)
+    big = codec.encode_frame("t", 0, pl.DataFrame({"_time": [0] * 1_000, "name": ["somebody"] * 1_000}))
     assert len(big.payload) < 10_000
-    small = codec.encode_json("t", 0, [b'{"name": "somebody"}'] * 2, [0] * 2)
+    small = codec.encode_frame("t", 0, pl.DataFrame({"_time": [0, 0], "name": ["somebody"] * 2}))
     assert small.payload.count(b"somebody") == 2
 
 

@@ -8,6 +8,7 @@ from streamflow.topics.protocol import (
     Kind,
     Log,
     Record,
+    SegmentInfo,
     StageInput,
     StateSegment,
     StepCommit,
@@ -64,4 +65,12 @@ def step(
 
 
 def segment(sequence: int, payload: bytes = b"state", *, stamp: int = 0, watermark_us: int = 0) -> StateSegment:
-    return StateSegment(sequence, payload, stamp, watermark_us)
+    about = {"rows": 3, "memory_bytes": 50 + sequence, "low_us": -7, "high_us": sequence, "slice": 5}
+    return StateSegment(SegmentInfo(sequence, stamp, watermark_us, **about), payload)
+
+
+def segments(log: Log, claim: Claim) -> list[StateSegment]:
+    """All that the claimed task has, read."""
+    sequences = [info.sequence for info in claim.segments]
+    payloads = log.read_state(claim.state.task, claim.state.epoch, sequences)
+    return [StateSegment(info, payload) for info, payload in zip(claim.segments, payloads, strict=True)]

@@ -31,7 +31,6 @@ from streamflow.topics.protocol import (
     Record,
     Snapshot,
     StageInput,
-    StateSegment,
     StepCommit,
     TaskId,
     TopicConfig,
@@ -184,13 +183,20 @@ class EmbeddedLog:
             state = task_rows.claim(db, task, worker)
             if state is None:
                 return None
-            places = task_rows.state_places(db, task)
-        entries = self._read_all([place for _, place in places])
-        segments = [
-            StateSegment(sequence, entry.payload, entry.time_min_us, entry.time_max_us)
-            for (sequence, _), entry in zip(places, entries, strict=True)
-        ]
-        return Claim(state, segments)
+            return Claim(state, task_rows.segments(db, task))
+
+    def read_state(self, task: TaskId, epoch: int, sequences: Sequence[int]) -> list[bytes]:
+        def select() -> list[Place]:
+            with self._truth.view() as db:
+                return task_rows.segment_places(db, task, epoch, sequences)
+
+        places = select()
+        try:
+            entries = self._reader.read(places)
+        except FileNotFoundError:
+            # Dropped by the next owner after the selection, unless the file was lost.
+            entries = self._read_all(select())
+        return [bytes(entry.payload) for entry in entries]
 
     def release(self, task: TaskId, epoch: int) -> bool:
         with self._truth.transaction() as db:
@@ -344,6 +350,6 @@ def _step_entries(commit: StepCommit) -> list[tuple[str, Entry]]:
     folder = f"{_STATE}/{commit.task.pipeline}"
     entries = [_record_entry(record) for record in commit.outputs]
     for segment in commit.segments_add:
-        entry = Entry(_STATE_KIND, 0, segment.stamp, segment.watermark_us, segment.payload)
+        entry = Entry(_STATE_KIND, 0, segment.info.stamp, segment.info.watermark_us, segment.payload)
         entries.append((folder, entry))
     return entries

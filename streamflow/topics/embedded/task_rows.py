@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import astuple
 
 import orjson
 
@@ -11,6 +12,7 @@ from streamflow.topics.embedded import topic_rows
 from streamflow.topics.embedded.segments import Place
 from streamflow.topics.protocol import (
     Assignment,
+    SegmentInfo,
     Snapshot,
     StageInput,
     StateSegment,
@@ -123,15 +125,30 @@ def claim(db: sqlite3.Connection, task: TaskId, worker: str) -> TaskState | None
     return found[0] if cursor.rowcount else None
 
 
-def state_places(db: sqlite3.Connection, task: TaskId) -> list[tuple[int, Place]]:
-    """(sequence, place) of the task's state segments, in order."""
+def segments(db: sqlite3.Connection, task: TaskId) -> list[SegmentInfo]:
+    """The task's state segments, in order."""
     rows = db.execute(
-        "SELECT s.sequence, f.path, s.pos, s.len FROM task k JOIN state s ON s.task_id = k.id "
-        "JOIN file f ON f.id = s.file_id WHERE k.pipeline = ? AND k.stage = ? AND k.partition = ? ORDER BY "
-        "s.sequence",
+        "SELECT s.sequence, s.stamp, s.watermark_us, s.rows, s.memory_bytes, s.low_us, s.high_us, s.slice "
+        "FROM task k JOIN state s ON s.task_id = k.id "
+        "WHERE k.pipeline = ? AND k.stage = ? AND k.partition = ? ORDER BY s.sequence",
         (task.pipeline, task.stage, task.partition),
     )
-    return [(sequence, Place(path, position, length)) for sequence, path, position, length in rows]
+    return [SegmentInfo(*row) for row in rows]
+
+
+def segment_places(db: sqlite3.Connection, task: TaskId, epoch: int, sequences: Sequence[int]) -> list[Place]:
+    """Where these state segments are; FencedError unless that epoch owns the task."""
+    owned = held(db, task, epoch)
+    if owned is None:
+        raise rules.fenced(task)
+    rows = db.execute(
+        "SELECT s.sequence, f.path, s.pos, s.len FROM state s JOIN file f ON f.id = s.file_id "
+        "WHERE s.task_id = ? AND s.sequence IN (SELECT value FROM json_each(?))",
+        (owned[0], orjson.dumps(list(sequences)).decode()),
+    )
+    places = {sequence: Place(path, position, length) for sequence, path, position, length in rows}
+    rules.check_has_segments(task, places, sequences)
+    return [places[sequence] for sequence in sequences]
 
 
 def release(db: sqlite3.Connection, task: TaskId, epoch: int) -> bool:
@@ -164,14 +181,11 @@ def apply(db: sqlite3.Connection, commit: StepCommit, task_id: int, committed: i
     if added:
         kept = db.execute("SELECT sequence FROM state WHERE task_id = ?", (task_id,)).fetchall()
         rules.check_new_segments(
-            commit.task, [sequence for (sequence,) in kept], [segment.sequence for segment in added]
+            commit.task, [sequence for (sequence,) in kept], [segment.info.sequence for segment in added]
         )
         db.executemany(
-            "INSERT INTO state VALUES (?, ?, ?, ?, ?)",
-            [
-                (task_id, segment.sequence, topic_rows.file_id(db, place.path), place.position, place.length)
-                for segment, place in zip(added, places, strict=True)
-            ],
+            f"INSERT INTO state VALUES ({', '.join('?' * 12)})",
+            [_state_row(db, task_id, segment.info, place) for segment, place in zip(added, places, strict=True)],
         )
     db.execute(
         "UPDATE task SET offset = ?2, watermark_us = max(watermark_us, ?3), counters = coalesce(?4, "
@@ -183,6 +197,11 @@ def apply(db: sqlite3.Connection, commit: StepCommit, task_id: int, committed: i
             orjson.dumps(dict(commit.counters)) if commit.counters else None,
         ),
     )
+
+
+def _state_row(db: sqlite3.Connection, task_id: int, info: SegmentInfo, place: Place) -> tuple[int, ...]:
+    sequence, *about = astuple(info)
+    return task_id, sequence, topic_rows.file_id(db, place.path), place.position, place.length, *about
 
 
 def join(db: sqlite3.Connection, worker: WorkerInfo) -> None:

@@ -27,7 +27,7 @@ from streamflow.topics.embedded.segments import sync_folder
 from streamflow.topics.embedded.signal import Signal
 
 DATABASE = "streamflow.db"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x5F10_0001
 _BUSY_TIMEOUT_MS = 60_000
 """Transactions take milliseconds: a minute means that a process is stopped inside one."""
@@ -105,6 +105,13 @@ CREATE TABLE state (
     file_id INTEGER NOT NULL,
     pos INTEGER NOT NULL,
     len INTEGER NOT NULL,
+    stamp INTEGER NOT NULL,
+    watermark_us INTEGER NOT NULL,
+    rows INTEGER NOT NULL,
+    memory_bytes INTEGER NOT NULL,
+    low_us INTEGER NOT NULL,
+    high_us INTEGER NOT NULL,
+    slice INTEGER NOT NULL,
     PRIMARY KEY (task_id, sequence)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE worker (
@@ -307,6 +314,11 @@ class Truth:
             raise ConflictError(
                 f"the log in '{self._folder}' has format {version}, this StreamFlow knows up to {SCHEMA_VERSION}. "
                 "Upgrade StreamFlow, or use another folder"
+            )
+        if version < SCHEMA_VERSION:
+            raise ConflictError(
+                f"the log in '{self._folder}' has format {version}, which this StreamFlow has replaced by "
+                f"{SCHEMA_VERSION}. Finish it with the version that made it, or begin a new folder"
             )
         stored = connection.execute("SELECT value FROM meta WHERE key = ?", (_ROW_HASH_KEY,)).fetchone()
         if stored is None or stored[0] != row_hash():

@@ -189,7 +189,15 @@ class MemoryLog:
             if found.state.assigned != worker or found.state.owner not in (None, worker):
                 return None
             found.state = replace(found.state, owner=worker, epoch=found.state.epoch + 1)
-            return Claim(found.state, [found.segments[number] for number in sorted(found.segments)])
+            return Claim(found.state, [found.segments[number].info for number in sorted(found.segments)])
+
+    def read_state(self, task: TaskId, epoch: int, sequences: Sequence[int]) -> list[bytes]:
+        with self._store.changed:
+            found = self._store.held(task, epoch)
+            if found is None:
+                raise rules.fenced(task)
+            rules.check_has_segments(task, found.segments, sequences)
+            return [found.segments[sequence].payload for sequence in sequences]
 
     def release(self, task: TaskId, epoch: int) -> bool:
         with self._store.changed:

@@ -169,7 +169,7 @@ class Store:
         for commit, task in commits:
             rules.check_forward(commit.task, offsets.get(commit.task, task.state.offset), commit.offset)
             kept = segments.get(commit.task, set(task.segments)) - set(commit.segments_drop)
-            added = [segment.sequence for segment in commit.segments_add]
+            added = [segment.info.sequence for segment in commit.segments_add]
             rules.check_new_segments(commit.task, kept, added)
             offsets[commit.task] = commit.offset
             segments[commit.task] = kept | set(added)
@@ -179,7 +179,7 @@ class Store:
         for sequence in commit.segments_drop:
             task.segments.pop(sequence, None)
         for segment in commit.segments_add:
-            task.segments[segment.sequence] = segment
+            task.segments[segment.info.sequence] = segment
         task.state = replace(
             task.state,
             offset=commit.offset,

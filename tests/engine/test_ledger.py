@@ -1,0 +1,79 @@
+"""Which segments are merged, worked out from what is known of them alone."""
+
+from streamflow.engine.ledger import Ledger
+from streamflow.topics.protocol import SegmentInfo
+
+PIECE = 100
+"""Bytes, and rows: a row is one byte here."""
+
+
+def ledger(*rows: int, slice_: int = 1) -> Ledger:
+    """Segments of so many rows, the oldest first, none of them in memory."""
+    return Ledger(
+        [SegmentInfo(nth, 0, 0, count, count, 0, 10 * nth, slice_) for nth, count in enumerate(rows)], lambda _: b""
+    )
+
+
+def run(of: Ledger, segments_max: int, rows_resident: int = 0) -> list[int]:
+    return [info.sequence for info in of.run_to_merge(segments_max, PIECE, rows_resident)]
+
+
+def test_nothing_is_merged_while_there_are_few_segments_of_each_slice() -> None:
+    assert run(ledger(1, 1, 1, 1), 4) == []
+    both = ledger(1, 1, 1)
+    for sequence in range(10, 13):
+        both.add(SegmentInfo(sequence, 0, 0, 1, 1, 0, 0, 2), resident=False)
+    assert run(both, 3) == []
+    assert run(both, 2) == [0, 1, 2]
+
+
+def test_newest_are_merged_with_older_ones_that_are_not_much_larger() -> None:
+    assert run(ledger(1, 1, 1, 1, 1), 4) == [0, 1, 2, 3, 4]
+    assert run(ledger(90, 40, 5, 1, 1), 4) == [3, 4]
+    assert run(ledger(90, 40, 4, 1, 1), 4) == [2, 3, 4]
+    assert run(ledger(40, 12, 4, 1, 1), 4) == [0, 1, 2, 3, 4][1:]
+
+
+def test_no_more_than_a_few_pieces_are_merged_at_once() -> None:
+    assert run(ledger(*[90] * 9), 8) == [5, 6, 7, 8]
+
+
+def test_slice_with_more_bytes_than_a_few_pieces_is_cut_though_its_segments_are_few() -> None:
+    assert run(ledger(90, 90, 90, 90), 32) == []
+    assert run(ledger(90, 90, 90, 90, 90), 32) == [1, 2, 3, 4]
+
+
+def test_huge_segment_is_cut_alone_and_keeps_nothing_else_from_being_merged() -> None:
+    assert run(ledger(1_000, 1), 32) == [0]
+    assert run(ledger(1, 390, 20), 32) == [1, 2]
+
+
+def test_resident_segments_have_time_until_half_of_their_rows_are_needless() -> None:
+    of = ledger(*[10] * 9)
+    of.take_up(of.on_disk_only())
+    assert run(of, 2, rows_resident=45) == []
+    assert len(run(of, 2, rows_resident=44)) > 1
+    assert len(run(of, 1, rows_resident=90)) > 1
+
+
+def test_resident_and_other_segments_are_never_merged_with_each_other() -> None:
+    of = ledger(1, 1, 1)
+    for sequence in range(3, 6):
+        of.add(SegmentInfo(sequence, 0, 0, 1, 1, 0, 0, 1), resident=True)
+    assert run(of, 2, rows_resident=1) in ([0, 1, 2], [3, 4, 5])
+    of.drop([0, 1, 2])
+    assert run(of, 2, rows_resident=1) == [3, 4, 5]
+    of.let_go()
+    assert of.on_disk_only() == of.run_to_merge(2, PIECE, 0)
+
+
+def test_segment_expires_with_the_last_window_in_it() -> None:
+    of = ledger(1, 1, 1)
+    assert of.expired(14, lambda end_us: end_us + 5) == [0]
+    assert of.expired(15, lambda end_us: end_us + 5) == [0, 1]
+
+
+def test_sequences_go_on_after_the_highest() -> None:
+    of = ledger(1, 1)
+    assert [of.next_sequence(), of.next_sequence()] == [2, 3]
+    assert ledger().next_sequence() == 0
