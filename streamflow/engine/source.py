@@ -29,7 +29,7 @@ from streamflow.transforms.io import Message, ReadFromTopic, can_be_event_time
 
 _NO_COLUMN = (TypeError, OverflowError, pl.exceptions.PolarsError)
 """What Polars raises for values that do not fit a column's type."""
-_EVENTS_AT_ONCE = 4_000
+_EVENTS_AT_ONCE = 8_000
 """Decoded events become columns before they leave the processor's cache: with thirty times as many it takes half as
 long again."""
 _Bad = tuple[bytes, int, Exception]
