@@ -15,7 +15,7 @@ PROGRAM = Path(__file__).parent / "programs" / "flink"
 _CLASSES = "target/classes"
 _JARS = "jars"
 _JVM = (
-    "-Xmx4g",
+    "-Xmx4g",  # as Spark has
     "-XX:+UseParallelGC",  # a sixth less CPU than G1 on two cores
     "--add-opens=java.base/java.lang=ALL-UNNAMED",  # Flink's own start script opens these
     "--add-opens=java.base/java.util=ALL-UNNAMED",

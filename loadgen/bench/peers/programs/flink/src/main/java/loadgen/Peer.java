@@ -83,7 +83,6 @@ public final class Peer {
                         Map.entry("execution.checkpointing.dir", "file://" + job.get("scratch").asText()),
                         Map.entry("pipeline.global-job-parameters", parameters),
                         Map.entry("table.local-time-zone", "UTC"),
-                        Map.entry("taskmanager.memory.managed.size", "512 mb"),
                         Map.entry("execution.target", "remote"),
                         Map.entry("rest.address", "localhost"),
                         Map.entry("rest.bind-address", "localhost"),
