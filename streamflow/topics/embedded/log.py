@@ -64,6 +64,7 @@ class EmbeddedLog:
         # Held from the first byte to the end of its transaction. Separate from the transactions' own lock, so that
         # a heartbeat does not wait for another thread's fdatasync.
         self._append_lock = threading.Lock()
+        self._seen: dict[str, task_rows.Seen] = {}
 
     def create_topic(self, name: str, config: TopicConfig | None = None) -> TopicInfo:
         with self._truth.transaction() as db:
@@ -176,7 +177,10 @@ class EmbeddedLog:
 
     def snapshot(self, pipeline: str, *, counters: bool = True) -> Snapshot:
         with self._truth.view() as db:
-            return task_rows.snapshot(db, pipeline, counters)
+            if counters:
+                return task_rows.snapshot(db, pipeline, task_rows.tasks_with_counters(db, pipeline))
+            seen = self._seen[pipeline] = task_rows.tasks_since(db, pipeline, self._seen.get(pipeline))
+            return task_rows.snapshot(db, pipeline, seen.tasks)
 
     def claim(self, task: TaskId, worker: str) -> Claim | None:
         with self._truth.transaction(quiet=True) as db:
@@ -247,7 +251,7 @@ class EmbeddedLog:
         if not decided:
             return decided
         with self._truth.transaction() as db:
-            decided = decide(task_rows.snapshot(db, pipeline, counters=False))
+            decided = decide(task_rows.snapshot(db, pipeline, task_rows.tasks_since(db, pipeline, None).tasks))
             task_rows.assign(db, decided)
             return decided
 
