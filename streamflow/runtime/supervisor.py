@@ -123,9 +123,9 @@ class Supervisor:
         snapshot = self._snapshot()
         if due:
             self._coordinate_at_s = time.monotonic() + COORDINATE_S
-            decide = coordinate(time.time_ns() // 1000, self.plan.settings.lease_s, is_alive)
-            if decide(snapshot):
-                self.log.reassign(self.plan.pipeline, decide)
+            assign = coordinate(time.time_ns() // 1000, self.plan.settings.lease_s, is_alive)
+            if assign(snapshot):
+                self.log.reassign(self.plan.pipeline, assign)
                 snapshot = self._snapshot()
         if snapshot.stopping or (self.until is not None and self.until(snapshot)):
             return False
