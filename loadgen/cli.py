@@ -138,7 +138,7 @@ def ads(
     _publish("ads", dataset, settings, as_json=json)
 
 
-app.command(no_args_is_help=True)(bench_cli.bench)
+app.command(no_args_is_help=True, help=bench_cli.bench_help())(bench_cli.bench)
 app.command(no_args_is_help=True)(bench_cli.bench_plot)
 app.command(no_args_is_help=True)(bench_cli.profile)
 

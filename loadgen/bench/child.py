@@ -1,5 +1,6 @@
 """The measured process: `python -m loadgen.bench.child MODULE JOB`. Does one job and says how long it took."""
 
+import os
 import sys
 import time
 
@@ -10,9 +11,10 @@ def main() -> None:
     import json
     from pathlib import Path
 
-    from loadgen.bench.job import Job
+    from loadgen.bench.job import JOB_VARIABLE, Job
 
     module, path = sys.argv[1:]
+    os.environ[JOB_VARIABLE] = path
     job = Job.read(Path(path))
     runner = importlib.import_module(module).RUNNERS[job.system][job.work]
     start_s = time.perf_counter()

@@ -3,15 +3,41 @@ beside this one, which are imported when they are needed."""
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 from rich.console import Console
 
+from loadgen.bench.works import PEERS, WORKS, compared
 from streamflow.base.errors import DataError
 
+if TYPE_CHECKING:
+    from loadgen.bench.result import Run
+
 _WIDTH = 120
+
+_HELP = """\
+Measure StreamFlow, alone or beside others. Each run is made of real processes, and its answer is verified.
+
+{works}
+
+W1 and W2 compare: StreamFlow reads a durable topic, with exactly-once on and a worker per core. DuckDB and Polars are
+limits: batch queries over the same events as NDJSON or Parquet. Other systems ({peers}) read the NDJSON file; each gets
+an environment of its own, made when it is first asked for. Systems take turns; `streamflow ×` is how many times
+StreamFlow's rate was theirs in the same round. The other works measure StreamFlow alone. A figure is shown only of an
+answer that was verified; exit code 1 if one was not.
+
+**Examples**
+
+`loadgen bench W1-envelope` — 5 million events, three rounds
+
+`loadgen bench W1-json W2-json --systems streamflow,flink,spark --json runs.json --plot runs.svg`
+
+`loadgen bench latency-table --rate 50000 --seconds 20`
+
+`loadgen bench growth-keys --points 1000,10000000 --events 10000000`
+"""
 
 Inputs = Annotated[
     Path, typer.Option("--inputs", metavar="FOLDER", help="Where input files and peers are kept for the next time.")
@@ -22,54 +48,55 @@ Plot = Annotated[
 
 
 def bench(
-    works: Annotated[list[str], typer.Argument(metavar="WORK…", help="What to measure; see below.")],
-    events: Annotated[int, typer.Option(metavar="N", help="Events of the input.")] = 5_000_000,
+    works: Annotated[list[str], typer.Argument(metavar="WORK…", help="What to measure; see above.")],
+    events: Annotated[
+        int | None, typer.Option(metavar="N", help="Events of the input; default: 5 million, less where said.")
+    ] = None,
     systems: Annotated[
-        str, typer.Option(metavar="NAMES", help="Systems, commas between.")
+        str, typer.Option(metavar="NAMES", help="Systems for W1 and W2, commas between.")
     ] = "streamflow,duckdb,polars",
-    repeat: Annotated[int, typer.Option(help="Rounds; the median run of each system is shown.")] = 3,
+    repeat: Annotated[
+        int | None, typer.Option(help="Rounds; medians are shown. Default: 3, or 1 of most works of one system.")
+    ] = None,
     cores: Annotated[int, typer.Option(help="Cores that each system may use.")] = os.cpu_count() or 1,
     seed: Annotated[int, typer.Option(help="Another seed, other events.")] = 0,
+    rate: Annotated[float | None, typer.Option(metavar="EVENTS_PER_S", help="latency: the load.")] = None,
+    seconds: Annotated[float | None, typer.Option(metavar="S", help="latency, idle: how long.")] = None,
+    keys: Annotated[int | None, typer.Option(metavar="N", help="recovery: keys of open state.")] = None,
+    points: Annotated[str, typer.Option(metavar="N,N…", help="growth, scale: the values to measure at.")] = "",
     folder: Inputs = Path("bench-inputs"),
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every run there.")] = None,
     plot: Plot = None,
 ) -> None:
-    """Measure systems on the advertisement events: wall time, CPU, memory, and whether the answer is right.
-
-    W1: views per campaign and 10 s window. W2: events per user, a million of them, and 10 s window. StreamFlow reads
-    a durable topic (of JSON events, or of batch envelopes), with exactly-once on and a worker per core. DuckDB and
-    Polars are limits: batch queries over the same events as NDJSON (-json) or Parquet (-envelope). Other systems
-    (flink, spark, bytewax, bytewax-rows, pathway) read the NDJSON file; each gets an environment of its own, made
-    when it is first asked for.
-
-    Each run is a process of its own, its children included; systems take turns. Figures are medians, shown only of
-    answers that were verified; `streamflow ×` is how many times StreamFlow's rate was theirs in the same round.
-
-    **Examples**
-
-    `loadgen bench W1-envelope` — 5 million events, three rounds
-
-    `loadgen bench W1-json W2-json --systems streamflow,flink,spark --json runs.json --plot runs.svg`
-    """
+    """Measure StreamFlow, alone or beside others. Each run is made of real processes, and its answer is verified."""
     from loadgen.bench.harness import Plan
     from loadgen.bench.harness import bench as measured
     from loadgen.bench.plot import check, drawn
     from loadgen.bench.result import medians
-    from loadgen.bench.table import rates
+    from loadgen.bench.table import tables
 
     if plot is not None:
         check(plot)
     console = Console(stderr=True)
-    plan = Plan(works, systems.split(","), events, folder, repeat, cores, seed)
-    runs = measured(plan, lambda run: console.print(f"{run.work} {run.system} {run.seconds:.2f} s", highlight=False))
+    given = {"rate": rate, "duration_s": seconds, "keys": keys}
+    options = {name: float(value) for name, value in given.items() if value is not None}
+    plan = Plan(works, systems.split(","), events, folder, repeat, cores, seed, options, _numbers(points))
+    runs = measured(plan, lambda run: console.print(_told(run), highlight=False))
     if json:
         json.write_bytes(orjson.dumps([run.as_dict() for run in runs], option=orjson.OPT_INDENT_2))
     found = medians(runs)
-    _out().print(rates(found))
+    for table in tables(found):
+        _out().print(table)
     if plot is not None:
         drawn(found, plot)
     if not all(run.verified for run in runs):
         raise typer.Exit(1)
+
+
+def bench_help() -> str:
+    """What `loadgen bench --help` says."""
+    listed = "\n".join(f"- `{name}` — {work.help}" for name, work in WORKS.items())
+    return _HELP.format(works=listed, peers=", ".join(PEERS))
 
 
 def bench_plot(
@@ -96,7 +123,7 @@ def bench_plot(
 
 
 def profile(
-    work: Annotated[str, typer.Argument(metavar="WORK", help="W1-json or W1-envelope.")],
+    work: Annotated[str, typer.Argument(metavar="WORK", help="W1-json, W1-envelope, W2-json or W2-envelope.")],
     events: Annotated[int, typer.Option(metavar="N", help="Events of the input.")] = 5_000_000,
     folder: Inputs = Path("bench-inputs"),
 ) -> None:
@@ -108,11 +135,10 @@ def profile(
     """
     from loadgen.bench.inputs import written
     from loadgen.bench.profile import profile as profiled
-    from loadgen.bench.systems import COMPARED
     from loadgen.bench.table import shares
 
-    if work not in COMPARED:
-        raise DataError(f"there is no work '{work}' to profile. Give one of {', '.join(COMPARED)}")
+    if work not in compared():
+        raise DataError(f"there is no work '{work}' to profile. Give one of {', '.join(compared())}")
     seconds, found = profiled(work, written(folder, events))
     _out().print(shares(work, found, seconds, events))
     _out().print(f"{events:,} events in {seconds:.2f} s: {events / seconds:,.0f} events/s")
@@ -122,3 +148,14 @@ def _out() -> Console:
     """stdout; elsewhere than on a terminal a table keeps its width."""
     console = Console()
     return console if console.is_terminal else Console(width=_WIDTH)
+
+
+def _told(run: "Run") -> str:
+    return " ".join(part for part in (run.work, run.system, run.point, f"{run.seconds:.2f} s") if part)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",") if number]
+    except ValueError as error:
+        raise DataError(f"--points '{text}' is not a list of numbers. Give some as 1,10,100") from error

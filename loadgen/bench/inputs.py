@@ -37,9 +37,14 @@ class Inputs:
         return self.folder / "campaigns.csv"
 
 
+def folder_of(work_folder: Path, events: int, seed: int) -> Path:
+    """Where the inputs of this shape are, under `work_folder`."""
+    return work_folder / f"ads-{events}-{seed}"
+
+
 def written(work_folder: Path, events: int, seed: int = 0) -> Inputs:
     """The inputs under `work_folder`, written if they are not there whole."""
-    inputs = Inputs(work_folder / f"ads-{events}-{seed}", events, seed)
+    inputs = Inputs(folder_of(work_folder, events, seed), events, seed)
     if not inputs.folder.exists():
         partial = inputs.folder.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)

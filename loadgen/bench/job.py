@@ -4,12 +4,16 @@ Importing this must stay cheap: what a measured process imports counts as its st
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from loadgen.bench.inputs import Inputs
+
+JOB_VARIABLE = "STREAMFLOW_BENCH_JOB"
+"""Environment variable with the path of the job's file: how worker processes know what they work for."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,21 @@ class Job:
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def current(cls) -> "Job":
+        """The one that this process, or the one that started it, was given."""
+        return cls.read(Path(os.environ[JOB_VARIABLE]))
+
+    @property
+    def name(self) -> str:
+        """Another one each time; can be the name of a pipeline or a table."""
+        return f"{self.work}-{Path(self.scratch).parent.name}"
+
+    @property
+    def data(self) -> Path:
+        """Where a work that brings its own topics keeps them."""
+        return Path(self.scratch) / "data"
 
     @property
     def inputs(self) -> Inputs:

@@ -41,6 +41,11 @@ class Run:
     def events_per_s_inner(self) -> float:
         return self.events / self.seconds_inner
 
+    @property
+    def point(self) -> str:
+        """What is varied in a work that measures one thing at several sizes, and its value; else empty."""
+        return str(self.extra.get("point", ""))
+
     def as_dict(self) -> dict[str, Any]:
         """The fields and both rates, `extra` among them."""
         rates = {"events_per_s": self.events_per_s, "events_per_s_inner": self.events_per_s_inner}
@@ -68,16 +73,16 @@ class Median:
 
 
 def medians(runs: Iterable[Run]) -> list[Median]:
-    """One for each (work, system, cores, parameters), in order of first appearance.
+    """One for each (work, system, cores, events, point), in order of first appearance.
 
     An even number has no middle run: the slower one is taken.
     """
     groups: dict[tuple[object, ...], list[Run]] = {}
     for run in runs:
-        groups.setdefault((run.work, run.system, run.cores, run.events), []).append(run)
+        groups.setdefault((run.work, run.system, run.cores, run.events, run.point), []).append(run)
     found = []
-    for (work, _, cores, events), group in groups.items():
-        ratio = _ratio(groups.get((work, OURS, cores, events), ()), group)
+    for (work, _, *shape), group in groups.items():
+        ratio = _ratio(groups.get((work, OURS, *shape), ()), group)
         found.append(Median(sorted(group, key=lambda run: run.seconds_inner)[len(group) // 2], ratio))
     return found
 

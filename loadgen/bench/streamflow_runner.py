@@ -4,14 +4,16 @@ Exactly-once is on, as it always is. Each run is a new pipeline that reads the w
 """
 
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from loadgen.bench.inputs import Inputs
 from loadgen.bench.job import Job, Runner
+from loadgen.bench.works import compared
 from loadgen.dataset import to_json
 from loadgen.profiles import ads
 from streamflow.engine.plan import Plan
@@ -29,8 +31,6 @@ TARGET = "loadgen.bench.streamflow_runner:pipeline"
 ENVELOPE_EVENTS = 10_000
 JSON_BATCH_EVENTS = 1_000
 PARTITIONS = 16
-_RUN, _WORK, _SEED = "STREAMFLOW_BENCH_RUN", "STREAMFLOW_BENCH_WORK", "STREAMFLOW_BENCH_SEED"
-"""How the run reaches the worker processes, which build the pipeline for themselves."""
 
 
 def publish(inputs: Inputs) -> None:
@@ -59,13 +59,19 @@ def log_folder(inputs: Inputs) -> Path:
 
 def of_work(work: str, name: str, seed: int) -> Pipeline:
     """The pipeline of a work such as W1-json, under this name and into a table of this name."""
-    question, topic = work.split("-")
-    return build(name, topic, name, ads.campaigns(seed)) if question == "W1" else build_users(name, topic, name)
+    topic = topic_of(work)
+    return build_users(name, topic, name) if work.startswith("W2") else build(name, topic, name, ads.campaigns(seed))
+
+
+def topic_of(work: str) -> str:
+    """The topic of the inputs that a work reads: what its name ends in."""
+    return work.rpartition("-")[2]
 
 
 def pipeline() -> Pipeline:
     """What the workers of a run execute."""
-    return of_work(os.environ[_WORK], os.environ[_RUN], int(os.environ[_SEED]))
+    job = Job.current()
+    return of_work(job.work, job.name, job.seed)
 
 
 @dataclass
@@ -81,30 +87,49 @@ class _Watch:
         return is_finished(self.plan, snapshot)
 
 
-def _run(job: Job) -> Mapping[str, Any]:
-    folder = log_folder(job.inputs)
-    run = f"{job.work}-{secrets.token_hex(4)}"
-    os.environ |= {_RUN: run, _WORK: job.work, _SEED: str(job.seed), "POLARS_MAX_THREADS": "1"}
+def finish(built: Pipeline, target: str, folder: Path, workers: int) -> float:
+    """Run a pipeline, which `target` names for the worker processes, over topics that have ended.
+
+    Seconds from the moment when the first worker had joined until the last rows were in the table, which has the
+    pipeline's name. The pipeline is forgotten; the table stays."""
+    os.environ["POLARS_MAX_THREADS"] = "1"
     log = connect(folder)
-    plan = launch(pipeline(), log)
+    plan = launch(built, log, built.settings)
     watch = _Watch(plan)
-    Supervisor(plan, log, folder, TARGET, job.cores, Policy(job.cores, job.cores), watch.finished).run()
-    table = tables_folder(folder) / run
+    Supervisor(plan, log, folder, target, workers, Policy(workers, workers), watch.finished).run()
     assert watch.joined_us is not None
-    seconds = last_commit_us(table) / 1e6 - watch.joined_us / 1e6
-    log.reset_pipeline(run)
+    seconds = (_last_commit_us(tables_folder(folder) / plan.pipeline) - watch.joined_us) / 1e6
+    log.reset_pipeline(plan.pipeline)
     log.close()
-    table.rename(job.answer)
-    return {"seconds_inner": seconds}
+    return seconds
 
 
-def last_commit_us(table: Path) -> int:
+def _last_commit_us(table: Path) -> int:
     """When the newest version of a Delta table became visible: µs of wall time, as the file system noted it."""
     newest = max((table / "_delta_log").glob("*.json"))
     return newest.stat().st_ctime_ns // 1_000
 
 
-RUNNERS: Mapping[str, Mapping[str, Runner]] = {
-    "streamflow": dict.fromkeys(("W1-json", "W1-envelope", "W2-json", "W2-envelope"), _run)
-}
+def run_to_table(job: Job, workers: int) -> dict[str, Any]:
+    """The work over the topics of the inputs; the answer is a Delta table."""
+    folder = log_folder(job.inputs)
+    seconds = finish(pipeline(), TARGET, folder, workers)
+    (tables_folder(folder) / job.name).rename(job.answer)
+    return {"seconds_inner": seconds}
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """The answer that `run_to_table` left, with the columns of the reference."""
+    # Not at the top: the workers import this module, and have no use for the catalog's libraries.
+    from streamflow.stores.table import Catalog
+
+    start = pl.col("window_start").dt.epoch("us").alias("window_start_us")
+    return Catalog(path.parent).read(path.name).with_columns(start).drop("window_start")
+
+
+def _run(job: Job) -> dict[str, Any]:
+    return run_to_table(job, job.cores)
+
+
+RUNNERS: Mapping[str, Mapping[str, Runner]] = {"streamflow": dict.fromkeys(compared(), _run)}
 """With a worker per core."""

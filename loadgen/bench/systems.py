@@ -1,6 +1,7 @@
 """The systems that can be measured: `Ours`, which run in our own environment, and peers, each in one of its own.
 
-To add a peer: a module beside those in `peers/` (see `Peer`), and its name in `PEERS`.
+To add a peer: a module beside those in `peers/` (see `Peer`), and its name in
+`works.PEERS`.
 """
 
 import importlib
@@ -14,11 +15,8 @@ from typing import Protocol
 import polars as pl
 
 from loadgen.bench.inputs import Inputs
+from loadgen.bench.works import PEERS, compared
 from streamflow.base.errors import DataError
-
-PEERS = ("flink", "spark", "bytewax", "bytewax-rows", "pathway")
-COMPARED = ("W1-json", "W1-envelope", "W2-json", "W2-envelope")
-"""The works that all kinds of systems answer."""
 
 
 class System(Protocol):
@@ -103,17 +101,15 @@ def _publish(inputs: Inputs) -> None:
 
 
 def _table(path: Path) -> pl.DataFrame:
-    from streamflow.stores.table import Catalog
+    from loadgen.bench import streamflow_runner
 
-    start = pl.col("window_start").dt.epoch("us").alias("window_start_us")
-    frame = Catalog(path.parent).read(path.name)
-    return frame.with_columns(start).drop("window_start")
+    return streamflow_runner.read_table(path)
 
 
 _BATCH = "loadgen.bench.reference"
 SYSTEMS: dict[str, System] = {
-    "streamflow": Ours("loadgen.bench.streamflow_runner", COMPARED, _publish, _table),
-    "duckdb": Ours(_BATCH, COMPARED),
-    "polars": Ours(_BATCH, COMPARED),
+    "streamflow": Ours("loadgen.bench.streamflow_runner", compared(), _publish, _table),
+    "duckdb": Ours(_BATCH, compared()),
+    "polars": Ours(_BATCH, compared()),
     **{name: Peer(name) for name in PEERS},
 }

@@ -46,7 +46,7 @@ def build(
     p = sf.Pipeline(name, settings=settings)
     (
         p
-        | _read(topic, View)
+        | _read(topic, View, DISORDER_S)
         | sf.Where(sf.col("event_type") == "view")
         | sf.WithColumns(campaign_id=campaign)
         | sf.Where(sf.col("campaign_id").is_not_null())
@@ -63,13 +63,15 @@ def build_users(
     topic: str = "ads",
     table: str = "user_events",
     settings: sf.Settings | None = None,
+    *,
     window_s: float = WINDOW_S,
+    disorder_s: float = DISORDER_S,
 ) -> sf.Pipeline:
     """W2: events per user, and the sum of what is below the second in their times."""
     p = sf.Pipeline(name, settings=settings)
     (
         p
-        | _read(topic, Visit)
+        | _read(topic, Visit, disorder_s)
         | sf.WindowInto(sf.FixedWindows(window_s))
         | "users" >> sf.Aggregate(by=["user_id"], events=sf.Count(), micros=sf.Sum(sf.col("event_time") % 1_000_000))
         | sf.Select("user_id", "window_start", "events", "micros")
@@ -78,8 +80,8 @@ def build_users(
     return p
 
 
-def _read(topic: str, schema: type) -> sf.ReadFromTopic:
-    return sf.ReadFromTopic(topic, schema=schema, event_time="event_time", disorder=DISORDER_S)
+def _read(topic: str, schema: type, disorder_s: float) -> sf.ReadFromTopic:
+    return sf.ReadFromTopic(topic, schema=schema, event_time="event_time", disorder=disorder_s)
 
 
 pipeline = build()

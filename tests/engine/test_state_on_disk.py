@@ -197,13 +197,13 @@ def test_compaction_reads_a_bounded_piece_and_rewrites_each_row_a_few_times(segm
         most_read = max(most_read, keeper.bytes_read)
         rows_in += new[-1].rows
         rows_out += sum(info.rows for info in new[:-1])
-    live = len({key for segment in keeper.segments.values() for key in codec.read_frame(segment.payload)["k"]})
     assert most_read <= 4 * 4 * PIECE_BYTES
     assert rows_out <= 7 * rows_in
-    levels = max(segment.info.slice.bit_length() // 2 for segment in keeper.segments.values()) + 1
-    assert sum(segment.info.rows for segment in keeper.segments.values()) <= levels * (segments_max + 1) * live
-    per_slice = [segment.info.slice for segment in keeper.segments.values()]
-    assert max(map(per_slice.count, per_slice)) <= 2 * segments_max
+    infos = [segment.info for segment in keeper.segments.values()]
+    for of in {info.slice for info in infos}:
+        sizes = [info.memory_bytes for info in infos if info.slice == of]
+        assert len(sizes) <= 8 * segments_max
+        assert sum(sizes) <= 8 * PIECE_BYTES
     assert sum(total for _, _, total, _ in keeper.step([], 10)) == STEPS * 4
 
 

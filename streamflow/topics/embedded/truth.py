@@ -3,11 +3,13 @@
 Two connections for each handle: one that writes, under a lock, in exclusive transactions; one that reads and
 so notices what any other connection commits, this handle's writing one included. Tables:
 
-    topic, part      a topic; each partition's next offset and next byte file, chunk      a segment file and
-    how many rows point into it; a record's place, offset and publication time producer         the last
-    sequence of each (topic, producer name) pipeline, task   fingerprint; offset, watermark, epoch, owner,
-    assignee and counters (a JSON object) of each task state            a task's state segments: their places
-    worker           the members of each pipeline meta             facts about the folder
+    topic, part      a topic; each partition's next offset and next byte
+    file, chunk      a segment file and how many rows point into it; a record's place, offset and publication time
+    producer         the last sequence of each (topic, producer name)
+    pipeline, task   fingerprint; offset, watermark, epoch, owner, assignee and counters (a JSON object) of each task
+    state            a task's state segments: their places, and what the task wants to know of them unread
+    worker           the members of each pipeline
+    meta             facts about the folder
 """
 
 import errno

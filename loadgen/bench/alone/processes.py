@@ -1,0 +1,52 @@
+"""What the works of this folder share: starting workers, and waiting for what the log will show."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from streamflow.base.errors import StreamFlowError
+from streamflow.engine.plan import Plan
+from streamflow.runtime.autoscaler import Policy
+from streamflow.runtime.supervisor import Supervisor
+from streamflow.runtime.worker import Stop
+from streamflow.topics import connect
+
+WITHIN_S = 100.0
+"""Nothing that is waited for takes longer, unless something is broken."""
+LOOK_S = 0.005
+
+
+def start_worker(target: str, data: Path) -> "subprocess.Popen[bytes]":
+    """A worker process on its own, with one compute thread as a supervisor would give it."""
+    command = [sys.executable, "-m", "streamflow", "worker", target, "--data", str(data)]
+    return subprocess.Popen(command, env={**os.environ, "POLARS_MAX_THREADS": "1"})
+
+
+@contextmanager
+def supervised(plan: Plan, data: Path, target: str, workers: int) -> Iterator[None]:
+    """So many worker processes, kept alive by a supervisor in a thread, and drained at the end."""
+    log, stop = connect(data), Stop()
+    os.environ["POLARS_MAX_THREADS"] = "1"
+    supervisor = Supervisor(plan, log, data, target, workers, Policy(workers, workers), stop=stop)
+    thread = threading.Thread(target=supervisor.run, name="supervisor")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.request()
+        thread.join()
+        log.close()
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    """Looks every `LOOK_S`. StreamFlowError if it does not come to hold within `WITHIN_S`."""
+    deadline_s = time.monotonic() + WITHIN_S
+    while not holds():
+        if time.monotonic() > deadline_s:
+            raise StreamFlowError(f"waited {WITHIN_S:g} s in vain for {what}. See the lines above")
+        time.sleep(LOOK_S)
