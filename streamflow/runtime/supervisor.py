@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 0.1
 COORDINATE_S = 0.5
-"""How often the assignment is looked at without a visible cause; an exit of a worker is a cause."""
+"""How often it looks at all without a visible cause. A commit is one; of the assignment, an exit of a worker."""
 START_S = 15.0
 """A worker that has not joined by then is not counted any more."""
 WORKER_ENVIRONMENT = {"POLARS_MAX_THREADS": "1", "POLARS_SKIP_CPU_CHECK": "1"}
@@ -65,7 +65,7 @@ class _Child:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the supervisor sees and wants, for those who watch."""
+    """What the supervisor sees (without counters) and wants, for those who watch."""
 
     snapshot: Snapshot
     workers: int
@@ -117,13 +117,16 @@ class Supervisor:
 
     def _tick(self) -> bool:
         exited = self._reap()
-        now_s = time.monotonic()
-        if exited or now_s >= self._coordinate_at_s:
-            self._coordinate_at_s = now_s + COORDINATE_S
-            self.log.reassign(
-                self.plan.pipeline, coordinate(time.time_ns() // 1000, self.plan.settings.lease_s, is_alive)
-            )
-        snapshot = self.log.snapshot(self.plan.pipeline)
+        due = exited or time.monotonic() >= self._coordinate_at_s
+        if not self.log.wait_changed(0) and not due:
+            return True
+        snapshot = self._snapshot()
+        if due:
+            self._coordinate_at_s = time.monotonic() + COORDINATE_S
+            assign = coordinate(time.time_ns() // 1000, self.plan.settings.lease_s, is_alive)
+            if assign(snapshot):
+                self.log.reassign(self.plan.pipeline, assign)
+                snapshot = self._snapshot()
         if snapshot.stopping or (self.until is not None and self.until(snapshot)):
             return False
         running = self._running(snapshot)
@@ -131,6 +134,9 @@ class Supervisor:
         self._adjust(snapshot, running)
         self.on_status(Status(snapshot, len(running), self.wanted, self.decision.reason))
         return True
+
+    def _snapshot(self) -> Snapshot:
+        return self.log.snapshot(self.plan.pipeline, counters=False)
 
     def _running(self, snapshot: Snapshot) -> list[str]:
         """Ids of workers that work or are about to: members that do not drain, and children that are still starting."""
