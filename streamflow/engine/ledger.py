@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
+from streamflow.engine.slices import can_be_cut
 from streamflow.topics import codec
 from streamflow.topics.protocol import SegmentInfo
 
@@ -94,8 +95,8 @@ class Ledger:
         def excess(of_slice: tuple[int, bool]) -> float:
             infos, resident = slices[of_slice], of_slice[1]
             allowed = max(segments_max, 1) * (1 if resident and needless else _PATIENCE)
-            size = 0 if resident else sum(info.memory_bytes for info in infos)
-            return max(len(infos) / allowed, size / run_bytes)
+            to_cut = not resident and can_be_cut(of_slice[0])
+            return max(len(infos) / allowed, sum(info.memory_bytes for info in infos) / run_bytes if to_cut else 0)
 
         worst = max(slices, key=excess, default=None)
         if worst is None or excess(worst) <= 1:
@@ -107,7 +108,7 @@ def _newest_run(infos: Sequence[SegmentInfo], segments_max: int, piece_bytes: in
     run: list[SegmentInfo] = []
     rows = size = 0
     for info in reversed(infos):
-        if info.memory_bytes > _RUN_PIECES_MAX * piece_bytes:
+        if info.memory_bytes > _RUN_PIECES_MAX * piece_bytes and can_be_cut(info.slice):
             return [info]
         fresh = len(run) < (segments_max + 1) // 2
         fits = size + info.memory_bytes <= _RUN_PIECES_MAX * piece_bytes

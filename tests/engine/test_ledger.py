@@ -49,6 +49,11 @@ def test_huge_segment_is_cut_alone_and_keeps_nothing_else_from_being_merged() ->
     assert run(ledger(1, 390, 20), 32) == [1, 2]
 
 
+def test_groups_that_no_cut_makes_smaller_are_not_written_again_and_again() -> None:
+    assert run(ledger(1_000, 1_000, slice_=1 << 16), 4) == []
+    assert run(ledger(*[1_000] * 33, slice_=1 << 16), 4) == [31, 32]
+
+
 def test_resident_segments_have_time_until_half_of_their_rows_are_needless() -> None:
     of = ledger(*[10] * 9)
     of.take_up(of.on_disk_only())

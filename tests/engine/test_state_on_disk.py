@@ -3,7 +3,7 @@ work is larger than the memory for it.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 import pytest
@@ -205,6 +205,39 @@ def test_compaction_reads_a_bounded_piece_and_rewrites_each_row_a_few_times(segm
         assert len(sizes) <= 8 * segments_max
         assert sum(sizes) <= 8 * PIECE_BYTES
     assert sum(total for _, _, total, _ in keeper.step([], 10)) == STEPS * 4
+
+
+def test_one_enormous_group_is_rewritten_a_few_times_only() -> None:
+    of = windowing()
+    keeper = Keeper(of, 4, 0, combiner=RowCombiner(CombinePerKey(Joined()), of))
+    written = 0
+    for i in range(STEPS):
+        before = set(keeper.segments)
+        keeper.fire([partial(keeper.combiner, [("hot", 1, i % 10)] * 20, on_rows=True)], 5)
+        written += sum(len(segment.payload) for number, segment in keeper.segments.items() if number not in before)
+    held = sum(len(segment.payload) for segment in keeper.segments.values())
+    assert held > 10 * PIECE_BYTES
+    assert written < 20 * held
+    (batch,) = keeper.fire([], 10)
+    assert isinstance(batch, Elements)
+    ((key, text),) = batch.values
+    assert (key, sorted(text)) == ("hot", sorted("0123456789" * (STEPS * 2)))
+
+
+class Joined(sf.CombineFn):
+    """All digits as one text: an accumulator that grows."""
+
+    def create_accumulator(self) -> str:
+        return ""
+
+    def add_input(self, accumulator: str, element: int) -> str:
+        return f"{accumulator}{element}"
+
+    def merge_accumulators(self, accumulators: Iterable[str]) -> str:
+        return "".join(accumulators)
+
+    def extract_output(self, accumulator: str) -> str:
+        return accumulator
 
 
 def test_compaction_of_what_is_in_memory_leaves_it_there() -> None:
