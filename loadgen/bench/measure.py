@@ -104,8 +104,12 @@ class _Sampler(threading.Thread):
         self._done = threading.Event()
 
     def run(self) -> None:
+        before: set[int] = set()
         while not self._done.wait(SAMPLE_EVERY_S):
-            sizes = [_resident(pid) for pid in self.tree.members()]
+            members = set(self.tree.members())
+            # A process that was just forked shares all its memory with its parent, until it runs something else.
+            sizes = [_resident(pid) for pid in members & before]
+            before = members
             total = sum(now for now, _ in sizes)
             self.peak_bytes = max(self.peak_bytes, total, *(highest for _, highest in sizes), 0)
 

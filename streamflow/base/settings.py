@@ -17,7 +17,8 @@ class Settings:
         files, a shorter one, below 0.1 s too, rows that can be read sooner.
     poll_s: how long a worker with nothing to do waits before it looks again without having been woken.
     heartbeat_s: how often a worker gives a sign of life; lease_s: silence after which it is taken for dead.
-    compact_segments: once a task's state has more durable pieces than this, those of similar size are merged.
+    compact_segments: once a task's state has more durable pieces than this (of any slice of its keys), those of similar
+        size are merged, if that halves their rows; else once they are eight times as many.
     state_bytes_max: how much memory a worker's window state may take, over all its tasks. What exceeds it is read back
         from the log when it is needed. A sixteenth of it (4 MiB or more) is worked on at a time.
     prune_s: how often space that nothing needs any more is given back.

@@ -1,9 +1,11 @@
 """Arguments and options that several commands take, so that each is called and explained the same everywhere."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from streamflow.runtime.work import Until
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -11,7 +13,6 @@ Data = Annotated[Path, typer.Option("--data", "-d", help="The folder that holds 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Target = Annotated[str, typer.Argument(help="The pipeline: package.module[:name] or path/file.py[:name].")]
 Name = Annotated[str, typer.Argument(help="The pipeline's name.")]
-Until = Literal["stopped", "drained", "finished"]
 UntilOption = Annotated[
     Until,
     typer.Option(

@@ -3,45 +3,28 @@
 import logging
 import math
 import secrets
-import signal
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from streamflow.base.clock import SystemClock
-from streamflow.base.errors import (
-    ConflictError,
-    CorruptionError,
-    DataError,
-    NotFoundError,
-    PipelineError,
-    StreamFlowError,
-)
+from streamflow.base.errors import ConflictError
 from streamflow.cli.folders import known_pipeline, live_workers, opened
-from streamflow.cli.options import Data, Name, Target, Until, UntilOption
+from streamflow.cli.options import Data, Name, Target, UntilOption
 from streamflow.cli.output import say, told_errors
 from streamflow.cli.progress import RunReport, StatusLine, topics_not_ended
-from streamflow.engine.plan import Plan
 from streamflow.runtime.autoscaler import Policy
 from streamflow.runtime.hints import command, count
-from streamflow.runtime.launch import attach, launch
-from streamflow.runtime.progress import is_drained, is_finished
-from streamflow.runtime.supervisor import EXIT_HOPELESS, HOPELESS, Supervisor, is_supervised
+from streamflow.runtime.launch import launch
+from streamflow.runtime.supervisor import Supervisor, is_supervised
 from streamflow.runtime.target import load_pipeline
-from streamflow.runtime.worker import Stop, Worker
+from streamflow.runtime.work import Until, condition, log_to_stderr, stop_on_signals, work, work_logged
 from streamflow.topics import connect
-from streamflow.topics.protocol import Snapshot
 from streamflow.web.server import MetricsServer
 
 app = typer.Typer()
-logger = logging.getLogger(__name__)
-
-HOPELESS_ERRORS = (PipelineError, DataError, NotFoundError, ConflictError, CorruptionError)
-"""A worker that meets one of these would meet it again after a restart."""
 
 
 @app.command(
@@ -72,13 +55,12 @@ def run(
     _check_scaling(workers, max_workers, latency)
     policy = Policy(workers, max(workers, max_workers or workers), latency)
     with told_errors():
-        _log_to_stderr(logging.ERROR if quiet else logging.WARNING)
+        log_to_stderr(logging.ERROR if quiet else logging.WARNING)
         pipeline = load_pipeline(target)
         log = connect(data)
         try:
             plan = launch(pipeline, log, pipeline.settings)
-            condition, stop = _condition(plan, until), _stop_on_signals()
-            supervisor = Supervisor(plan, log, data, target, workers, policy, condition, stop)
+            supervisor = Supervisor(plan, log, data, target, workers, policy, condition(plan, until), stop_on_signals())
             _supervise(supervisor, (host, port), until, quiet=quiet)
         finally:
             log.close()
@@ -96,23 +78,11 @@ def worker(
     until: UntilOption = "stopped",
 ) -> None:
     """Run one worker of a pipeline in this process. `streamflow run` starts and replaces workers for you."""
-    _log_to_stderr(logging.WARNING)
-    logging.getLogger("streamflow").setLevel(logging.INFO)
-    if id is None:
-        with told_errors():
-            _work(target, data, f"worker-{secrets.token_hex(3)}", until)
-        return
-    try:
-        _work(target, data, id, until)
-    except HOPELESS_ERRORS as error:
-        logger.error("%s: %s: %s", id, HOPELESS, error)
-        raise typer.Exit(EXIT_HOPELESS) from error
-    except StreamFlowError as error:
-        logger.error("%s: %s", id, error)
-        raise typer.Exit(1) from error
-    except Exception as error:
-        logger.critical("%s: %s: %s", id, type(error).__name__, error, exc_info=error)
-        raise typer.Exit(1) from error
+    log_to_stderr(logging.WARNING, logging.INFO)
+    if id is not None:
+        raise typer.Exit(work_logged(target, data, id, until))
+    with told_errors():
+        work(target, data, f"worker-{secrets.token_hex(3)}", until)
 
 
 @app.command(epilog="Example:\n\n`streamflow explain streamflow.examples.flights`")
@@ -168,17 +138,6 @@ def reset(name: Name, data: Data, yes: Annotated[bool, typer.Option("--yes", hel
         say(f"{name}: forgotten")
 
 
-def _work(target: str, data: Path, name: str, until: Until) -> None:
-    stop = _stop_on_signals()
-    pipeline = load_pipeline(target)
-    log = connect(data)
-    try:
-        plan = attach(pipeline, log, pipeline.settings)
-        Worker(plan, log, data, worker_id=name, stop=stop, until=_condition(plan, until)).run()
-    finally:
-        log.close()
-
-
 def _check_scaling(workers: int, max_workers: int | None, latency: float) -> None:
     if max_workers is not None and max_workers < workers:
         raise typer.BadParameter(f"{max_workers} is below --workers {workers}.", param_hint="'--max-workers'")
@@ -213,20 +172,3 @@ def _tell_start(supervisor: Supervisor, url: str, until: Until) -> None:
     for topic in waiting:
         end = command(f"topic end {topic}", data)
         say(f"topic '{topic}' is not ended by its publisher yet; its last windows stay open until it is: {end}")
-
-
-def _condition(plan: Plan, until: Until) -> Callable[[Snapshot], bool] | None:
-    conditions = {"drained": is_drained, "finished": is_finished}
-    test = conditions.get(until)
-    return None if test is None else lambda snapshot: test(plan, snapshot)
-
-
-def _stop_on_signals() -> Stop:
-    stop = Stop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.request())
-    return stop
-
-
-def _log_to_stderr(level: int) -> None:
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)

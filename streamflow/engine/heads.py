@@ -6,7 +6,7 @@ how far the watermark has moved.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import polars as pl
 
@@ -17,11 +17,11 @@ from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import ALL
 from streamflow.engine.source import SourceDecoder, offsets_of, with_offsets
-from streamflow.engine.state import WindowState
+from streamflow.engine.state import WindowState, window_ends
 from streamflow.engine.stores import SinkWriter
 from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, public, tell, together
 from streamflow.model.time import MAX_US
-from streamflow.model.window import TIME, WINDOW_END, Windowing
+from streamflow.model.window import TIME, Windowing
 from streamflow.topics import codec
 from streamflow.topics.protocol import Record, SegmentInfo, StateSegment
 
@@ -208,10 +208,9 @@ class GroupingHead:
     def _segment(
         self, frame: pl.DataFrame, stamp: int, watermark_us: int, part: int, *, resident: bool
     ) -> StateSegment:
-        ends: Any = frame[WINDOW_END]
         size = int(frame.estimated_size())
         sequence = self._ledger.next_sequence()
-        info = SegmentInfo(sequence, stamp, watermark_us, frame.height, size, ends.min(), ends.max(), part)
+        info = SegmentInfo(sequence, stamp, watermark_us, frame.height, size, *window_ends(frame), part)
         self._ledger.add(info, resident=resident)
         return StateSegment(info, codec.write_frame(frame))
 

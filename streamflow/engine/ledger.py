@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
+from streamflow.engine.slices import can_be_cut
 from streamflow.topics import codec
 from streamflow.topics.protocol import SegmentInfo
 
 _RUN_PIECES_MAX = 4
 """What a slice may have on disk, and what is merged at once, in pieces of the memory's size: each segment of it is
 decoded about as often."""
-_RESIDENT_PATIENCE = 8
-"""How many times as many resident segments there may be."""
+_PATIENCE = 8
+"""How many times as many segments there may be if that is all that is wrong with them."""
 
 
 class Ledger:
@@ -75,9 +76,9 @@ class Ledger:
         """Segments of one slice that are better one, or several of smaller slices; empty if no slice has too many.
         `rows_resident`: how many rows memory has made of the resident segments.
 
-        There may be `segments_max` of each slice. On disk they may hold no more than a few pieces, too: then reading a
-        slice for a smaller one is never much in vain. Resident ones are only read after a restart, so they may be
-        several times as many unless half of their rows are needless.
+        There may be `segments_max` of each slice, and several times as many unless half of their rows are known to be
+        needless: many are not much slower to read than few. On disk they may hold no more than a few pieces, too: then
+        reading a slice for a smaller one is never much in vain.
 
         What is merged are the newest, half of `segments_max`, written since the last merge, and older ones while they
         are no more than twice what there is already. So each row is rewritten once for each time that its segment
@@ -89,14 +90,13 @@ class Ledger:
             slices[info.slice, self.is_resident(info)].append(info)
         run_bytes = _RUN_PIECES_MAX * piece_bytes
         resident_rows = sum(self._segments[sequence].rows for sequence in self._resident)
-        patience = 1 if resident_rows > 2 * rows_resident else _RESIDENT_PATIENCE
+        needless = resident_rows > 2 * rows_resident
 
         def excess(of_slice: tuple[int, bool]) -> float:
             infos, resident = slices[of_slice], of_slice[1]
-            too_many = len(infos) / max(segments_max, 1)
-            if resident:
-                return too_many / patience
-            return max(too_many, sum(info.memory_bytes for info in infos) / run_bytes)
+            allowed = max(segments_max, 1) * (1 if resident and needless else _PATIENCE)
+            to_cut = not resident and can_be_cut(of_slice[0])
+            return max(len(infos) / allowed, sum(info.memory_bytes for info in infos) / run_bytes if to_cut else 0)
 
         worst = max(slices, key=excess, default=None)
         if worst is None or excess(worst) <= 1:
@@ -108,7 +108,7 @@ def _newest_run(infos: Sequence[SegmentInfo], segments_max: int, piece_bytes: in
     run: list[SegmentInfo] = []
     rows = size = 0
     for info in reversed(infos):
-        if info.memory_bytes > _RUN_PIECES_MAX * piece_bytes:
+        if info.memory_bytes > _RUN_PIECES_MAX * piece_bytes and can_be_cut(info.slice):
             return [info]
         fresh = len(run) < (segments_max + 1) // 2
         fits = size + info.memory_bytes <= _RUN_PIECES_MAX * piece_bytes

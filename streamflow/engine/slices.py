@@ -52,6 +52,10 @@ def overlap(left: int, right: int) -> bool:
     return contains(left, right) or contains(right, left)
 
 
+def can_be_cut(wanted: int) -> bool:
+    return _depth(wanted) < _DEPTH_BITS_MAX
+
+
 def passes(weights: Sequence[tuple[int, int]], bytes_max: int, within: int = ALL, *, bits: int = 1) -> list[int]:
     """Slices that make up `within` and each hold `bytes_max` or less, to be worked on one after the other.
 
@@ -59,7 +63,7 @@ def passes(weights: Sequence[tuple[int, int]], bytes_max: int, within: int = ALL
     the next `bits` of the hash."""
     here = [(of, size) for of, size in weights if overlap(of, within)]
     weight = sum(size >> max(0, _depth(within) - _depth(of)) for of, size in here)
-    if weight <= bytes_max or _depth(within) >= _DEPTH_BITS_MAX:
+    if weight <= bytes_max or not can_be_cut(within):
         return [within]
     parts = range(within << bits, (within + 1) << bits)
     return [leaf for part in parts for leaf in passes(here, bytes_max, part, bits=bits)]

@@ -102,7 +102,7 @@ class WindowState:
 
     def living(self, frame: pl.DataFrame, watermark_us: int) -> pl.DataFrame:
         """The rows that are still needed when the watermark stands there."""
-        if not frame.height or self.gone_at(_first_end(frame)) > watermark_us:
+        if not frame.height or self.gone_at(window_ends(frame)[0]) > watermark_us:
             return frame
         return frame.filter(~self._gone(watermark_us))
 
@@ -123,7 +123,7 @@ class WindowState:
         frame = self.living(frame, before_us)
         if not frame.height:
             return None, 0, total
-        if _first_end(frame) > before_us:
+        if window_ends(frame)[0] > before_us:
             delta = self._reduced(
                 frame.with_columns(pl.lit(1, pl.Int64).alias(ON_TIME), pl.lit(0, pl.Int64).alias(LATE))
             )
@@ -157,7 +157,7 @@ class WindowState:
         return pl.concat([known, frame], how="diagonal_relaxed")
 
     def _panes(self, delta: pl.DataFrame | None, before_us: int, after_us: int) -> Iterator[pl.DataFrame]:
-        if delta is not None and _first_end(delta) <= before_us:
+        if delta is not None and window_ends(delta)[0] <= before_us:
             yield self._late_panes(delta.filter(pl.col(WINDOW_END) <= before_us))
         if after_us > before_us:
             yield from self._closing(before_us, after_us)
@@ -166,8 +166,7 @@ class WindowState:
 
     def _late_panes(self, late: pl.DataFrame) -> pl.DataFrame:
         """Groups that got events after their window had closed fire at once."""
-        ends = late[WINDOW_END]
-        on_disk = self._on_disk(_integer(ends.min()), _integer(ends.max()))
+        on_disk = self._on_disk(*window_ends(late))
         found = [self._of_groups(frame, late) for frame in self._frames()]
         for info in on_disk:
             found.append(self._of_groups(self.ledger.read(info), late))
@@ -186,21 +185,21 @@ class WindowState:
         """Windows whose end the watermark passes in this step."""
         # The end of time closes every window, also one that reaches beyond it.
         closing = (pl.col(WINDOW_END) > before_us) & (pl.col(WINDOW_END).clip(upper_bound=MAX_US) <= after_us)
-        on_disk = self._on_disk(before_us + 1, after_us if after_us < MAX_US else _FOREVER_US)
-        weights = _weights(on_disk)
-        held = []
-        for frame in self._frames():
-            if min(_first_end(frame), MAX_US) <= after_us and (rows := int(frame.select(closing.sum()).item())):
-                held.append(frame)
-                weights.append((ALL, int(frame.estimated_size()) * rows // frame.height))
-        for _, frame in self._merged(held, on_disk, closing, passes(weights, self.memory.piece_bytes)):
+        last_us = after_us if after_us < MAX_US else _FOREVER_US
+        on_disk = self._on_disk(before_us + 1, last_us)
+        held = [frame for frame in self._frames() if _overlaps(window_ends(frame), before_us + 1, last_us)]
+        in_memory = sum(int(frame.estimated_size()) for frame in held)
+        if in_memory > self.memory.piece_bytes:
+            in_memory = sum(int(frame.estimated_size() * frame.select(closing.mean()).item()) for frame in held)
+        parts = passes([(ALL, in_memory), *_weights(on_disk)], self.memory.piece_bytes)
+        for _, frame in self._merged(held, on_disk, closing, parts):
             yield frame
 
     def _on_disk(self, low_us: int, high_us: int) -> list[SegmentInfo]:
         """The segments to be read for windows that end in `[low_us, high_us]`. If there is room for all that is only
         on disk, it is taken up first, and nothing is left to be read."""
         on_disk = self.ledger.on_disk_only()
-        wanted = [info for info in on_disk if info.low_us <= high_us and info.high_us >= low_us]
+        wanted = [info for info in on_disk if _overlaps((info.low_us, info.high_us), low_us, high_us)]
         if not wanted or not self.memory.has_room(sum(info.memory_bytes for info in on_disk)):
             return wanted
         self._tail = [*(self.ledger.read(info) for info in on_disk), *self._tail]
@@ -243,14 +242,17 @@ class WindowState:
         return sum(frame.height for frame in self._tail)
 
 
-def _first_end(frame: pl.DataFrame) -> int:
-    return _integer(frame[WINDOW_END].min())
-
-
 def _weights(infos: Sequence[SegmentInfo]) -> list[tuple[int, int]]:
     return [(info.slice, info.memory_bytes) for info in infos]
 
 
-def _integer(value: object) -> int:
-    assert isinstance(value, int)
-    return value
+def window_ends(frame: pl.DataFrame) -> tuple[int, int]:
+    """The first and the last of a frame with rows."""
+    low, high = frame[WINDOW_END].min(), frame[WINDOW_END].max()
+    assert isinstance(low, int)
+    assert isinstance(high, int)
+    return low, high
+
+
+def _overlaps(ends: tuple[int, int], low_us: int, high_us: int) -> bool:
+    return ends[0] <= high_us and ends[1] >= low_us

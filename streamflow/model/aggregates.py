@@ -1,8 +1,8 @@
 """Aggregates: one computation stated twice, as a CombineFn on rows and as three expressions on columns.
 
 `partial` runs over a batch of events before the shuffle, `merge` over partials after it, `final` over merged
-partials. `single` gives the same as `partial` where each event is a group of its own, without any grouping. A property test holds rows and columns equal. Nulls are skipped, as in SQL; a group without values gives
-null, Count and Sum 0.
+partials. `single` gives the same as `partial` where each event is a group of its own, without any grouping. A property
+test holds rows and columns equal. Nulls are skipped, as in SQL; a group without values gives null, Count and Sum 0.
 """
 
 from abc import ABC, abstractmethod

@@ -21,7 +21,7 @@ from typing import IO
 
 from streamflow.base.errors import ConflictError, StreamFlowError
 from streamflow.engine.plan import Plan
-from streamflow.runtime import hints
+from streamflow.runtime import hints, work
 from streamflow.runtime.assignment import coordinate
 from streamflow.runtime.autoscaler import Decision, Memory, Observation, Policy, decide
 from streamflow.runtime.processes import is_alive
@@ -33,9 +33,11 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 0.1
 COORDINATE_S = 0.5
-"""How often the assignment is looked at without a visible cause; an exit of a worker is a cause."""
+"""How often it looks at all without a visible cause. A commit is one; of the assignment, an exit of a worker."""
 START_S = 15.0
 """A worker that has not joined by then is not counted any more."""
+WORKER_ENVIRONMENT = {"POLARS_MAX_THREADS": "1", "POLARS_SKIP_CPU_CHECK": "1"}
+"""One compute thread each; and this process has made sure already that Polars can run here."""
 DRAIN_S = 4.0
 """What workers get to finish their step; Ctrl-C is to end within 5 s."""
 CRASHES_MAX = 5
@@ -48,10 +50,6 @@ BY_HAND = "set by hand"
 NOT_ASKED = "not asked yet"
 """Reasons for a number of workers that are not the autoscaler's."""
 
-EXIT_HOPELESS = 3
-"""The exit code of a worker that met an error which a restart can't mend."""
-HOPELESS = "gives up"
-"""What such a worker writes between its name and the error, as the last thing it does."""
 _NEXT_ENTRY = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ", re.MULTILINE)
 LOCK_TRIES = 5
 LOCK_RETRY_S = 0.05
@@ -67,7 +65,7 @@ class _Child:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the supervisor sees and wants, for those who watch."""
+    """What the supervisor sees (without counters) and wants, for those who watch."""
 
     snapshot: Snapshot
     workers: int
@@ -119,13 +117,16 @@ class Supervisor:
 
     def _tick(self) -> bool:
         exited = self._reap()
-        now_s = time.monotonic()
-        if exited or now_s >= self._coordinate_at_s:
-            self._coordinate_at_s = now_s + COORDINATE_S
-            self.log.reassign(
-                self.plan.pipeline, coordinate(time.time_ns() // 1000, self.plan.settings.lease_s, is_alive)
-            )
-        snapshot = self.log.snapshot(self.plan.pipeline)
+        due = exited or time.monotonic() >= self._coordinate_at_s
+        if not self.log.wait_changed(0) and not due:
+            return True
+        snapshot = self._snapshot()
+        if due:
+            self._coordinate_at_s = time.monotonic() + COORDINATE_S
+            assign = coordinate(time.time_ns() // 1000, self.plan.settings.lease_s, is_alive)
+            if assign(snapshot):
+                self.log.reassign(self.plan.pipeline, assign)
+                snapshot = self._snapshot()
         if snapshot.stopping or (self.until is not None and self.until(snapshot)):
             return False
         running = self._running(snapshot)
@@ -133,6 +134,9 @@ class Supervisor:
         self._adjust(snapshot, running)
         self.on_status(Status(snapshot, len(running), self.wanted, self.decision.reason))
         return True
+
+    def _snapshot(self) -> Snapshot:
+        return self.log.snapshot(self.plan.pipeline, counters=False)
 
     def _running(self, snapshot: Snapshot) -> list[str]:
         """Ids of workers that work or are about to: members that do not drain, and children that are still starting."""
@@ -182,7 +186,7 @@ class Supervisor:
 
     def _spawn(self) -> None:
         worker = f"{self.plan.pipeline}-{secrets.token_hex(3)}"
-        command = [sys.executable, "-m", "streamflow", "worker", self.target, "--data", str(self.data), "--id", worker]
+        command = [sys.executable, "-m", work.__name__, self.target, str(self.data), worker]
         # A session of its own: Ctrl-C reaches only the supervisor, which lets the workers drain.
         with self._open_log() as output:
             process = subprocess.Popen(
@@ -191,7 +195,7 @@ class Supervisor:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                env={"POLARS_MAX_THREADS": "1", **os.environ},
+                env={**WORKER_ENVIRONMENT, **os.environ},
             )
         self._children[worker] = _Child(process, time.monotonic())
 
@@ -214,7 +218,7 @@ class Supervisor:
             del self._children[worker]
             if child.draining:
                 continue
-            if child.process.returncode == EXIT_HOPELESS:
+            if child.process.returncode == work.EXIT_HOPELESS:
                 raise StreamFlowError(self._hopeless(worker))
             logger.warning("worker %s %s, replacing it", worker, self._how_it_ended(worker, child))
             if child.process.returncode < 0 or time.monotonic() - child.started_s > HEALTHY_S:
@@ -235,7 +239,7 @@ class Supervisor:
 
     def _hopeless(self, worker: str) -> str:
         """What the worker said, which is the error of one of its tasks."""
-        _, found, rest = "\n".join(self._log_lines()).rpartition(f"{worker}: {HOPELESS}: ")
+        _, found, rest = "\n".join(self._log_lines()).rpartition(f"{worker}: {work.HOPELESS}: ")
         said = _NEXT_ENTRY.split(rest)[0].rstrip()
         return said if found else f"worker {worker} can't run this pipeline. {self._end_of_log()}"
 

@@ -1,5 +1,5 @@
-"""The worker: owns tasks and runs their steps until told to stop. One thread computes, one commits what the steps before
-have computed, one says that the worker is alive.
+"""The worker: owns tasks and runs their steps until told to stop. One thread computes, one commits what the steps
+before have computed, one says that the worker is alive.
 
 It needs nothing but the log: what it should own stands there, and whoever it is, a later owner fences it by the epoch.
 """
@@ -86,11 +86,13 @@ class Worker:
 
         Who was taken for dead (suspended for longer than the lease, say) drops all it holds and joins again.
         ConflictError if the pipeline is another one by then."""
-        while self._serve():
-            if self.log.pipelines().get(self.plan.pipeline) != self.plan.fingerprint:
-                raise ConflictError(
-                    f"pipeline '{self.plan.pipeline}' was reset or replaced while this worker ran it. Start it again"
-                )
+        with self._committer:
+            while self._serve():
+                if self.log.pipelines().get(self.plan.pipeline) != self.plan.fingerprint:
+                    raise ConflictError(
+                        f"pipeline '{self.plan.pipeline}' was reset or replaced while this worker ran it. Start it "
+                        "again"
+                    )
 
     def _serve(self) -> bool:
         """One membership. True if it was lost before there was nothing left to do."""

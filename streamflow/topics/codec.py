@@ -96,8 +96,8 @@ def encode_frame(topic: str, partition: int, frame: pl.DataFrame, *, compress: b
 def decode(record: Record, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """The record's events, one row each, in offset order; CorruptionError if the payload is not readable.
 
-    JSON events have `_time`, `_json` Binary, and `_key` and `_attributes` if any event has one. With `columns` only those
-    and `_time` of an envelope are decoded (several times faster for a few of many); missing ones are left out.
+    JSON events have `_time`, `_json` Binary, and `_key` and `_attributes` if any event has one. With `columns` only
+    those and `_time` of an envelope are decoded (several times faster for a few of many); missing ones are left out.
     """
     if record.kind is Kind.JSON:
         around = json_surroundings(record)
@@ -108,8 +108,8 @@ def decode(record: Record, columns: Sequence[str] | None = None) -> pl.DataFrame
 
 
 def json_lines(record: Record) -> bytes | memoryview | None:
-    """All documents of a JSON record, a line each, for a decoder of lines; without a copy. None if the lines do not tell
-    where each document begins and ends: then take `json_documents`. CorruptionError as `decode`."""
+    """All documents of a JSON record, a line each, for a decoder of lines; without a copy. None if the lines do not
+    tell where each document begins and ends: then take `json_documents`. CorruptionError as `decode`."""
     flags, documents, _ = _parts(record)
     return documents if flags & _PLAIN else None
 
@@ -132,14 +132,15 @@ def json_documents(record: Record) -> list[bytes]:
 
 
 def json_surroundings(record: Record) -> pl.DataFrame:
-    """What a JSON record knows of each event besides the document: `_time`, and `_key` and `_attributes` if any event has
-    one. CorruptionError as `decode`."""
+    """What a JSON record knows of each event besides the document: `_time`, and `_key` and `_attributes` if any event
+    has one. CorruptionError as `decode`."""
     _, _, stream = _parts(record)
     return _checked(record, stream, None).drop(_SIZE, strict=False)
 
 
 def write_frame(frame: pl.DataFrame, *, compress: bool = True) -> bytes:
-    """Any frame as an Arrow IPC stream, LZ4 if that is wanted and gains anything. DataError for columns of Python objects."""
+    """Any frame as an Arrow IPC stream, LZ4 if that is wanted and gains anything. DataError for columns of Python
+    objects."""
     for name, dtype in frame.schema.items():
         if _has_objects(dtype):
             raise DataError(

@@ -26,8 +26,8 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`count` events of one partition. `offset` and `published_us` are set by the log; -1 and 0 before that. The payload
-    of a record that was read may be a view of a mapped file: let go of it when it is decoded."""
+    """`count` events of one partition. `offset` and `published_us` are set by the log; -1 and 0 before that. The
+    payload of a record that was read may be a view of a mapped file: let go of it when it is decoded."""
 
     topic: str
     partition: int
@@ -302,8 +302,8 @@ class TaskLog(Protocol):
     def join(self, worker: WorkerInfo) -> None: ...
 
     def heartbeat(self, worker: str, now_us: int, *, draining: bool = False) -> bool:
-        """False if the worker is not (or no longer) a member: it must stop. The one change that need not survive a
-        power cut."""
+        """False if the worker is not (or no longer) a member: it must stop. Like `claim` and `release`, it need not
+        survive a power cut, which no worker survives."""
 
     def leave(self, worker: str) -> None:
         """Remove the worker; tasks it still owns are fenced and unassigned."""

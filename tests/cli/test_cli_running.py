@@ -150,7 +150,7 @@ def test_a_worker_that_fails_is_replaced_with_its_last_words(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(supervisor, "CRASHES_MAX", 2)
-    dies = "\nimport os, sys\nif 'worker' in sys.argv: os.write(2, {!r}); os._exit(7)\n"
+    dies = "\nimport os, sys\nif sys.argv[0].endswith('work.py'): os.write(2, {!r}); os._exit(7)\n"
     prepare(folder, [], end=False, text=PIPELINE + dies.format(b""))
     said = refused(*RUN)
     assert "exited with 7 (nothing in data/logs/visits.log), replacing it" in caplog.text

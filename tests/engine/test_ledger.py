@@ -19,19 +19,20 @@ def run(of: Ledger, segments_max: int, rows_resident: int = 0) -> list[int]:
 
 
 def test_nothing_is_merged_while_there_are_few_segments_of_each_slice() -> None:
-    assert run(ledger(1, 1, 1, 1), 4) == []
-    both = ledger(1, 1, 1)
-    for sequence in range(10, 13):
+    assert run(ledger(*[1] * 32), 4) == []
+    both = ledger(*[1] * 17)
+    for sequence in range(20, 37):
         both.add(SegmentInfo(sequence, 0, 0, 1, 1, 0, 0, 2), resident=False)
     assert run(both, 3) == []
-    assert run(both, 2) == [0, 1, 2]
+    assert run(both, 2) == [*range(17)]
 
 
 def test_newest_are_merged_with_older_ones_that_are_not_much_larger() -> None:
-    assert run(ledger(1, 1, 1, 1, 1), 4) == [0, 1, 2, 3, 4]
-    assert run(ledger(90, 40, 5, 1, 1), 4) == [3, 4]
-    assert run(ledger(90, 40, 4, 1, 1), 4) == [2, 3, 4]
-    assert run(ledger(40, 12, 4, 1, 1), 4) == [0, 1, 2, 3, 4][1:]
+    small = [1] * 31
+    assert run(ledger(1, 1, *small), 4) == [*range(33)]
+    assert run(ledger(90, 63, *small), 4) == [*range(2, 33)]
+    assert run(ledger(190, 62, *small), 4) == [*range(1, 33)]
+    assert run(ledger(*[1] * 6, 90, 50, 3, 1), 1) == [8, 9]
 
 
 def test_no_more_than_a_few_pieces_are_merged_at_once() -> None:
@@ -48,6 +49,11 @@ def test_huge_segment_is_cut_alone_and_keeps_nothing_else_from_being_merged() ->
     assert run(ledger(1, 390, 20), 32) == [1, 2]
 
 
+def test_groups_that_no_cut_makes_smaller_are_not_written_again_and_again() -> None:
+    assert run(ledger(1_000, 1_000, slice_=1 << 16), 4) == []
+    assert run(ledger(*[1_000] * 33, slice_=1 << 16), 4) == [31, 32]
+
+
 def test_resident_segments_have_time_until_half_of_their_rows_are_needless() -> None:
     of = ledger(*[10] * 9)
     of.take_up(of.on_disk_only())
@@ -57,14 +63,13 @@ def test_resident_segments_have_time_until_half_of_their_rows_are_needless() -> 
 
 
 def test_resident_and_other_segments_are_never_merged_with_each_other() -> None:
-    of = ledger(1, 1, 1)
-    for sequence in range(3, 6):
+    of = ledger(*[1] * 17)
+    for sequence in range(17, 34):
         of.add(SegmentInfo(sequence, 0, 0, 1, 1, 0, 0, 1), resident=True)
-    assert run(of, 2, rows_resident=1) in ([0, 1, 2], [3, 4, 5])
-    of.drop([0, 1, 2])
-    assert run(of, 2, rows_resident=1) == [3, 4, 5]
+    assert run(of, 2, rows_resident=1) == [*range(17, 34)]
+    assert run(of, 2, rows_resident=17) == [*range(17)]
     of.let_go()
-    assert of.on_disk_only() == of.run_to_merge(2, PIECE, 0)
+    assert run(of, 2) == [*range(34)]
 
 
 def test_segment_expires_with_the_last_window_in_it() -> None:

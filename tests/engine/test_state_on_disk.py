@@ -3,7 +3,7 @@ work is larger than the memory for it.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 import pytest
@@ -197,14 +197,47 @@ def test_compaction_reads_a_bounded_piece_and_rewrites_each_row_a_few_times(segm
         most_read = max(most_read, keeper.bytes_read)
         rows_in += new[-1].rows
         rows_out += sum(info.rows for info in new[:-1])
-    live = len({key for segment in keeper.segments.values() for key in codec.read_frame(segment.payload)["k"]})
     assert most_read <= 4 * 4 * PIECE_BYTES
     assert rows_out <= 7 * rows_in
-    levels = max(segment.info.slice.bit_length() // 2 for segment in keeper.segments.values()) + 1
-    assert sum(segment.info.rows for segment in keeper.segments.values()) <= levels * (segments_max + 1) * live
-    per_slice = [segment.info.slice for segment in keeper.segments.values()]
-    assert max(map(per_slice.count, per_slice)) <= 2 * segments_max
+    infos = [segment.info for segment in keeper.segments.values()]
+    for of in {info.slice for info in infos}:
+        sizes = [info.memory_bytes for info in infos if info.slice == of]
+        assert len(sizes) <= 8 * segments_max
+        assert sum(sizes) <= 8 * PIECE_BYTES
     assert sum(total for _, _, total, _ in keeper.step([], 10)) == STEPS * 4
+
+
+def test_one_enormous_group_is_rewritten_a_few_times_only() -> None:
+    of = windowing()
+    keeper = Keeper(of, 4, 0, combiner=RowCombiner(CombinePerKey(Joined()), of))
+    written = 0
+    for i in range(STEPS):
+        before = set(keeper.segments)
+        keeper.fire([partial(keeper.combiner, [("hot", 1, i % 10)] * 20, on_rows=True)], 5)
+        written += sum(len(segment.payload) for number, segment in keeper.segments.items() if number not in before)
+    held = sum(len(segment.payload) for segment in keeper.segments.values())
+    assert held > 10 * PIECE_BYTES
+    assert written < 20 * held
+    (batch,) = keeper.fire([], 10)
+    assert isinstance(batch, Elements)
+    ((key, text),) = batch.values
+    assert (key, sorted(text)) == ("hot", sorted("0123456789" * (STEPS * 2)))
+
+
+class Joined(sf.CombineFn):
+    """All digits as one text: an accumulator that grows."""
+
+    def create_accumulator(self) -> str:
+        return ""
+
+    def add_input(self, accumulator: str, element: int) -> str:
+        return f"{accumulator}{element}"
+
+    def merge_accumulators(self, accumulators: Iterable[str]) -> str:
+        return "".join(accumulators)
+
+    def extract_output(self, accumulator: str) -> str:
+        return accumulator
 
 
 def test_compaction_of_what_is_in_memory_leaves_it_there() -> None:

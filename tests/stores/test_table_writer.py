@@ -1,19 +1,22 @@
 """Exactly-once writes, schema evolution and refusals of Delta tables."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from small_frames import rows
 
+from streamflow.base.clock import ManualClock
 from streamflow.base.errors import ConflictError, CorruptionError, DataError, FencedError, PipelineError
 from streamflow.stores.table import Catalog, TableSpec, TableWriter
-from streamflow.stores.table.writer import CHECKPOINT_EVERY
+from streamflow.stores.table.writer import CHECKPOINT_EVERY, KNOWN_FOR_S
 
 PLAIN = TableSpec("t")
 
@@ -65,9 +68,9 @@ def test_zombie_that_wakes_between_its_refresh_and_its_commit_is_fenced(tmp_path
     class Sleeper(TableWriter):
         """Falls asleep after its last refresh, while another writer continues the app."""
 
-        def _store(self, table: DeltaTable, frame: pl.DataFrame, end: int) -> None:
+        def _store(self, state: Any, frame: pl.DataFrame, end: int) -> bool:
             TableWriter(tmp_path, PLAIN, "app").write(rows(5, 8), end=8)
-            super()._store(table, frame, end)
+            return super()._store(state, frame, end)
 
     TableWriter(tmp_path, PLAIN, "app").write(rows(0, 5), end=5)
     with pytest.raises(FencedError, match="'app' was continued by another writer at offset 8"):
@@ -75,6 +78,62 @@ def test_zombie_that_wakes_between_its_refresh_and_its_commit_is_fenced(tmp_path
     assert numbers(tmp_path) == list(range(8))
     known = {Path(uri).name for uri in DeltaTable(tmp_path / "t").file_uris()}
     assert {path.name for path in (tmp_path / "t").glob("*.parquet")} == known, "the fenced write's file is gone"
+
+
+def test_rows_of_others_delay_a_commit_but_do_not_hinder_it(tmp_path: Path) -> None:
+    class Slow(TableWriter):
+        """Is overtaken by another app between its refresh and its commit."""
+
+        def _store(self, state: Any, frame: pl.DataFrame, end: int) -> bool:
+            TableWriter(tmp_path, PLAIN, "fast").write(rows(end, end + 1), end=end + 1)
+            return super()._store(state, frame, end)
+
+    slow = Slow(tmp_path, PLAIN, "slow")
+    for end in range(1, 5):
+        assert slow.write(rows(end - 1, end), end=end) == 1
+    assert numbers(tmp_path) == [0, 1, 1, 2, 2, 3, 3, 4]
+    assert DeltaTable(tmp_path / "t").version() == 8
+
+
+def test_rows_written_by_the_library_itself_are_followed(tmp_path: Path) -> None:
+    writer = TableWriter(tmp_path, PLAIN, "app")
+    writer.write(rows(0, 2), end=2)
+    write_deltalake(tmp_path / "t", pl.DataFrame({"n": [100]}), mode="append")
+    assert writer.write(rows(2, 4), end=4) == 2
+    DeltaTable(tmp_path / "t").optimize.compact()
+    assert writer.write(rows(4, 5), end=5) == 1
+    assert numbers(tmp_path) == [0, 1, 2, 3, 4, 100]
+    assert TableWriter(tmp_path, PLAIN, "app").committed() == 5
+
+
+def test_state_that_was_read_long_ago_is_read_anew(tmp_path: Path) -> None:
+    clock = ManualClock()
+    writer = TableWriter(tmp_path, PLAIN, "app", clock)
+    writer.write(rows(0, 1), end=1)
+    other = TableWriter(tmp_path, PLAIN, "other")
+    other.write(rows(0, 1), end=1)
+    DeltaTable(tmp_path / "t").create_checkpoint()
+    for version in range(2, 4):
+        other.write(rows(version - 1, version), end=version)
+    DeltaTable(tmp_path / "t").create_checkpoint()
+    (tmp_path / "t" / "_delta_log" / f"{3:020}.json").unlink()
+    clock.advance(KNOWN_FOR_S)
+    assert writer.write(rows(1, 2), end=2) == 1
+    assert DeltaTable(tmp_path / "t").version() == 5
+    assert numbers(tmp_path) == [0, 0, 1, 1, 2]
+
+
+def test_table_that_was_removed_under_its_writer_is_not_begun_anew(tmp_path: Path) -> None:
+    writer = TableWriter(tmp_path, PLAIN, "app")
+    writer.write(rows(0, 1), end=1)
+    writer.write(rows(1, 2), end=2)
+    shutil.rmtree(tmp_path / "t")
+    with pytest.raises(CorruptionError, match="Was its folder removed"):
+        writer.write(rows(2, 3), end=3)
+    TableWriter(tmp_path, PLAIN, "other").write(rows(0, 1), end=1)
+    with pytest.raises(CorruptionError, match="Was its folder removed"):
+        writer.write(rows(2, 3), end=3)
+    assert numbers(tmp_path) == [0]
 
 
 def test_zombie_that_wakes_before_its_refresh_writes_only_what_is_missing(tmp_path: Path) -> None:
@@ -174,13 +233,13 @@ def test_schema_changes_of_other_apps_are_survived(tmp_path: Path) -> None:
     class Interrupted(TableWriter):
         interruptions = 0
 
-        def _store(self, table: DeltaTable, frame: pl.DataFrame, end: int) -> None:
+        def _store(self, state: Any, frame: pl.DataFrame, end: int) -> bool:
             self.interruptions += 1
             if self.interruptions < 3:
                 TableWriter(tmp_path, PLAIN, f"x{self.interruptions}").write(
                     rows(0, 1, **{f"c{self.interruptions}": 1}), end=1
                 )
-            super()._store(table, frame, end)
+            return super()._store(state, frame, end)
 
     writer = Interrupted(tmp_path, PLAIN, "slow")
     assert writer.write(rows(1, 2), end=2) == 1

@@ -185,3 +185,18 @@ def test_wait_works_where_there_is_no_inotify(
     assert embedded.wait_changed(60)
     publisher.join()
     other.close()
+
+
+def test_who_may_only_read_is_woken_too_once_there_is_a_writer(tmp_path: Path) -> None:
+    reader = signal.Signal(tmp_path, readonly=True)
+    assert not reader.arm(), "nobody has made the file yet"
+    writer = signal.Signal(tmp_path, readonly=False)
+    assert reader.arm()
+    assert not reader.wait(0)
+    writer.send()
+    writer.send()
+    assert reader.wait(60)
+    assert not reader.wait(0), "both were one"
+    reader.close()
+    assert not reader.wait(60), "a closed one waits for nothing"
+    writer.close()

@@ -1,17 +1,18 @@
 """Exactly-once appends to a Delta table: one commit per write, carrying the input offset it covers.
 
-The protocol of a write: refresh the handle; drop the rows that are stored already; write and fsync the data files;
-commit with the app transaction (app, end); fsync the log up to that commit; only then return. Delta refuses the commit
-if another holder of the same app committed since the refresh. Reading belongs in `catalog.py`.
+The protocol of a write: see what was committed since; drop the rows that are stored already; write and fsync the data
+files; fsync the log so far; append the commit with the app transaction (app, end), durably; only then return. A commit
+is refused if another holder of the same app committed in between. Reading belongs in `catalog.py`.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, Transaction
+from deltalake import DeltaTable, PostCommitHookProperties, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.transaction import AddAction
 
 from streamflow.base.clock import Clock, SystemClock
 from streamflow.base.errors import ConflictError, CorruptionError, DataError, FencedError
@@ -26,14 +27,31 @@ from streamflow.stores.table.schema import (
     without_null,
 )
 from streamflow.stores.table.spec import TableSpec, check_writable, open_table, table_folder
+from streamflow.stores.table.tail import append, commit_file, end_of_appends, plain_commit
 
 CHECKPOINT_EVERY = 100
-"""Versions between checkpoints of the Delta log. A refresh costs about 0.06 ms per version since the handle was opened
-at a checkpoint, a checkpoint 10 ms and more: this keeps both at a few milliseconds per commit."""
+"""Versions between checkpoints of the Delta log. Opening a table costs about 0.06 ms per version since the last one, a
+checkpoint 10 ms and more: this keeps both small for each commit."""
 COMMIT_ATTEMPTS_MAX = 20
 """Bound on losing races against other apps' schema changes; each loss means that somebody else went on."""
+APPEND_ATTEMPTS_MAX = 1_000
+"""The same for races against their rows, which cost a fraction of a millisecond each."""
+KNOWN_FOR_S = 3_600.0
+"""How long what was read of a table is trusted to have been followed. Commits are deleted after LOG_RETENTION at the
+earliest: within an hour none can have come and gone."""
 LOG_RETENTION = "interval 7 days"
 """Commits older than this and covered by a checkpoint are deleted, or a busy table's log would grow without bound."""
+
+
+@dataclass(slots=True)
+class _State:
+    """A table at a version, as far as a writer must know it. `end`: what the writer's app has committed."""
+
+    version: int
+    schema: Mapping[str, pl.DataType]
+    end: int
+    read_s: float
+
 
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
@@ -49,14 +67,14 @@ class TableWriter:
         self.app = app
         self._clock = clock or SystemClock()
         self._folder = table_folder(root, spec.name)
+        self._log = self._folder / "_delta_log"
         self._synced = -1
-        self._opened_version = 0
-        self._table: DeltaTable | None = None
+        self._state: _State | None = None
         self._refresh()
 
     def committed(self) -> int:
         """The end of the input stored by this app: the offset to go on from; 0 if there is nothing yet."""
-        return self._committed(self._refresh())
+        return _end(self._refresh())
 
     def check(self, frame: pl.DataFrame) -> None:
         """DataError if the table can't hold these rows as they are. Looks at no offsets, so that a repetition after a
@@ -65,14 +83,12 @@ class TableWriter:
         self._check_key(rows)
         check_folder_names(rows, self.spec.partition_by)
         stored = storage_schema(rows.schema)
-        table = self._table
-        if table is None:
+        if self._state is None:
             new = {name: without_null(dtype) for name, dtype in stored.items()}
             check_partition_types(self.spec.name, self.spec.partition_by, new)
             conform(rows, new)
         else:
-            schema = dict(pl.Schema(table.schema()))
-            schema.pop(OFFSET, None)
+            schema = {name: dtype for name, dtype in self._state.schema.items() if name != OFFSET}
             conform(rows, schema | columns_to_add(stored, schema))
 
     def write(self, frame: pl.DataFrame, end: int) -> int:
@@ -86,33 +102,27 @@ class TableWriter:
         `COMMIT_ATTEMPTS_MAX` races lost against schema changes."""
         _check_offsets(frame, self.spec.name, end)
         for _ in range(COMMIT_ATTEMPTS_MAX):
-            table = self._refresh()
-            committed = self._committed(table)
+            state = self._refresh()
+            committed = _end(state)
             fresh = frame.filter(pl.col(OFFSET) >= committed)
             if committed >= end or fresh.is_empty():
                 return 0
             shaped = self._shape(fresh)
-            try:
-                if table is None:
-                    self._create(shaped)
-                elif new := columns_to_add(storage_schema(shaped.schema), dict(pl.Schema(table.schema()))):
-                    self._add_columns(table, shaped, new)
-                else:
-                    self._store(table, shaped, end)
-                    return fresh.height
-            except CommitFailedError as error:
-                if self.committed() != committed:
-                    raise FencedError(
-                        f"table '{self.spec.name}': app '{self.app}' was continued by another writer at offset "
-                        f"{self.committed()}. Drop this work, it is done there"
-                    ) from error
+            if state is None:
+                self._create(shaped)
+            elif new := columns_to_add(storage_schema(shaped.schema), state.schema):
+                self._add_columns(state, shaped, new)
+            elif self._store(state, shaped, end):
+                return fresh.height
+            if (continued := self.committed()) != committed:
+                raise FencedError(
+                    f"table '{self.spec.name}': app '{self.app}' was continued by another writer at offset "
+                    f"{continued}. Drop this work, it is done there"
+                )
         raise ConflictError(
             f"table '{self.spec.name}' changed {COMMIT_ATTEMPTS_MAX} times while app '{self.app}' tried to write. "
             "Find what keeps changing its schema"
         )
-
-    def _committed(self, table: DeltaTable | None) -> int:
-        return 0 if table is None else table.transaction_version(self.app) or 0
 
     def _shape(self, frame: pl.DataFrame) -> pl.DataFrame:
         """What is stored of new rows: with a key, its newest row of each key; without, no offset."""
@@ -128,32 +138,40 @@ class TableWriter:
                 "Add it, or declare another key"
             )
 
-    def _store(self, table: DeltaTable, frame: pl.DataFrame, end: int) -> None:
-        """Write the rows and commit them on the version at which `committed()` was looked up. The handle must not be
-        refreshed in between: Delta sees another holder's commits only if they are newer than the handle."""
-        schema = dict(pl.Schema(table.schema()))
-        actions = write_files(self._folder, conform(frame, schema), self.spec.partition_by, self._clock.now_us())
-        # A commit must not become durable before the commits it stands on.
-        self._sync_log()
-        try:
-            self._commit(table, actions, end)
-        except CommitFailedError:
+    def _store(self, state: _State, frame: pl.DataFrame, end: int) -> bool:
+        """Write the rows and commit them on `state`; False, and nothing is stored, if more than others' rows was
+        committed since."""
+        now_us = self._clock.now_us()
+        actions = write_files(self._folder, conform(frame, state.schema), self.spec.partition_by, now_us)
+        content = plain_commit(actions, self.spec.partition_by, self.app, end, now_us)
+        if not self._append(state, content):
             remove_files(self._folder, actions)
-            raise
-        before = self._synced
-        self._sync_log()
-        if self._synced // CHECKPOINT_EVERY > before // CHECKPOINT_EVERY:
-            self._checkpoint()
+            return False
+        state.end = end
+        return True
 
-    def _commit(self, table: DeltaTable, actions: list[AddAction], end: int) -> None:
-        table.create_write_transaction(
-            [*actions],
-            "append",
-            table.schema(),
-            list(self.spec.partition_by),
-            commit_properties=CommitProperties(app_transactions=[Transaction(self.app, end)]),
-            post_commithook_properties=_NO_HOOKS,
-        )
+    def _append(self, state: _State, content: bytes) -> bool:
+        for _ in range(APPEND_ATTEMPTS_MAX):
+            # A commit must not become durable before the commits it stands on.
+            self._sync_log(state.version)
+            if self._append_at(state.version + 1, content):
+                before, self._synced, state.version = self._synced, state.version + 1, state.version + 1
+                if self._synced // CHECKPOINT_EVERY > before // CHECKPOINT_EVERY:
+                    self._checkpoint()
+                return True
+            reached = end_of_appends(self._log, state.version, self.app)
+            if reached is None:
+                return False
+            state.version = reached
+        return False
+
+    def _append_at(self, version: int, content: bytes) -> bool:
+        try:
+            return append(self._log, version, content)
+        except FileNotFoundError as error:
+            raise CorruptionError(
+                f"table '{self.spec.name}' can't be written any more: {error}. Was its folder removed?"
+            ) from error
 
     def _create(self, frame: pl.DataFrame) -> None:
         """Make the table, unless another writer was faster."""
@@ -179,62 +197,73 @@ class TableWriter:
         except DeltaError:
             if open_table(self._folder) is None:
                 raise
-        self._refresh()
-        self._sync_log()
+        self._sync_log(0)
 
-    def _add_columns(self, table: DeltaTable, frame: pl.DataFrame, new: dict[str, pl.DataType]) -> None:
-        conform(frame, dict(pl.Schema(table.schema())) | new)
-        self._sync_log()
-        table.alter.add_columns(Schema.from_arrow(pl.Schema(new)).fields, post_commithook_properties=_NO_HOOKS)
-        self._refresh()
-        self._sync_log()
+    def _add_columns(self, state: _State, frame: pl.DataFrame, new: dict[str, pl.DataType]) -> None:
+        """Add them, unless another writer was faster."""
+        conform(frame, {**state.schema, **new})
+        table = open_table(self._folder)
+        if table is None or not (new := columns_to_add(storage_schema(frame.schema), dict(pl.Schema(table.schema())))):
+            return
+        self._sync_log(table.version())
+        with suppress(CommitFailedError):
+            table.alter.add_columns(Schema.from_arrow(pl.Schema(new)).fields, post_commithook_properties=_NO_HOOKS)
+        self._sync_log(table.version())
 
-    def _refresh(self) -> DeltaTable | None:
+    def _refresh(self) -> _State | None:
         """The table at its newest version; None before its first write."""
-        if self._table is not None:
-            try:
-                self._table.update_incremental()
-            except DeltaError as error:
-                raise CorruptionError(
-                    f"table '{self.spec.name}' can't be read any more: {error}. Was its folder removed?"
-                ) from error
-            # A handle replays every version since it was opened; opening anew starts at the last checkpoint.
-            if self._table.version() - self._opened_version < CHECKPOINT_EVERY:
-                return self._table
-        return self._open()
+        state = self._state
+        if state is not None and self._is_followed(state):
+            reached = end_of_appends(self._log, state.version, self.app)
+            if reached is not None:
+                state.version = reached
+                return state
+        anew = self._read()
+        if state is not None and (anew is None or anew.version < state.version):
+            raise CorruptionError(f"table '{self.spec.name}' can't be read any more. Was its folder removed?")
+        self._state = anew
+        return anew
 
-    def _open(self) -> DeltaTable | None:
-        self._table = open_table(self._folder)
-        if self._table is not None:
-            check_writable(self._table, self.spec)
-            self._opened_version = self._table.version()
-            # Whoever wrote the newest commits may have died before it synced them.
-            self._synced = max(self._synced, self._opened_version - 2 * CHECKPOINT_EVERY)
-        return self._table
+    def _is_followed(self, state: _State) -> bool:
+        there = commit_file(self._log, state.version).exists()
+        return there and self._clock.monotonic_s() - state.read_s < KNOWN_FOR_S
 
-    def _sync_log(self) -> None:
-        """fsync every commit that is there and not known to be durable, whoever made it."""
-        log = self._folder / "_delta_log"
-        known = self._table.version() if self._table is not None else -1
+    def _read(self) -> _State | None:
+        read_s = self._clock.monotonic_s()
+        table = open_table(self._folder)
+        if table is None:
+            return None
+        check_writable(table, self.spec)
+        version, end = table.version(), table.transaction_version(self.app) or 0
+        # Whoever wrote the newest commits may have died before it synced them.
+        self._synced = max(self._synced, version - 2 * CHECKPOINT_EVERY)
+        return _State(version, dict(pl.Schema(table.schema())), end, read_s)
+
+    def _sync_log(self, known: int) -> None:
+        """fsync every commit up to the version `known` and after it that is not known to be durable, whoever made
+        it."""
         version = self._synced + 1
-        while (path := log / f"{version:020}.json").exists() or version <= known:
+        while (path := commit_file(self._log, version)).exists() or version <= known:
             # Old commits may be gone, after a checkpoint.
             with suppress(FileNotFoundError):
                 sync_path(path)
             version += 1
         if version > self._synced + 1:
-            sync_path(log)
+            sync_path(self._log)
             self._synced = version - 1
 
     def _checkpoint(self) -> None:
-        table = self._open()
+        table = open_table(self._folder)
         assert table is not None
         table.create_checkpoint()
-        log = self._folder / "_delta_log"
-        for path in (*log.glob(f"{table.version():020}.checkpoint*.parquet"), log / "_last_checkpoint", log):
+        checkpoint = self._log.glob(f"{table.version():020}.checkpoint*.parquet")
+        for path in (*checkpoint, self._log / "_last_checkpoint", self._log):
             sync_path(path)
         table.cleanup_metadata()
-        self._open()
+
+
+def _end(state: _State | None) -> int:
+    return 0 if state is None else state.end
 
 
 def _check_offsets(frame: pl.DataFrame, table: str, end: int) -> None:

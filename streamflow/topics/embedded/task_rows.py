@@ -1,8 +1,11 @@
 """Statements on pipelines, tasks, state and workers, inside a transaction or view that the caller has opened."""
 
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import astuple
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from itertools import compress
+from operator import ne
+from typing import Any
 
 import orjson
 
@@ -27,6 +30,7 @@ _TASKS = (
     "SELECT k.pipeline, k.stage, k.partition, t.name, k.offset, k.watermark_us, k.epoch, k.owner, "
     "k.assigned, {counters} FROM task k JOIN topic t ON t.id = k.topic_id "
 )
+_OF_ONE = "WHERE k.pipeline = ? ORDER BY k.stage, k.partition"
 _OF_PIPELINE = "IN (SELECT DISTINCT topic_id FROM task WHERE pipeline = ?)"
 
 
@@ -81,7 +85,32 @@ def request_workers(db: sqlite3.Connection, name: str, count: int | None) -> Non
     db.execute("UPDATE pipeline SET workers_wanted = ? WHERE name = ?", (count, name))
 
 
-def snapshot(db: sqlite3.Connection, pipeline: str, counters: bool = True) -> Snapshot:
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The tasks of a pipeline as rows and as what was made of them. From one look to the next few have changed, and of
+    a thousand tasks it is the making that costs."""
+
+    rows: list[tuple[object, ...]]
+    tasks: dict[TaskId, TaskState]
+
+
+def tasks_since(db: sqlite3.Connection, pipeline: str, seen: Seen | None) -> Seen:
+    """The tasks now, without counters; those that are as they were `seen` are the same objects."""
+    rows = db.execute(_TASKS.format(counters="NULL") + _OF_ONE, (pipeline,)).fetchall()
+    if seen is None or len(rows) != len(seen.rows):
+        return Seen(rows, {state.task: state for state in map(_task, rows)})
+    changed = {state.task: state for state in map(_task, compress(rows, map(ne, rows, seen.rows)))}
+    if not changed.keys() <= seen.tasks.keys():
+        return tasks_since(db, pipeline, None)
+    return Seen(rows, {**seen.tasks, **changed})
+
+
+def tasks_with_counters(db: sqlite3.Connection, pipeline: str) -> dict[TaskId, TaskState]:
+    return {state.task: state for state in _tasks(db, _OF_ONE, (pipeline,))}
+
+
+def snapshot(db: sqlite3.Connection, pipeline: str, tasks: Mapping[TaskId, TaskState]) -> Snapshot:
+    """`tasks`: of the pipeline, as this view or transaction has them."""
     row = db.execute("SELECT stopping, workers_wanted FROM pipeline WHERE name = ?", (pipeline,)).fetchone()
     if row is None:
         _check_pipeline(db, pipeline)
@@ -90,7 +119,6 @@ def snapshot(db: sqlite3.Connection, pipeline: str, counters: bool = True) -> Sn
         f"WHERE p.topic_id {_OF_PIPELINE} ORDER BY t.name, p.partition",
         (pipeline,),
     )
-    tasks = _tasks(db, "WHERE k.pipeline = ? ORDER BY k.stage, k.partition", (pipeline,), counters)
     topics: list[TopicInfo] = topic_rows.list_all(db, f"WHERE id {_OF_PIPELINE}", (pipeline,))
     workers = db.execute(
         "SELECT id, pipeline, pid, process_started, heartbeat_us, draining FROM worker WHERE pipeline = ? ORDER BY id",
@@ -99,7 +127,7 @@ def snapshot(db: sqlite3.Connection, pipeline: str, counters: bool = True) -> Sn
     return Snapshot(
         ends={(topic, partition): end for topic, partition, end in ends},
         topics={info.name: info for info in topics},
-        tasks={state.task: state for state in tasks},
+        tasks=tasks,
         workers={
             worker: WorkerInfo(worker, of_pipeline, pid, process_started, heartbeat_us, bool(draining))
             for worker, of_pipeline, pid, process_started, heartbeat_us, draining in workers
@@ -246,31 +274,14 @@ def assign(db: sqlite3.Connection, assignment: Assignment) -> None:
             _check_task(db, task)
 
 
-def _tasks(db: sqlite3.Connection, where: str, values: Sequence[object], with_counters: bool = True) -> list[TaskState]:
-    return [
-        TaskState(
-            TaskId(pipeline, stage, partition),
-            topic,
-            offset,
-            watermark_us,
-            epoch,
-            owner,
-            assigned,
-            orjson.loads(counters) if with_counters else {},
-        )
-        for (
-            pipeline,
-            stage,
-            partition,
-            topic,
-            offset,
-            watermark_us,
-            epoch,
-            owner,
-            assigned,
-            counters,
-        ) in db.execute(_TASKS.format(counters="k.counters" if with_counters else "NULL") + where, values)
-    ]
+def _tasks(db: sqlite3.Connection, where: str, values: Sequence[object]) -> list[TaskState]:
+    return [_task(row) for row in db.execute(_TASKS.format(counters="k.counters") + where, values)]
+
+
+def _task(row: tuple[Any, ...]) -> TaskState:
+    pipeline, stage, partition, topic, offset, watermark_us, epoch, owner, assigned, counters = row
+    known = {} if counters is None else orjson.loads(counters)
+    return TaskState(TaskId(pipeline, stage, partition), topic, offset, watermark_us, epoch, owner, assigned, known)
 
 
 def _check_pipeline(db: sqlite3.Connection, name: str) -> None:

@@ -163,35 +163,33 @@ def backlog(db: sqlite3.Connection, topic: str, partition: int, offset: int, now
     return Backlog(next_offset - max(offset, first), next_byte - byte_start, max(0, now_us - published_us) / 1e6)
 
 
+_FIRST = "FROM chunk c WHERE c.topic_id = {0}.topic_id AND c.partition = {0}.partition ORDER BY c.offset LIMIT 1"
+
+
 def prunable(db: sqlite3.Connection, now_us: int) -> dict[tuple[int, int], int]:
-    """(topic id, partition) → the offset below which whole records are no longer needed."""
-    cuts: dict[tuple[int, int], int] = {}
-    internal = db.execute(
-        "SELECT k.topic_id, k.partition, min(k.offset) FROM task k JOIN topic t ON t.id = k.topic_id "
-        "WHERE t.internal GROUP BY 1, 2"
+    """(topic id, partition) → the offset below which whole records are no longer needed, where there are any.
+
+    Of a thousand topics mostly none has any: finding that out is two statements, not one for each partition."""
+    consumed = db.execute(
+        "SELECT k.topic_id, k.partition, min(k.offset) AS cut FROM task k JOIN topic t ON t.id = k.topic_id "
+        f"WHERE t.internal GROUP BY 1, 2 HAVING cut >= (SELECT c.offset + c.count {_FIRST.format('k')})"
     )
-    for topic_id, partition, offset in internal:
-        cuts[topic_id, partition] = offset
-    for topic_id, retention_s in db.execute("SELECT id, retention_s FROM topic WHERE NOT internal").fetchall():
-        oldest_us = now_us - round(min(retention_s, 1e12) * 1e6)
-        for partition, next_offset in db.execute(
-            "SELECT partition, next_offset FROM part WHERE topic_id = ?", (topic_id,)
-        ).fetchall():
-            row = db.execute(
-                "SELECT offset FROM chunk WHERE topic_id = ? AND partition = ? AND published_us >= ? "
-                "ORDER BY offset LIMIT 1",
-                (topic_id, partition, oldest_us),
-            ).fetchone()
-            cuts[topic_id, partition] = row[0] if row else next_offset
-    return {part: offset for part, offset in cuts.items() if _first_end(db, part) <= offset}
-
-
-def _first_end(db: sqlite3.Connection, part: tuple[int, int]) -> int:
-    """The end of the first kept record: what a cut must reach to drop anything."""
-    row = db.execute(
-        "SELECT offset + count FROM chunk WHERE topic_id = ? AND partition = ? ORDER BY offset LIMIT 1", part
-    ).fetchone()
-    return int(row[0]) if row else 1 << 62
+    cuts = {(topic_id, partition): offset for topic_id, partition, offset in consumed}
+    expired = db.execute(
+        "SELECT p.topic_id, p.partition, p.next_offset, "
+        "?1 - CAST(round(min(t.retention_s, 1e12) * 1e6) AS INTEGER) AS oldest_us "
+        "FROM part p JOIN topic t ON t.id = p.topic_id WHERE NOT t.internal AND p.next_offset > 0 "
+        f"AND (SELECT c.published_us {_FIRST.format('p')}) < oldest_us",
+        (now_us,),
+    )
+    for topic_id, partition, next_offset, oldest_us in expired.fetchall():
+        row = db.execute(
+            "SELECT offset FROM chunk WHERE topic_id = ? AND partition = ? AND published_us >= ? "
+            "ORDER BY offset LIMIT 1",
+            (topic_id, partition, oldest_us),
+        ).fetchone()
+        cuts[topic_id, partition] = row[0] if row else next_offset
+    return cuts
 
 
 def drop_below(db: sqlite3.Connection, topic_id: int, partition: int, offset: int) -> bool:

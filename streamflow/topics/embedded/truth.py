@@ -3,11 +3,13 @@
 Two connections for each handle: one that writes, under a lock, in exclusive transactions; one that reads and
 so notices what any other connection commits, this handle's writing one included. Tables:
 
-    topic, part      a topic; each partition's next offset and next byte file, chunk      a segment file and
-    how many rows point into it; a record's place, offset and publication time producer         the last
-    sequence of each (topic, producer name) pipeline, task   fingerprint; offset, watermark, epoch, owner,
-    assignee and counters (a JSON object) of each task state            a task's state segments: their places
-    worker           the members of each pipeline meta             facts about the folder
+    topic, part      a topic; each partition's next offset and next byte
+    file, chunk      a segment file and how many rows point into it; a record's place, offset and publication time
+    producer         the last sequence of each (topic, producer name)
+    pipeline, task   fingerprint; offset, watermark, epoch, owner, assignee and counters (a JSON object) of each task
+    state            a task's state segments: their places, and what the task wants to know of them unread
+    worker           the members of each pipeline
+    meta             facts about the folder
 """
 
 import errno
@@ -150,9 +152,9 @@ class Truth:
         # busy publishers' p99 it made 9 ms instead of 35, their worst 40 ms instead of 230.
         self._queue_fd = _open_queue(folder)
         self._writer: sqlite3.Connection | None = None
-        self._signal = Signal(folder, readonly=self._queue_fd is None)
         self._look_at_s = 0.0
         try:
+            self._signal = Signal(folder, readonly=self._queue_fd is None)
             with self._queued():
                 if self._queue_fd is None:
                     self._reader = _connect_readonly(folder)
@@ -258,7 +260,8 @@ class Truth:
                     connection.close()
             if self._queue_fd is not None:
                 os.close(self._queue_fd)
-            self._signal.close()
+            if (signal := getattr(self, "_signal", None)) is not None:
+                signal.close()
 
     @contextmanager
     def _queued(self) -> Iterator[None]:

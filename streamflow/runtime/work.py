@@ -1,0 +1,93 @@
+"""The process of one worker: finds its pipeline, works until told to stop, says why it could not. No command line here.
+
+`python -m streamflow.runtime.work TARGET DATA NAME` is how a supervisor starts one: without what only the command
+`streamflow` needs, which costs each process a quarter of its start and several megabytes.
+"""
+
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from streamflow.base.errors import (
+    ConflictError,
+    CorruptionError,
+    DataError,
+    NotFoundError,
+    PipelineError,
+    StreamFlowError,
+)
+from streamflow.engine.plan import Plan
+from streamflow.runtime.launch import attach
+from streamflow.runtime.progress import is_drained, is_finished
+from streamflow.runtime.target import load_pipeline
+from streamflow.runtime.worker import Stop, Worker
+from streamflow.topics import connect
+from streamflow.topics.protocol import Snapshot
+
+logger = logging.getLogger(__name__)
+
+Until = Literal["stopped", "drained", "finished"]
+
+HOPELESS_ERRORS = (PipelineError, DataError, NotFoundError, ConflictError, CorruptionError)
+"""A worker that meets one of these would meet it again after a restart."""
+EXIT_HOPELESS = 3
+"""The exit code of a worker that met such an error."""
+HOPELESS = "gives up"
+"""What such a worker writes between its name and the error, as the last thing it does."""
+
+
+def work(target: str, data: Path, name: str, until: Until = "stopped") -> None:
+    """Run a worker until SIGINT, SIGTERM or `until`; raises what it can't go on with."""
+    stop = stop_on_signals()
+    pipeline = load_pipeline(target)
+    log = connect(data)
+    try:
+        plan = attach(pipeline, log, pipeline.settings)
+        Worker(plan, log, data, worker_id=name, stop=stop, until=condition(plan, until)).run()
+    finally:
+        log.close()
+
+
+def work_logged(target: str, data: Path, name: str, until: Until = "stopped") -> int:
+    """The same for whoever reads only the log; gives the exit code."""
+    try:
+        work(target, data, name, until)
+    except HOPELESS_ERRORS as error:
+        logger.error("%s: %s: %s", name, HOPELESS, error)
+        return EXIT_HOPELESS
+    except StreamFlowError as error:
+        logger.error("%s: %s", name, error)
+        return 1
+    except Exception as error:
+        logger.critical("%s: %s: %s", name, type(error).__name__, error, exc_info=error)
+        return 1
+    return 0
+
+
+def condition(plan: Plan, until: Until) -> Callable[[Snapshot], bool] | None:
+    """What `until` means for a snapshot; None if nothing in it."""
+    conditions = {"drained": is_drained, "finished": is_finished}
+    test = conditions.get(until)
+    return None if test is None else lambda snapshot: test(plan, snapshot)
+
+
+def stop_on_signals() -> Stop:
+    stop = Stop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.request())
+    return stop
+
+
+def log_to_stderr(level: int, own_level: int | None = None) -> None:
+    """`own_level`: of StreamFlow's own modules, if another."""
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    if own_level is not None:
+        logging.getLogger("streamflow").setLevel(own_level)
+
+
+if __name__ == "__main__":
+    log_to_stderr(logging.WARNING, logging.INFO)
+    sys.exit(work_logged(sys.argv[1], Path(sys.argv[2]), sys.argv[3]))
