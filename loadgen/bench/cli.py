@@ -43,7 +43,7 @@ Inputs = Annotated[
     Path, typer.Option("--inputs", metavar="FOLDER", help="Where input files and peers are kept for the next time.")
 ]
 Plot = Annotated[
-    Path | None, typer.Option("--plot", metavar="FILE", help="Draw the rates there, .svg or .png (extra `bench`).")
+    Path | None, typer.Option("--plot", metavar="FILE", help="Draw W1 and W2 there, .svg or .png (extra `bench`).")
 ]
 
 
@@ -77,6 +77,8 @@ def bench(
 
     if plot is not None:
         check(plot)
+        if not set(works) & set(compared()):
+            raise DataError(f"--plot draws {', '.join(compared())}, of which none is to be measured. Leave it out")
     console = Console(stderr=True)
     given = {"rate": rate, "duration_s": seconds, "keys": keys}
     options = {name: float(value) for name, value in given.items() if value is not None}

@@ -1,4 +1,4 @@
-"""The rates as a figure: a group of bars for each work, a bar for each system, on a logarithmic axis.
+"""The rates as a figure: bars for the systems, in a group for each work that compares them, on a logarithmic axis.
 
 Needs Matplotlib (extra `bench`), which is imported only here, when something is drawn.
 """
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadgen.bench.result import OURS, Median
+from loadgen.bench.works import compared
 from streamflow.base.errors import DataError
 
 FORMATS = (".svg", ".png")
@@ -29,13 +30,13 @@ def check(path: Path) -> None:
 
 
 def drawn(found: Sequence[Median], path: Path) -> None:
-    """Draw the verified ones. DataError if there is none."""
+    """Draw the verified ones of works that compare systems. DataError if there is none."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    right = [median.run for median in found if median.run.verified]
+    right = [median.run for median in found if median.run.verified and median.run.work in compared()]
     if not right:
-        raise DataError("nothing to draw: no answer was verified. Look into the runs first")
+        raise DataError(f"nothing to draw: there is no verified run of {', '.join(compared())}. Measure one of these")
     works = list(dict.fromkeys(run.work for run in right))
     systems = sorted(dict.fromkeys(run.system for run in right), key=lambda name: name != OURS)
     colours = {name: _OURS if name == OURS else _OTHERS[i % len(_OTHERS)] for i, name in enumerate(systems)}

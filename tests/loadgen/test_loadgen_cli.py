@@ -188,6 +188,8 @@ def test_exit_code_is_130_only_if_stopped_with_nothing_in_the_topic(
         (("ads", "--to", "{}", "--events", "5", "--start", "noon"), 2, "--start 'noon' is no time"),
         (("bench", "W9"), 2, "there is no work 'W9'. Give some of W1-json"),
         (("bench", "W1-json", "--systems", "abacus"), 2, "there is no system 'abacus'"),
+        (("bench", "idle", "--plot", "figure.svg"), 2, "of which none is to be measured"),
+        (("bench", "recovery", "--keys", "-1"), 2, "--keys must be above 0"),
     ],
 )
 def test_a_mistake_is_named_with_a_hint_and_no_traceback(

@@ -19,7 +19,7 @@ import pytest
 from loadgen.bench import guard
 from streamflow.base.errors import StreamFlowError
 
-MEASURED = {"W1-json": 2.7, "W1-envelope": 3.2}
+MEASURED = {"W1-json": 2.8, "W1-envelope": 2.7}
 """The ratios as they are."""
 TOLERANCE = 1.5
 """More than noise makes of a minimum of several, less than a slip such as decoding twice."""

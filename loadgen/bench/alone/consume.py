@@ -52,7 +52,10 @@ def verified(job: Job, told: dict[str, Any]) -> bool:
     micros, views = pl.col("event_time") % SECOND_US, pl.col("event_type") == "view"
     query = pl.scan_parquet(job.inputs.parquet).select(events=pl.len(), micros=micros.sum(), views=views.sum())
     right = query.collect().row(0, named=True)
-    return all(told[name] == value for name, value in right.items())
+    found = {name: told[name] for name in right}
+    # Sums are there to be compared, and tell people nothing.
+    del told["micros"], told["views"]
+    return found == right
 
 
 def _refuse(event: object, offset: int, error: Exception) -> None:
