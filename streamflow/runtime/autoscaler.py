@@ -50,6 +50,8 @@ class Decision:
 
 
 SMOOTHING = 0.3
+SPAN_MIN_S = 1e-3
+"""Of less time nothing is learnt: what is divided by it may be infinite."""
 
 
 def decide(memory: Memory, seen: Observation, policy: Policy) -> tuple[Memory, Decision]:
@@ -86,9 +88,9 @@ def _changed(memory: Memory, seen: Observation) -> Memory:
 def _learn(memory: Memory, seen: Observation) -> Memory:
     last = memory.last
     memory = replace(memory, last=seen)
-    if last is None or seen.now_s <= last.now_s:
+    seconds = 0.0 if last is None else seen.now_s - last.now_s
+    if last is None or seconds < SPAN_MIN_S:
         return memory
-    seconds = seen.now_s - last.now_s
     done = max(0, seen.processed_events - last.processed_events) / seconds
     arrived = max(0.0, done + (seen.backlog_events - last.backlog_events) / seconds)
     memory = replace(memory, arrivals=_smooth(memory.arrivals, arrived))
