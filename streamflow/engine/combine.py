@@ -40,6 +40,11 @@ _GAIN_ROWS_MIN = 10_000
 _SINGLE_BATCHES = 15
 """Batches that are not grouped before the shuffle after one that was in vain."""
 
+_ROWS_CACHED_MAX = 50_000
+"""From here on a table of all groups no longer fits the processor's cache: a window at a time takes half as long."""
+_WINDOW_ROWS_MIN = 5_000
+"""Windows of fewer rows are not worth a query of their own."""
+
 _UTC = pl.Datetime("us", "UTC")
 _RESULT_TIME = (pl.col(WINDOW_END).clip(upper_bound=MAX_US) - 1).alias(TIME)
 """The last instant of the window. A result of the global window may be windowed again, beyond the end of time."""
@@ -128,6 +133,11 @@ class ColumnCombiner:
         return self.partial_frame(to_frame(batch, on_bad).lazy()).collect()
 
     def merge(self, frame: pl.DataFrame) -> pl.DataFrame:
+        if frame.height < _ROWS_CACHED_MAX or frame[WINDOW_START].n_unique() > frame.height // _WINDOW_ROWS_MIN:
+            return self._merged(frame)
+        return pl.concat([self._merged(part) for part in frame.partition_by(WINDOW_START, maintain_order=False)])
+
+    def _merged(self, frame: pl.DataFrame) -> pl.DataFrame:
         return frame.group_by([*self.keys, WINDOW_START]).agg(*_merge_flags(frame), *self._merge)
 
     def final(self, frame: pl.DataFrame, on_bad: OnBad) -> Batch:

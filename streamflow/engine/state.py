@@ -22,7 +22,7 @@ from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import ALL, contains, cut, overlap, passes
 from streamflow.model.time import MAX_US
-from streamflow.model.window import WINDOW_END, WINDOW_START, AccumulationMode, Windowing
+from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, AccumulationMode, Windowing
 from streamflow.topics.protocol import SegmentInfo
 
 _FOREVER_US = (1 << 63) - 1
@@ -140,7 +140,8 @@ class WindowState:
     def _reduced(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Merged, unless there are many rows and earlier ones have shown that hardly any have a group in common."""
         if frame.height >= _LAZY_ROWS_MIN and self._gain < GAIN_MIN:
-            return frame
+            first = [*self.groups, WINDOW_END, EVENTS, ON_TIME, LATE]
+            return frame.select(*first, *(name for name in frame.columns if name not in (*first, TIME)))
         return self._measured(frame)
 
     def _measured(self, frame: pl.DataFrame) -> pl.DataFrame:
