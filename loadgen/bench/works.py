@@ -71,6 +71,14 @@ WORKS: Mapping[str, Work] = {
     "growth-keys": _growth("W2 with so many users", "keys", (1_000, 10_000, 100_000, 1_000_000)),
     "growth-windows": _growth("so many windows open at once, 10 users", "windows", (1, 10, 100, 1_000, 10_000)),
     "growth-partitions": _growth("a topic of so many partitions", "partitions", (1, 10, 100, 1_000)),
+    "growth-state": Work(
+        "10 million keys in one window, with so many MB for a worker's state: what exceeds it spills",
+        "loadgen.bench.alone.growth",
+        22_000_000,
+        options={"keys": 12_000_000.0},
+        varied="state_mb",
+        points=(100_000, 256),
+    ),
     "growth-topics": _growth("beside so many idle topics", "topics", (1, 10, 100, 1_000)),
     "growth-pipelines": _growth("beside so many idle pipelines", "pipelines", (1, 10, 100, 1_000)),
 }

@@ -5,8 +5,8 @@
 
 The documents are the bytes as the publisher sent them, malformed ones included, each followed by a newline; not
 compressed, for inflating them would cost half of what parsing costs. The stream has a row for each: `_time` Int64,
-`_size` UInt32 (bytes of the document; left out if the flag PLAIN says that the newlines alone tell them apart), and,
-only if any event has one, `_key` Binary and `_attributes` Binary (a JSON object of strings).
+`_size` UInt32 (bytes of the document), and, only if any event has one, `_key` Binary and `_attributes` Binary (a JSON
+object of strings).
 """
 
 import io
@@ -37,9 +37,9 @@ _COMPRESS_MIN_BYTES = 2_048
 """Below this LZ4's block headers eat what it saves (measured: 50 events of 40 bytes break even)."""
 
 _DOCUMENTS = struct.Struct("<B3xI")
-_PLAIN = 1
-"""Every document is an object in braces on one line: lines of them can't be taken apart in another way than they were
-put together."""
+_OBJECTS = 1
+"""Every document begins and ends with a brace. Then no value can reach from one into the next, each gives at least one,
+and so a decoder that finds as many values as there are documents has found just these."""
 _FIRST, _LAST, _OPEN, _CLOSE = itemgetter(0), itemgetter(-1), ord("{"), ord("}")
 
 Attributes = Mapping[str, str]
@@ -57,11 +57,8 @@ def encode_json(
 
     DataError: no events, lengths that differ, an event over 10 MB, over 100 attributes, wrong types.
     """
-    documents = _joined(topic, events)
-    plain = documents.count(b"\n") == len(events) and _are_objects(events)
-    columns = [column(topic, TIME, times_us, pl.Int64())]
-    if not plain:
-        columns.append(pl.Series(_SIZE, list(map(len, events)), dtype=pl.UInt32))
+    sizes = _sizes(topic, events)
+    columns = [column(topic, TIME, times_us, pl.Int64()), pl.Series(_SIZE, sizes, dtype=pl.UInt32)]
     if keys is not None:
         columns.append(column(topic, KEY, keys, pl.Binary()))
     if attributes is not None:
@@ -75,7 +72,9 @@ def encode_json(
             )
     around = pl.DataFrame([each for each in columns if each.name == TIME or each.null_count() < len(each)])
     time_min_us, time_max_us = _time_range(topic, around)
-    payload = b"".join((_DOCUMENTS.pack(_PLAIN if plain else 0, len(documents)), documents, write_frame(around)))
+    header = _DOCUMENTS.pack(_OBJECTS if _are_objects(events) else 0, sum(sizes) + len(events))
+    # One join of everything: a second copy of megabytes would cost more than all the rest, in page faults.
+    payload = b"\n".join((header + events[0], *events[1:], write_frame(around)))
     return Record(topic, partition, Kind.JSON, len(events), payload, time_min_us, time_max_us)
 
 
@@ -108,27 +107,25 @@ def decode(record: Record, columns: Sequence[str] | None = None) -> pl.DataFrame
 
 
 def json_lines(record: Record) -> bytes | memoryview | None:
-    """All documents of a JSON record, a line each, for a decoder of lines; without a copy. None if the lines do not
-    tell where each document begins and ends: then take `json_documents`. CorruptionError as `decode`."""
+    """All documents of a JSON record, one after the other, for a decoder of lines; without a copy. It must find
+    `record.count` values in them, or else look at `json_documents`. None if even that would prove nothing.
+    CorruptionError as `decode`."""
     flags, documents, _ = _parts(record)
-    return documents if flags & _PLAIN else None
+    return documents if flags & _OBJECTS else None
 
 
 def json_documents(record: Record) -> list[bytes]:
     """The documents of a JSON record, one by one. CorruptionError as `decode`."""
-    flags, documents, stream = _parts(record)
-    if flags & _PLAIN:
-        texts = bytes(documents).split(b"\n")[:-1]
-    else:
-        sizes = _checked(record, stream, [_SIZE, TIME]).get_column(_SIZE).to_list()
-        bounds = accumulate((size + 1 for size in sizes), initial=0)
-        texts = [bytes(documents[begin : end - 1]) for begin, end in pairwise(bounds)]
-    if len(texts) != record.count:
+    _, documents, stream = _parts(record)
+    sizes = _checked(record, stream, [_SIZE, TIME]).get_column(_SIZE).to_list()
+    if sum(sizes) + len(sizes) != len(documents):
         raise CorruptionError(
-            f"{_where(record)} holds {len(texts)} documents, but its index says {record.count} rows. Republish it or "
-            "move the reader past it"
+            f"{_where(record)} holds {len(documents)} bytes of documents, but its index says {sum(sizes)}. "
+            "Republish it or move the reader past it"
         )
-    return texts
+    whole = bytes(documents)
+    bounds = accumulate((size + 1 for size in sizes), initial=0)
+    return [whole[begin : end - 1] for begin, end in pairwise(bounds)]
 
 
 def json_surroundings(record: Record) -> pl.DataFrame:
@@ -214,18 +211,20 @@ def _too_long(topic: str, size_bytes: int) -> DataError:
     )
 
 
-def _joined(topic: str, events: Sequence[bytes]) -> bytes:
-    try:
-        documents = b"\n".join((*events, b""))
-    except TypeError as error:
-        if any(event is None for event in events):
-            raise DataError(
-                f"a batch for topic '{topic}' has an event that is None. Give bytes, b'null' for a JSON null"
-            ) from error
-        raise DataError(f"'{JSON}' of a batch for topic '{topic}' is not all Binary: {error}") from error
-    if len(documents) > EVENT_BYTES_MAX and (longest := max(map(len, events))) > EVENT_BYTES_MAX:
+def _sizes(topic: str, events: Sequence[bytes]) -> list[int]:
+    """Of each event. DataError if one is no bytes, or too long, or there are none."""
+    if not events:
+        raise DataError(f"a record for topic '{topic}' has no events. Leave empty batches out")
+    kinds = {*map(type, events)}
+    if type(None) in kinds:
+        raise DataError(f"a batch for topic '{topic}' has an event that is None. Give bytes, b'null' for a JSON null")
+    if kinds != {bytes}:
+        kind = next(kind.__name__ for kind in kinds if kind is not bytes)
+        raise DataError(f"'{JSON}' of a batch for topic '{topic}' is not all Binary, but has {kind}. Encode it first")
+    sizes = list(map(len, events))
+    if (longest := max(sizes)) > EVENT_BYTES_MAX:
         raise _too_long(topic, longest)
-    return documents
+    return sizes
 
 
 def _are_objects(events: Sequence[bytes]) -> bool:

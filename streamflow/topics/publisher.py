@@ -4,10 +4,13 @@ Only partitioning, cutting into records and buffering happen here; encoding is `
 log's.
 """
 
+import os
 import secrets
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from zlib import crc32
@@ -23,8 +26,11 @@ from streamflow.topics.partition import Key, key_bytes, partition_column
 from streamflow.topics.protocol import Producer, Record, TopicLog
 
 RECORD_EVENTS_MAX = 50_000
-RECORD_BYTES_MAX = 8_000_000
-"""A record is read and processed whole: these bound what one costs in memory. A single event may be larger."""
+RECORD_BYTES_MAX = 4_000_000
+"""A record is read and processed whole: these bound what one costs in memory. A single event may be larger. Records of
+twice the size take half as long again to encode, for they do not fit the processor's cache."""
+ENCODERS_MAX = 4
+"""Threads that encode the records of a batch: publishing should not take all of a large machine."""
 BUFFER_EVENTS_MAX = 1_000
 BUFFER_BYTES_MAX = 1_000_000
 """What `publish` holds back at most, and so what a crash can take with it."""
@@ -111,7 +117,7 @@ class Publisher:
         timed = self._with_time(frame, event_time)
         keys = None if key is None else self._column(frame, key)
         pieces = self._pieces(timed, keys, self._next_turn(sequence))
-        return self._write([encode_frame(self.topic, *piece) for piece in pieces], producer)
+        return self._write(_each(lambda piece: encode_frame(self.topic, *piece), list(pieces)), producer)
 
     def publish(
         self,
@@ -324,6 +330,18 @@ class _Buffer:
     @property
     def full(self) -> bool:
         return len(self.events) >= BUFFER_EVENTS_MAX or self.bytes >= BUFFER_BYTES_MAX
+
+
+def _each(encode: Callable[[T], Record], pieces: Sequence[T]) -> list[Record]:
+    """All pieces encoded, at the same time where there are several."""
+    if len(pieces) < 2:
+        return [encode(piece) for piece in pieces]
+    return list(_encoders().map(encode, pieces))
+
+
+@cache
+def _encoders() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(ENCODERS_MAX, os.cpu_count() or 1), thread_name_prefix="encode")
 
 
 def _stored_key(key: Key | None) -> bytes | None:

@@ -5,18 +5,19 @@ Events per user and window, as W2, read from a topic of envelopes that has ended
 - keys: distinct users, all of whose state is in one to three windows;
 - windows: of 10 s each, all open until the end, as the event times are spread over them without any order;
 - partitions: of the topic;
+- state_mb: the memory that a worker's window state may take, with many keys; what exceeds it is read back;
 - topics: idle ones in the same log, of one partition with one event;
 - pipelines: idle ones in the same log, which read such a topic; they have tasks and no worker.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
 from loadgen.bench.inputs import WINDOW_US
 from loadgen.bench.job import Job, Runner
-from loadgen.bench.reference import same
 from loadgen.bench.streamflow_runner import PARTITIONS, finish, read_table
 from loadgen.profiles import ads
 from streamflow.base.settings import Settings
@@ -29,8 +30,8 @@ from streamflow.topics.protocol import Log, TopicConfig
 
 TARGET = "loadgen.bench.alone.growth:pipeline"
 TOPIC = "events"
-ENVELOPE_EVENTS = 1_000
-"""Small, so that a thousand partitions have something in each of them."""
+ENVELOPES = 1_000
+"""In all, so that a thousand partitions have something in each of them."""
 USERS, USERS_OF_WINDOWS = 10_000, 10
 """Where keys do not grow."""
 _SPREAD = 0x9E3779B97F4A7C15
@@ -41,7 +42,10 @@ def pipeline() -> Pipeline:
     """What the workers of a run execute."""
     job = Job.current()
     disorder_s = job.parameters.get("windows", 0) * WINDOW_S + DISORDER_S
-    return build_users(job.name, TOPIC, job.name, disorder_s=disorder_s)
+    settings = Settings()
+    if "state_mb" in job.parameters:
+        settings = replace(settings, state_bytes_max=int(job.parameters["state_mb"]) << 20)
+    return build_users(job.name, TOPIC, job.name, settings, disorder_s=disorder_s)
 
 
 def prepare(job: Job) -> None:
@@ -80,7 +84,7 @@ def _frames(job: Job) -> Iterator[pl.DataFrame]:
             since_us = (spread % (windows * WINDOW_US)).cast(pl.Int64)
             visits = visits.with_columns((ads.START_US_DEFAULT + since_us).alias("event_time"))
         number += visits.height
-        yield from visits.iter_slices(ENVELOPE_EVENTS)
+        yield from visits.iter_slices(-(-job.events // ENVELOPES))
 
 
 def _run(job: Job) -> dict[str, Any]:
@@ -89,6 +93,8 @@ def _run(job: Job) -> dict[str, Any]:
 
 def verified(job: Job, told: dict[str, Any]) -> bool:
     """The same rows as from one query over all events."""
+    from loadgen.bench.reference import same  # its DuckDB has no place in the workers, which import this module too
+
     start = (pl.col("event_time") // WINDOW_US * WINDOW_US).alias("window_start_us")
     micros = (pl.col("event_time") % 1_000_000).sum().alias("micros")
     events = pl.concat(_frames(job))

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from streamflow.base.errors import StreamFlowError
 from streamflow.engine.plan import Plan
+from streamflow.runtime import work
 from streamflow.runtime.autoscaler import Policy
-from streamflow.runtime.supervisor import Supervisor
+from streamflow.runtime.supervisor import WORKER_ENVIRONMENT, Supervisor
 from streamflow.runtime.worker import Stop
 from streamflow.topics import connect
 
@@ -22,9 +23,9 @@ LOOK_S = 0.005
 
 
 def start_worker(target: str, data: Path) -> "subprocess.Popen[bytes]":
-    """A worker process on its own, with one compute thread as a supervisor would give it."""
-    command = [sys.executable, "-m", "streamflow", "worker", target, "--data", str(data)]
-    return subprocess.Popen(command, env={**os.environ, "POLARS_MAX_THREADS": "1"})
+    """A worker process on its own, as a supervisor would start it."""
+    command = [sys.executable, "-m", work.__name__, target, str(data), "worker"]
+    return subprocess.Popen(command, env={**os.environ, **WORKER_ENVIRONMENT})
 
 
 @contextmanager

@@ -20,7 +20,6 @@ import polars as pl
 
 from loadgen.bench.alone.processes import supervised, wait_until
 from loadgen.bench.job import Job, Runner
-from loadgen.bench.reference import same
 from loadgen.bench.streamflow_runner import ENVELOPE_EVENTS, PARTITIONS, read_table
 from loadgen.profiles import ads
 from streamflow.engine.plan import Plan
@@ -128,6 +127,8 @@ def _started_s(worker: WorkerInfo) -> float:
 
 def verified(job: Job, told: dict[str, Any]) -> bool:
     """One row per key, with what was before the kill and what came after it."""
+    from loadgen.bench.reference import same  # its DuckDB has no place in the workers, which import this module too
+
     micros = (pl.col("event_time") % 1_000_000).sum().alias("micros")
     events = pl.concat([_state(job), _news(job)])
     right = events.group_by("user_id").agg(pl.len().cast(pl.Int64).alias("events"), micros)

@@ -176,7 +176,7 @@ class _OpenSegment:
     def _zero_ahead(self) -> None:
         # Writing into blocks that exist spares fdatasync the journal: half the time for small entries. Unwritten
         # blocks from fallocate do not help, they are converted through the journal too.
-        if self.size > self._zeroed:
+        if self.size > self._zeroed and self.size - self._flushed < _ZERO_AHEAD_MAX_BYTES:
             ahead = min(_ZERO_AHEAD_MAX_BYTES, max(_ZERO_AHEAD_MIN_BYTES, self.size))
             _write_at(self._fd, [bytes(ahead)], self.size)
             self._zeroed = self.size + ahead
