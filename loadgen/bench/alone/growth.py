@@ -103,5 +103,5 @@ def verified(job: Job, told: dict[str, Any]) -> bool:
     return same(right, read_table(tables_folder(job.data) / job.name))
 
 
-WORKS = tuple(f"growth-{what}" for what in ("keys", "windows", "partitions", "topics", "pipelines"))
+WORKS = tuple(f"growth-{what}" for what in ("keys", "windows", "partitions", "state", "topics", "pipelines"))
 RUNNERS: dict[str, dict[str, Runner]] = {"streamflow": dict.fromkeys(WORKS, _run)}
