@@ -9,8 +9,9 @@ class Settings:
 
     partitions: of the internal topics of groupings; how far a stage can be spread. Fixed once a pipeline has state.
     step_events_max, step_bytes_max: the most that one step reads; bounds memory and the time to the next commit.
-    commit_events_max, commit_bytes_max: a worker commits its finished steps together, at the latest once they have read
-        this many events, or hold this many bytes to be written.
+    commit_events_max, commit_bytes_max, commit_interval_s: a worker commits its finished steps together, at the latest
+        once they have read this many events, hold this many bytes to be written, or have taken this long. Tasks change
+        hands between two commits.
     sink_interval_s: the longest that a store sink collects before it writes (at once if step_events_max are waiting).
         It collects three times as long as its last write took, and a table at least 0.1 s. Each write of a table makes
         a file for each of its partitions, which every later query opens: a longer interval gives fewer and larger
@@ -30,6 +31,7 @@ class Settings:
     step_bytes_max: int = 32 << 20
     commit_events_max: int = 500_000
     commit_bytes_max: int = 64 << 20
+    commit_interval_s: float = 0.5
     sink_interval_s: float = 0.2
     poll_s: float = 1.0
     heartbeat_s: float = 0.5

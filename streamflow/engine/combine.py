@@ -73,9 +73,14 @@ class Combiner(Protocol):
         """The result for an input without any event, if there is one."""
 
 
-def combiner_of(transform: Grouping, windowing: Windowing, *, rows_only: bool) -> Combiner:
+def combiner_of(
+    transform: Grouping, windowing: Windowing, *, rows_only: bool, pre_aggregation: "PreAggregation | None" = None
+) -> Combiner:
+    """`pre_aggregation`: what is known of grouping before the shuffle, where it is shared with other tasks."""
     if isinstance(transform, Aggregate):
-        return RowAggregate(transform, windowing) if rows_only else ColumnCombiner(transform, windowing)
+        if rows_only:
+            return RowAggregate(transform, windowing)
+        return ColumnCombiner(transform, windowing, pre_aggregation or PreAggregation())
     assert isinstance(transform, PerKey)
     return RowCombiner(transform, windowing)
 
@@ -108,12 +113,11 @@ class PreAggregation:
 class ColumnCombiner:
     """Aggregate on columns: three group-bys."""
 
-    def __init__(self, transform: Aggregate, windowing: Windowing) -> None:
-        self.transform, self.windowing = transform, windowing
+    def __init__(self, transform: Aggregate, windowing: Windowing, pre_aggregation: PreAggregation) -> None:
+        self.transform, self.windowing, self.pre_aggregation = transform, windowing, pre_aggregation
         self.keys = transform.keys
         self._partial = [e for name, fn in transform.aggregates.items() for e in fn.partial(name)]
         self._single = [e for name, fn in transform.aggregates.items() for e in fn.single(name)]
-        self.pre_aggregation = PreAggregation()
         self._merge = [e for name, fn in transform.aggregates.items() for e in fn.merge(name)]
         self._final = [fn.final(name) for name, fn in transform.aggregates.items()]
 

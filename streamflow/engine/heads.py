@@ -108,8 +108,8 @@ class SinkHead(_Stateless):
         if not records:
             return
         on_bad = context.on_bad(self.label)
-        frames = [with_offsets(record) for record in records]
-        good = self._storable(pl.concat(_fitting(None, frames, on_bad), how="diagonal_relaxed"), on_bad)
+        frames = _fitting(None, [with_offsets(record) for record in records], on_bad)
+        good = self._storable(pl.concat(frames, how="diagonal_relaxed"), on_bad)
         if good.height:
             shifted = good.with_columns(pl.col(OFFSET) + self.start)
             self.writer.write(shifted, records[-1].end + self.start, self.epoch)

@@ -13,7 +13,7 @@ import orjson
 import polars as pl
 
 from streamflow.base.errors import DataError
-from streamflow.engine.combine import EVENTS, ColumnCombiner, Combiner, combiner_of
+from streamflow.engine.combine import EVENTS, ColumnCombiner, Combiner, PreAggregation, combiner_of
 from streamflow.engine.context import StepContext
 from streamflow.engine.plan import Step
 from streamflow.engine.slices import SHUFFLE_SEED, hashes
@@ -53,16 +53,24 @@ class Operator(Protocol):
 
 
 def compile_steps(
-    steps: Sequence[Step], partitions_of: PartitionsOf, *, partition: int, rows_only: bool
+    steps: Sequence[Step],
+    partitions_of: PartitionsOf,
+    *,
+    partition: int,
+    rows_only: bool,
+    learnt: dict[str, PreAggregation],
 ) -> list[Operator]:
-    """Operators for the tree below a stage's head, as one task (of `partition`) runs them."""
-    compiler = _Compiler(partitions_of, partition, rows_only)
+    """Operators for the tree below a stage's head, as one task (of `partition`) runs them. `learnt`: what the tasks of
+    a worker have found out, by label."""
+    compiler = _Compiler(partitions_of, partition, rows_only, learnt)
     return [compiler.compile(step) for step in steps]
 
 
 class _Compiler:
-    def __init__(self, partitions_of: PartitionsOf, partition: int, rows_only: bool) -> None:
-        self.partitions_of, self.partition, self.rows_only = partitions_of, partition, rows_only
+    def __init__(
+        self, partitions_of: PartitionsOf, partition: int, rows_only: bool, learnt: dict[str, PreAggregation]
+    ) -> None:
+        self.partitions_of, self.partition, self.rows_only, self.learnt = partitions_of, partition, rows_only, learnt
 
     def compile(self, step: Step) -> Operator:
         if step.topic is not None:
@@ -80,7 +88,8 @@ class _Compiler:
     def leaf(self, step: Step, topic: str) -> Operator:
         transform, label = step.node.transform, step.node.label
         if isinstance(transform, Grouping):
-            combiner = combiner_of(transform, step.windowing, rows_only=self.rows_only)
+            known = self.learnt.setdefault(label, PreAggregation())
+            combiner = combiner_of(transform, step.windowing, rows_only=self.rows_only, pre_aggregation=known)
             shuffle = Shuffle(topic, combiner, self.partitions_of(topic))
             if isinstance(combiner, ColumnCombiner):
                 return FrameOperator([(label, combiner.partial_frame)], [shuffle])

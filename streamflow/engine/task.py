@@ -9,14 +9,14 @@ A task that was fenced learns it from the refused commit, and must be thrown awa
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from streamflow.base.clock import Clock
 from streamflow.base.errors import FencedError
-from streamflow.engine.combine import combiner_of
+from streamflow.engine.combine import PreAggregation, combiner_of
 from streamflow.engine.context import StepContext
 from streamflow.engine.heads import CreateHead, GroupingHead, Head, SinkHead, SourceHead
 from streamflow.engine.ledger import Ledger
@@ -27,6 +27,7 @@ from streamflow.engine.plan import Plan, Stage
 from streamflow.engine.source import SourceDecoder
 from streamflow.engine.stores import SinkWriter, open_sink
 from streamflow.model.batch import OFFSET, together
+from streamflow.model.time import MAX_US
 from streamflow.model.watermark import Horizon, advance, source_watermark
 from streamflow.topics import codec
 from streamflow.topics.protocol import Claim, Log, Record, SegmentInfo, Snapshot, StateSegment, StepCommit
@@ -44,13 +45,15 @@ ROWS_WAITING_MAX = 250_000
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all tasks of a worker share. `data`: the folder of the stores, if there is one."""
+    """What all tasks of a worker share. `data`: the folder of the stores, if there is one. `pre_aggregations`: by
+    label, what has been learnt of grouping before the shuffle."""
 
     plan: Plan
     log: Log
     data: Path | None
     clock: Clock
     memory: StateMemory
+    pre_aggregations: dict[str, PreAggregation] = field(default_factory=dict)
 
 
 class Task:
@@ -68,7 +71,11 @@ class Task:
         self.stepped_s = self.rested_s = self.clock.monotonic_s()
         self._head = _open_head(setting, stage, claim)
         self._operators = compile_steps(
-            stage.steps, self._partitions, partition=self.id.partition, rows_only=self.settings.rows_only
+            stage.steps,
+            self._partitions,
+            partition=self.id.partition,
+            rows_only=self.settings.rows_only,
+            learnt=setting.pre_aggregations,
         )
 
     def ready(self, snapshot: Snapshot, stage_watermark_us: int, *, busy: bool = False) -> bool:
@@ -76,7 +83,8 @@ class Task:
         behind them collects for a while."""
         waiting = self.waiting(snapshot)
         if self.stage.kind == "sink":
-            rested = self.clock.monotonic_s() >= self.rested_s
+            # Where nothing more will come there is nothing to wait for.
+            rested = self.clock.monotonic_s() >= self.rested_s or stage_watermark_us >= MAX_US
             return waiting > 0 and (rested or waiting >= self.settings.step_events_max)
         self._see(snapshot, stage_watermark_us)
         if busy and self.stage.upstream and waiting < self.settings.step_events_max:

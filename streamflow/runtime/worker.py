@@ -198,11 +198,13 @@ class Worker:
         busy = any(task.waiting(snapshot) for task in order if not task.stage.upstream)
         pending: list[tuple[Task, StepCommit]] = []
         events = size = 0
+        settings = self.plan.settings
+        until_s = self.clock.monotonic_s() + settings.commit_interval_s
         stepped = False
         for task in order:
             mark = watermarks[task.stage.name]
-            full = events >= self.plan.settings.commit_events_max or size >= self.plan.settings.commit_bytes_max
-            if self.stop.requested or full:
+            full = events >= settings.commit_events_max or size >= settings.commit_bytes_max
+            if self.stop.requested or full or (pending and self.clock.monotonic_s() >= until_s):
                 break
             if not task.ready(snapshot, mark, busy=busy):
                 continue

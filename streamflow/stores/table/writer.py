@@ -104,7 +104,9 @@ class TableWriter:
         for _ in range(COMMIT_ATTEMPTS_MAX):
             state = self._refresh()
             committed = _end(state)
-            fresh = frame.filter(pl.col(OFFSET) >= committed)
+            lowest = frame[OFFSET].min()
+            again = isinstance(lowest, int) and lowest < committed
+            fresh = frame.filter(pl.col(OFFSET) >= committed) if again else frame
             if committed >= end or fresh.is_empty():
                 return 0
             shaped = self._shape(fresh)
