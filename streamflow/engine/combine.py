@@ -80,7 +80,7 @@ def combiner_of(
     if isinstance(transform, Aggregate):
         if rows_only:
             return RowAggregate(transform, windowing)
-        return ColumnCombiner(transform, windowing, pre_aggregation or PreAggregation())
+        return ColumnCombiner(transform, windowing, pre_aggregation)
     assert isinstance(transform, PerKey)
     return RowCombiner(transform, windowing)
 
@@ -113,8 +113,11 @@ class PreAggregation:
 class ColumnCombiner:
     """Aggregate on columns: three group-bys."""
 
-    def __init__(self, transform: Aggregate, windowing: Windowing, pre_aggregation: PreAggregation) -> None:
-        self.transform, self.windowing, self.pre_aggregation = transform, windowing, pre_aggregation
+    def __init__(
+        self, transform: Aggregate, windowing: Windowing, pre_aggregation: PreAggregation | None = None
+    ) -> None:
+        self.transform, self.windowing = transform, windowing
+        self.pre_aggregation = pre_aggregation or PreAggregation()
         self.keys = transform.keys
         self._partial = [e for name, fn in transform.aggregates.items() for e in fn.partial(name)]
         self._single = [e for name, fn in transform.aggregates.items() for e in fn.single(name)]

@@ -12,7 +12,7 @@ from streamflow.model.expressions import row_expression
 from streamflow.model.graph import PCollection, Primitive, Shape
 from streamflow.model.schema import Schema, SchemaLike, schema_of
 from streamflow.model.time import DurationTypes, duration_us
-from streamflow.model.window import AccumulationMode, Windowing
+from streamflow.model.window import TIME, AccumulationMode, Windowing
 from streamflow.transforms.columns import resolve_columns
 
 
@@ -150,7 +150,9 @@ class WriteToTable(StoreSink):
         return self.label or f"Table-{self.table}"
 
     def prepare(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        return frame.with_columns([pl.col(name) for name in {*self.partition_by, *self.key}])
+        named = frame.with_columns([pl.col(name) for name in {*self.partition_by, *self.key}])
+        # A table has no use for the windows of its rows, and they would cross a log.
+        return named.select(TIME, pl.exclude("^_.*$"))
 
 
 class WriteToRows(StoreSink):
