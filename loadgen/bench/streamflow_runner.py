@@ -49,6 +49,7 @@ def publish(inputs: Inputs) -> None:
             else:
                 publisher.publish_batch(to_json(frame), frame["event_time"].to_list(), sequence=sequence)
         publisher.end()
+    log.prune()  # what earlier runs have left
     log.close()
 
 
