@@ -5,7 +5,6 @@ how far the watermark has moved.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import polars as pl
@@ -13,7 +12,7 @@ import polars as pl
 from streamflow.base.errors import DataError
 from streamflow.engine.combine import Combiner
 from streamflow.engine.context import StepContext
-from streamflow.engine.ledger import Ledger
+from streamflow.engine.ledger import Delta, Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import ALL
 from streamflow.engine.source import SourceDecoder, offsets_of, with_offsets
@@ -24,15 +23,6 @@ from streamflow.model.time import MAX_US
 from streamflow.model.window import TIME, Windowing
 from streamflow.topics import codec
 from streamflow.topics.protocol import Record, SegmentInfo, StateSegment
-
-
-@dataclass(slots=True)
-class Delta:
-    """What of a step's state must be persisted, and which earlier segments it makes needless."""
-
-    add: list[StateSegment] = field(default_factory=list)
-    drop: list[int] = field(default_factory=list)
-
 
 _Layout = tuple[list[str], list[pl.DataType]]
 
