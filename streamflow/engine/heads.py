@@ -31,6 +31,14 @@ class Head(Protocol):
     time_max_us: int | None
     """The newest event time absorbed so far; None for heads that do not decode events."""
 
+    @property
+    def due_us(self) -> int | None:
+        """The wall time from which on there is something to do though nothing comes in; None if there is nothing."""
+
+    @property
+    def hold_us(self) -> int:
+        """The event time of the earliest output that is kept back until its wall time has come; `MAX_US` if none is."""
+
     def absorb(self, records: Sequence[Record], context: StepContext) -> None: ...
 
     def fire(self, before_us: int, after_us: int, context: StepContext) -> Iterable[Batch]:
@@ -45,6 +53,8 @@ class Head(Protocol):
 
 class _Stateless:
     time_max_us: int | None = None
+    due_us: int | None = None
+    hold_us: int = MAX_US
 
     def delta(self, stamp: int, watermark_us: int, context: StepContext) -> Delta:
         return Delta()
@@ -136,6 +146,8 @@ class GroupingHead:
     """Partials into window state; panes of the windows that the watermark has passed, and of late groups."""
 
     time_max_us: int | None = None
+    due_us: int | None = None
+    hold_us: int = MAX_US
 
     def __init__(
         self,
