@@ -166,7 +166,7 @@ class KeyedState:
         segments = self._ledger.on_disk_only()
         newest = _newest([self._ledger.read(info) for info in segments]).filter(pl.col(_VALUE).is_not_null())
         for key, start, end, name, value in self._living(newest, self._watermark_us).iter_rows():
-            self._set((key, IntervalWindow(start, end)), name, value)
+            self._set((key, IntervalWindow.of_us(start, end)), name, value)
         self._ledger.take_up(segments)
         self._changed.clear()
 

@@ -34,6 +34,10 @@ class IntervalWindow:
     start_us: int
     end_us: int
 
+    @staticmethod
+    def of_us(start_us: int, end_us: int) -> "IntervalWindow":
+        return IntervalWindow(start_us, end_us)
+
     @property
     def start(self) -> Timestamp:
         return Timestamp(micros=self.start_us)

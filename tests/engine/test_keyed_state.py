@@ -12,7 +12,7 @@ from streamflow.model.window import GLOBAL_WINDOW, IntervalWindow
 from streamflow.topics.protocol import SegmentInfo
 
 LATENESS_US = 5
-WINDOWS = [IntervalWindow(0, 10), IntervalWindow(10, 20), IntervalWindow(0, 30), GLOBAL_WINDOW]
+WINDOWS = [*(IntervalWindow.of_us(*bounds) for bounds in ((0, 10), (10, 20), (0, 30))), GLOBAL_WINDOW]
 
 
 def gone_at(end_us: int) -> int:
@@ -127,7 +127,7 @@ def test_step_that_changes_nothing_writes_nothing_and_a_claim_reads_nothing_unti
 def test_windows_that_are_over_take_their_segments_with_them() -> None:
     durable = Durable()
     state = durable.claimed()
-    state.put(b"k", IntervalWindow(0, 10), b"n", b"1")
+    state.put(b"k", IntervalWindow.of_us(0, 10), b"n", b"1")
     durable.commit(state.delta(0, 0), 0)
     state.expire(15)
     delta = state.delta(1, 15)
