@@ -7,6 +7,7 @@ import pytest
 from pipelines import ordered
 
 import streamflow as sf
+from streamflow.engine.outputs import finished
 from streamflow.utils.windowed_value import WindowedValue
 
 Collected = dict[str, list[Any]]
@@ -198,9 +199,9 @@ class EndingBadly(sf.DoFn):
         return ["nowhere"]
 
 
-def test_finish_bundle_that_gives_a_plain_value_fails_the_step() -> None:
+def test_finish_bundle_that_gives_a_plain_value_fails() -> None:
     with pytest.raises(sf.PipelineError, match=r"EndingBadly.finish_bundle gave 'nowhere'.*Give WindowedValue"):
-        run(lambda p: {"x": p | sf.Create([1]) | sf.ParDo(EndingBadly())})
+        list(finished(EndingBadly(), windowed=False))
 
 
 def test_key_is_given_to_who_asks_for_it() -> None:
