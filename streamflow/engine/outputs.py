@@ -1,12 +1,16 @@
 """Outputs of functions on the row path: what is a plain value, what has a tag, a time or windows of its own. Pure."""
 
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
+import polars as pl
+
 from streamflow.base.errors import DataError, PipelineError
-from streamflow.model.batch import Elements
+from streamflow.engine.combine import KEY, encode_key
+from streamflow.model.batch import OFFSET, VALUE, Elements, OnBad, pickled
 from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US
-from streamflow.model.window import IntervalWindow, TimestampedValue
+from streamflow.model.window import IntervalWindow, TimestampedValue, Windowing
 from streamflow.transforms.core import DoFn
 from streamflow.transforms.outputs import TaggedOutput, WindowedValue, iterated
 
@@ -64,6 +68,24 @@ def without_tags(elements: Elements) -> int:
     elements.values, elements.times, elements.offsets = plain.values, plain.times, plain.offsets
     elements.windows = plain.windows
     return total - len(plain)
+
+
+def keyed_rows(elements: Elements, windowing: Windowing, on_bad: OnBad) -> pl.DataFrame:
+    """(key, value) pairs as they cross a log: pickled, beside the key's encoding; one row for each window."""
+    rows, keys, encodings = Elements(windows=[]), list[bytes](), list[bytes]()
+    for i, value in enumerate(elements.values):
+        try:
+            key, encoded = encode_key(key_of(value)), pickle.dumps(value, protocol=5)
+        except Exception as error:
+            on_bad(value, elements.offsets[i], error)
+            continue
+        window = elements.window(i) if windowing.assigned else None
+        for each in [window] if window else windowing.fn.assign(elements.times[i]):
+            rows.append(None, elements.times[i], elements.offsets[i], each)
+            keys.append(key)
+            encodings.append(encoded)
+    columns = [pl.Series(KEY, keys, dtype=pl.Binary), pl.Series(VALUE, encodings, dtype=pl.Binary)]
+    return pickled(rows).drop(VALUE, OFFSET).with_columns(columns)
 
 
 def key_of(value: Any) -> Any:

@@ -164,6 +164,10 @@ class Windowing:
     def is_global(self) -> bool:
         return isinstance(self.fn, GlobalWindows)
 
+    def gone_at(self, end_us: int) -> int:
+        """The watermark at which a window that ends there is not needed any more."""
+        return min(end_us + self.allowed_lateness_us, MAX_US)
+
 
 @dataclass(frozen=True, slots=True)
 class TimestampedValue:
