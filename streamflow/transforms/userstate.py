@@ -191,9 +191,7 @@ def validate_stateful_dofn(dofn: Any) -> None:
         if spec.callback is None:
             raise PipelineError(f"{name}: {spec!r} calls nothing. Decorate a method with @on_timer({spec.name}).")
         if getattr(getattr(dofn, spec.callback, None), "timer_spec", None) is not spec:
-            raise PipelineError(
-                f"{name}: {spec!r} calls '{spec.callback}', which is another method. Was it overridden?"
-            )
+            raise PipelineError(f"{name}: {spec!r} calls another '{spec.callback}'. Was it overridden?")
     for method_name, method in _methods(dofn):
         caller = getattr(method, "timer_spec", None)
         if caller is not None and caller not in timers:
