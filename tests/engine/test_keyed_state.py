@@ -104,3 +104,21 @@ def test_windows_that_are_over_take_their_segments_with_them() -> None:
     delta = state.delta(1, 15)
     assert delta.drop == [0]
     assert not delta.add
+
+
+def test_what_was_deleted_stays_so_while_a_large_older_segment_still_has_it() -> None:
+    durable = Durable()
+    state = durable.claimed()
+    names = [b"%d" % n for n in range(900)]
+    for name in names:
+        state.put(b"k", GLOBAL_WINDOW, name, b"old")
+    durable.commit(state.delta(0, 0), 0)
+    for n in range(30):
+        state.delete(b"k", GLOBAL_WINDOW, names[n])
+        state.put(b"k", GLOBAL_WINDOW, names[n + 400], b"new")
+        durable.commit(state.delta(n, 0), 0)
+        old, new = set(names[n + 1 : 400]) | set(names[n + 401 :]), set(names[400 : n + 401])
+        expected = {(b"k", GLOBAL_WINDOW, name): b"new" if name in new else b"old" for name in old | new}
+        assert contents(durable.claimed()) == expected
+    assert 2 <= len(durable.infos) < 20
+    assert 0 in durable.infos, "the large one was not written again"

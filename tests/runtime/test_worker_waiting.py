@@ -1,4 +1,4 @@
-"""What ends a worker's wait: commits, requests to stop, rested sinks, due timers. Nothing here polls within a minute."""
+"""What ends a worker's wait: commits, requests to stop, resting sinks, timers. Nothing here polls within a minute."""
 
 import threading
 import time
