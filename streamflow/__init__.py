@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from polars import col, lit
 
-from streamflow import pvalue
+from streamflow import coders, pvalue
 from streamflow.base.errors import (
     ConflictError,
     CorruptionError,
@@ -35,6 +35,7 @@ from streamflow.model.window import (
 from streamflow.runtime.pipeline import Pipeline, PipelineResult
 from streamflow.topics import Publisher, connect
 from streamflow.topics.protocol import TopicConfig
+from streamflow.transforms.batching import BatchElements, GroupIntoBatches
 from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
 from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, GroupByKey
 from streamflow.transforms.core import (
@@ -62,6 +63,7 @@ __all__ = [
     "Aggregate",
     "AggregateFn",
     "AsColumns",
+    "BatchElements",
     "CombineFn",
     "CombineGlobally",
     "CombinePerKey",
@@ -79,6 +81,7 @@ __all__ = [
     "Flatten",
     "GlobalWindows",
     "GroupByKey",
+    "GroupIntoBatches",
     "IntervalWindow",
     "Map",
     "MapTuple",
@@ -113,6 +116,7 @@ __all__ = [
     "WriteToRows",
     "WriteToTable",
     "WriteToTopic",
+    "coders",
     "col",
     "connect",
     "lit",

@@ -9,7 +9,7 @@ import polars as pl
 from streamflow.base.errors import DataError, PipelineError
 from streamflow.engine.combine import KEY, encode_key
 from streamflow.model.batch import OFFSET, VALUE, Elements, OnBad, pickled
-from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US
+from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, MAX_US
 from streamflow.model.window import IntervalWindow, TimestampedValue, Windowing
 from streamflow.transforms.core import DoFn
 from streamflow.transforms.outputs import TaggedOutput, WindowedValue, iterated
@@ -96,6 +96,7 @@ def key_of(value: Any) -> Any:
 
 
 def _checked_time(value: TimestampedValue | WindowedValue) -> int:
-    if not EVENT_MIN_US <= value.time_us <= EVENT_MAX_US:
+    # The end of the global window is a time of its own.
+    if not EVENT_MIN_US <= value.time_us <= EVENT_MAX_US and value.time_us != MAX_US - 1:
         raise DataError(f"the timestamp of {value!r} is beyond the years 1 to 9999. Is its unit seconds?")
     return value.time_us

@@ -468,6 +468,84 @@ def test_outputs_with_tags_and_windows_of_a_whole_pipeline(partitions: int) -> N
     assert sorted(main) == ["a!"] * 4 + ["b!"] * 2
 
 
+class Join(sf.DoFn):
+    """Pairs what comes first with what comes second under the same key; who is alone after ten seconds is told."""
+
+    WAITING = BagStateSpec("waiting", StrUtf8Coder())
+    ALONE = TimerSpec("alone", TimeDomain.WATERMARK)
+
+    def process(
+        self,
+        element: Any,
+        waiting: Any = sf.DoFn.StateParam(WAITING),
+        alone: Any = sf.DoFn.TimerParam(ALONE),
+        time: Any = sf.DoFn.TimestampParam,
+    ) -> Any:
+        key, value = element
+        others = list(waiting.read())
+        if not others:
+            waiting.add(value)
+            alone.set(time + 10)
+            return None
+        alone.clear()
+        waiting.clear()
+        return [(key, *sorted([*others, value]))]
+
+    @on_timer(ALONE)
+    def give_up(self, waiting: Any = sf.DoFn.StateParam(WAITING), key: Any = sf.DoFn.KeyParam) -> Any:
+        others = list(waiting.read())
+        waiting.clear()
+        return [(key, other, None) for other in others]
+
+
+def test_two_streams_are_joined_by_state_and_a_timer_tells_who_is_alone() -> None:
+    m = Machine(Join())
+    assert m.step(at("left", 0, "a"), at("left", 1, "b"), at("right", 5, "a")) == [("a", "left", "right")]
+    assert m.step(at("left", 6, "c"), to=11) == [("b", "left", None)]
+    assert m.step(at("right", 12, "b"), at("right", 12, "c"), to=40) == [("c", "left", "right"), ("b", "right", None)]
+    assert [time for _, time in m.log] == [5, 11, 12, 22]
+    assert len(m.state) == 0
+
+
+class Looping(sf.DoFn):
+    """Tells every ten seconds how many there have been, as long as there are some."""
+
+    COUNT = CombiningValueStateSpec("count", sum)
+    NEXT = TimerSpec("next", TimeDomain.WATERMARK)
+
+    def process(
+        self,
+        element: Any,
+        count: Any = sf.DoFn.StateParam(COUNT),
+        following: Any = sf.DoFn.TimerParam(NEXT),
+        time: Any = sf.DoFn.TimestampParam,
+    ) -> None:
+        if count.read() == 0:
+            following.set(time - time % 10 + 10)
+        count.add(1)
+
+    @on_timer(NEXT)
+    def tell(
+        self,
+        count: Any = sf.DoFn.StateParam(COUNT),
+        following: Any = sf.DoFn.TimerParam(NEXT),
+        time: Any = sf.DoFn.TimestampParam,
+    ) -> Iterator[Any]:
+        yield count.read()
+        if count.read():
+            following.set(time + 10)
+        count.clear()
+
+
+def test_timer_that_sets_itself_goes_on_while_there_is_something() -> None:
+    m = Machine(Looping())
+    m.step(at("x", 3), at("x", 4))
+    assert m.step(to=10) == [2]
+    assert m.step(at("x", 12), to=60) == [1, 0]
+    assert [time for _, time in m.log] == [10, 20, 30]
+    assert m.step(at("x", 75), to=200) == [1, 0]
+
+
 class Bundle(sf.DoFn):
     STATE = ReadModifyWriteStateSpec("s")
 
