@@ -8,7 +8,7 @@ state goes, its timers by the clock fire for the last time, whatever the clock s
 
 import copy
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from streamflow.engine.combine import KEY
 from streamflow.engine.context import StepContext
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Delta
-from streamflow.engine.outputs import Placed, finished, placed, without_tags
+from streamflow.engine.outputs import SPECIAL, Placed, finished, placed, without_tags
 from streamflow.engine.source import with_offsets
 from streamflow.engine.timers import CLOCK, EVENT, EXPIRY, KINDS, Timer, Timers
 from streamflow.model.batch import Batch, Elements, to_elements
@@ -58,6 +58,28 @@ class Moment:
     user_key: bytes
     element: Any = None
     tag: str = ""
+
+
+def _key(moment: Moment) -> Any:
+    return pickle.loads(moment.user_key) if moment.element is _NO_ELEMENT else moment.element[0]
+
+
+def _element(moment: Moment) -> Any:
+    if moment.element is _NO_ELEMENT:
+        raise DataError("a timer has no element. Keep what it needs in state.")
+    return moment.element
+
+
+_Offers = dict[str, Callable[[Moment], Any]]
+"""By the name of a parameter what gives its value."""
+
+_OFFERS: dict[Param, Callable[[Moment], Any]] = {
+    DoFn.KeyParam: _key,
+    DoFn.ElementParam: _element,
+    DoFn.TimestampParam: lambda moment: Timestamp(micros=moment.time_us),
+    DoFn.WindowParam: lambda moment: moment.window,
+    DoFn.DynamicTimerTagParam: lambda moment: moment.tag,
+}
 
 
 class RuntimeTimer:
@@ -99,9 +121,9 @@ class StatefulHead:
         self.state, self.gone_at, self.timers = state, gone_at, Timers(state, gone_at)
         self.now_us = 0
         states, timers = get_dofn_specs(self.fn)
-        self._process = params_of(self.fn.process)
+        self._process = self._offers(self.fn.process)
         self._callbacks = {spec.name: getattr(self.fn, spec.callback or "") for spec in timers}
-        self._asks = {name: params_of(callback) for name, callback in self._callbacks.items()}
+        self._asks = {name: self._offers(callback) for name, callback in self._callbacks.items()}
         combining = [spec for spec in states if isinstance(spec, CombiningValueStateSpec)]
         self._combiners = {spec.name: copy.deepcopy(spec.combine_fn) for spec in combining}
         self._states = {spec.name: spec for spec in states}
@@ -180,12 +202,11 @@ class StatefulHead:
     def _passed(self, context: StepContext) -> Iterator[tuple[int, list[Placed]]]:
         """Timers that the watermark has come to, and the ends of states' lives, in the order of their time."""
         while True:
-            timer_us, expiry_us = self.timers.next_us(EVENT), self.timers.next_us(EXPIRY)
-            if expiry_us is not None and expiry_us <= self._watermark_us and (timer_us is None or expiry_us < timer_us):
-                expired = self.timers.take(EXPIRY, expiry_us)
-                assert expired is not None
+            timer_us = self.timers.next_us(EVENT, self._watermark_us)
+            until_us = self._watermark_us if timer_us is None else timer_us - 1
+            if (expired := self.timers.take(EXPIRY, until_us)) is not None:
                 self._cell(self._states[expired.name], expired.key, expired.window, expired.fire_us).clear()
-            elif (timer := self.timers.take(EVENT, self._watermark_us)) is not None:
+            elif timer_us is not None and (timer := self.timers.take(EVENT, timer_us)) is not None:
                 yield -1, self._timer(timer, context)
             else:
                 return
@@ -196,52 +217,49 @@ class StatefulHead:
         value, time_us = elements.values[i], elements.times[i]
         user_key = pickle.dumps(value[0], protocol=5) if self._callbacks else b""
         moment = Moment(key, window, time_us, time_us, user_key, value)
-        asked = partial(self._asked, self._process, moment)
         bad = partial(context.on_bad(self.label), value, elements.offsets[i])
-        return self._called(lambda: self.fn.process(value, *self.args, **self.kwargs, **asked()), moment, bad)
+        call = partial(self.fn.process, value, *self.args, **self.kwargs)
+        return self._called(call, self._process, moment, bad)
 
     def _timer(self, timer: Timer, context: StepContext) -> list[Placed]:
         context.counts["timers_fired"] += 1
         moment = Moment(timer.key, timer.window, timer.fire_us, timer.output_us, timer.user_key, _NO_ELEMENT, timer.tag)
         about = {"timer": timer.name, "tag": timer.tag, "key": pickle.loads(timer.user_key), "at_us": timer.fire_us}
         bad = partial(context.on_bad(self.label), about, -1)
-        asks, callback = self._asks[timer.name], self._callbacks[timer.name]
-        return self._called(lambda: callback(**self._asked(asks, moment)), moment, bad)
+        return self._called(self._callbacks[timer.name], self._asks[timer.name], moment, bad)
 
     def _called(
-        self, call: Callable[[], Iterable[Any] | None], moment: Moment, bad: Callable[[Exception], None]
+        self,
+        method: Callable[..., Iterable[Any] | None],
+        offers: _Offers,
+        moment: Moment,
+        bad: Callable[[Exception], None],
     ) -> list[Placed]:
-        """What the call gave; nothing, and nothing of what it changed, if it raises."""
+        """What the method gave; nothing, and nothing of what it changed, if it raises."""
         self.state.mark()
         results: list[Placed] = []
         try:
-            for output in iterated(call()):
-                results += placed(output, moment.output_us, moment.window)
+            for output in iterated(method(**{name: offer(moment) for name, offer in offers.items()})):
+                if type(output) in SPECIAL:
+                    results += placed(output, moment.output_us, moment.window)
+                else:
+                    results.append((output, moment.output_us, moment.window))
         except Exception as error:
             self.state.undo()
             bad(error)
             return []
         return results
 
-    def _asked(self, params: Mapping[str, Param], moment: Moment) -> dict[str, Any]:
-        return {name: self._offered(param, moment) for name, param in params.items()}
+    def _offers(self, method: Callable[..., Any]) -> _Offers:
+        return {name: self._offer(param) for name, param in params_of(method).items()}
 
-    def _offered(self, param: Param, moment: Moment) -> Any:
+    def _offer(self, param: Param) -> Callable[[Moment], Any]:
+        """What gives the parameter its value."""
         if isinstance(param, StateParam):
-            return self._cell(param.spec, moment.key, moment.window, moment.output_us)
+            return lambda moment: self._cell(param.spec, moment.key, moment.window, moment.output_us)
         if isinstance(param, TimerParam):
-            return RuntimeTimer(self, param.spec, moment)
-        if param is DoFn.KeyParam:
-            return pickle.loads(moment.user_key) if moment.element is _NO_ELEMENT else moment.element[0]
-        if param is DoFn.TimestampParam:
-            return Timestamp(micros=moment.time_us)
-        if param is DoFn.ElementParam and moment.element is _NO_ELEMENT:
-            raise DataError("a timer has no element. Keep what it needs in state.")
-        return {
-            DoFn.WindowParam: moment.window,
-            DoFn.ElementParam: moment.element,
-            DoFn.DynamicTimerTagParam: moment.tag,
-        }[param]
+            return lambda moment: RuntimeTimer(self, param.spec, moment)
+        return _OFFERS[param]
 
     def _cell(self, spec: StateSpec, key: bytes, window: IntervalWindow, time_us: int) -> Cell:
         def changed() -> None:

@@ -20,6 +20,9 @@ _SIZE = struct.Struct("<I")
 _SPARE = 1_000
 """How many items that do not count any more a heap may have, besides as many as there are entries."""
 
+FOREVER_US = (1 << 63) - 1
+"""After every time of a timer."""
+
 _Item = tuple[int, bytes, IntervalWindow, bytes]
 """(its time, key, window, name): what is due at the same time comes in the order of the rest, after a claim too."""
 
@@ -73,8 +76,7 @@ class Timers:
 
     def take(self, kind: bytes, until_us: int) -> Timer | None:
         """The first that is due by then; it is no longer set."""
-        next_us = self.next_us(kind)
-        if next_us is None or next_us > until_us:
+        if self.next_us(kind, until_us) is None:
             return None
         _, key, window, entry = heapq.heappop(self._heaps[kind])
         timer = self._found(key, window, entry)
@@ -82,10 +84,10 @@ class Timers:
         self.clear(timer)
         return timer
 
-    def next_us(self, kind: bytes) -> int | None:
-        """When the first is due; None if none is set."""
+    def next_us(self, kind: bytes, until_us: int = FOREVER_US) -> int | None:
+        """When the first is due; None if none is by then."""
         heap = self._heaps[kind]
-        while heap:
+        while heap and heap[0][0] <= until_us:
             time_us, key, window, entry = heap[0]
             timer = self._found(key, window, entry)
             if timer is not None and timer.fire_us == time_us:
