@@ -67,8 +67,8 @@ class KeyedState:
         self._ledger, self._gone_at, self._segments_max = ledger, gone_at, segments_max
         self._watermark_us = watermark_us
         self._groups: dict[tuple[bytes, IntervalWindow], _Group] = {}
-        self._at: _Group | None = None
-        """The group last asked for: mostly it is also the next."""
+        self._at: tuple[bytes, IntervalWindow, _Group] | None = None
+        """The group last asked for, with the very objects it was asked for by: mostly it is also the next."""
         self._changed: list[_Group] = []
         self._ends: list[tuple[int, int, _Group]] = []
         """A heap of (window's end, number, group), which may have groups that are gone."""
@@ -198,15 +198,16 @@ class KeyedState:
         self._ledger.take_up(segments)
 
     def _group(self, key: bytes, window: IntervalWindow) -> _Group | None:
-        at = self._at
-        if at is not None and at.key is key and at.window is window:
-            return at
+        if self._at is not None and self._at[0] is key and self._at[1] is window:
+            return self._at[2]
         self._load()
-        self._at = self._groups.get((key, window))
-        return self._at
+        group = self._groups.get((key, window))
+        self._at = None if group is None else (key, window, group)
+        return group
 
     def _create(self, key: bytes, window: IntervalWindow) -> _Group:
-        group = self._at = self._groups[key, window] = _Group(key, window)
+        group = self._groups[key, window] = _Group(key, window)
+        self._at = key, window, group
         heapq.heappush(self._ends, (window.end_us, self._created, group))
         self._created += 1
         return group
