@@ -1,6 +1,18 @@
-"""Apache Beam's module of this name: what stands between transforms, and what functions give."""
+"""Apache Beam's module of this name: what stands between transforms, and what functions are given and give."""
 
 from streamflow.model.graph import PCollection
 from streamflow.transforms.outputs import DoOutputsTuple, TaggedOutput
+from streamflow.transforms.sides import AsDict, AsIter, AsList, AsMultiMap, AsSideInput, AsSingleton, EmptySideInput
 
-__all__ = ["DoOutputsTuple", "PCollection", "TaggedOutput"]
+__all__ = [
+    "AsDict",
+    "AsIter",
+    "AsList",
+    "AsMultiMap",
+    "AsSideInput",
+    "AsSingleton",
+    "DoOutputsTuple",
+    "EmptySideInput",
+    "PCollection",
+    "TaggedOutput",
+]

@@ -175,7 +175,7 @@ class RowCombiner:
         self.fn: CombineFn = transform.fn
         self.keyed = transform.keyed
         self.windowing = windowing
-        self.defaults = transform.defaults
+        self.defaults = transform.defaults and windowing.is_global
         self.fn.setup()
 
     def pairs(self, batch: Batch, on_bad: OnBad) -> Elements:

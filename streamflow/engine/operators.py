@@ -17,6 +17,7 @@ from streamflow.engine.combine import EVENTS, KEY, ColumnCombiner, PreAggregatio
 from streamflow.engine.context import StepContext
 from streamflow.engine.outputs import SPECIAL, finished, key_of, keyed_rows, placed, with_tag, without_tags
 from streamflow.engine.plan import Step
+from streamflow.engine.sides import Beside, Broadcast, Views
 from streamflow.engine.slices import SHUFFLE_SEED, hashes
 from streamflow.model.batch import (
     OFFSET,
@@ -36,7 +37,7 @@ from streamflow.model.time import Timestamp
 from streamflow.model.window import TIME, IntervalWindow, Windowing
 from streamflow.topics import codec
 from streamflow.transforms.columns import AsColumns, FrameTransform, missing_column
-from streamflow.transforms.combine import Grouping
+from streamflow.transforms.combine import Grouping, View
 from streamflow.transforms.core import DoFn, ParDo, RowFilter
 from streamflow.transforms.io import StoreSink
 from streamflow.transforms.outputs import Tagged, iterated
@@ -61,18 +62,25 @@ def compile_steps(
     partition: int,
     rows_only: bool,
     learnt: dict[str, PreAggregation],
+    views: Views | None = None,
 ) -> list[Operator]:
     """Operators for the tree below a stage's head, as one task (of `partition`) runs them. `learnt`: what the tasks of
-    a worker have found out, by label."""
-    compiler = _Compiler(partitions_of, partition, rows_only, learnt)
+    a worker have found out, by label; `views`: the side inputs of the transform at the root."""
+    compiler = _Compiler(partitions_of, partition, rows_only, learnt, views)
     return [compiler.compile(step) for step in steps]
 
 
 class _Compiler:
     def __init__(
-        self, partitions_of: PartitionsOf, partition: int, rows_only: bool, learnt: dict[str, PreAggregation]
+        self,
+        partitions_of: PartitionsOf,
+        partition: int,
+        rows_only: bool,
+        learnt: dict[str, PreAggregation],
+        views: Views | None,
     ) -> None:
         self.partitions_of, self.partition, self.rows_only, self.learnt = partitions_of, partition, rows_only, learnt
+        self.views = views
 
     def compile(self, step: Step) -> Operator:
         if step.topic is not None:
@@ -87,10 +95,13 @@ class _Compiler:
             return TaggedOperator(step.node.label, transform.tag, children)
         assert isinstance(transform, ParDo)
         operator = FilterOperator if isinstance(transform, RowFilter) and transform.tags is None else RowOperator
-        return operator(step.node.label, transform, step.windowing, children)
+        return operator(step.node.label, transform, step.windowing, children, self.views if transform.sides else None)
 
     def leaf(self, step: Step, topic: str) -> Operator:
         transform, label = step.node.transform, step.node.label
+        if step.side is not None:
+            lists = isinstance(step.node.sides[step.side].producer.transform, View)
+            return Broadcast(label, topic, self.partitions_of(topic), step.side, lists=lists)
         if isinstance(transform, Grouping):
             known = self.learnt.setdefault(label, PreAggregation())
             combiner = combiner_of(transform, step.windowing, rows_only=self.rows_only, pre_aggregation=known)
@@ -99,6 +110,9 @@ class _Compiler:
             if isinstance(combiner, ColumnCombiner):
                 return FrameOperator([(label, combiner.partial_frame)], [shuffle])
             return PartialOperator(label, combiner.partial, [shuffle])
+        if isinstance(transform, ParDo) and transform.sides:
+            partition = self.partition % self.partitions_of(topic)
+            return Beside(label, topic, partition, step.windowing, windowed=transform.sides_windowed)
         if isinstance(transform, ParDo):
             return KeyedRows(label, step.windowing, [Shuffle(topic, [KEY], self.partitions_of(topic))])
         if isinstance(transform, StoreSink):
@@ -187,12 +201,19 @@ class PartialOperator(_Inner):
 
 
 class RowOperator(_Inner):
-    """A DoFn over the elements of the batch, one at a time."""
+    """A DoFn over the elements of the batch, one at a time. `views`: its side inputs, if it has any."""
 
-    def __init__(self, label: str, transform: ParDo, windowing: Windowing, children: Sequence[Operator]) -> None:
+    def __init__(
+        self,
+        label: str,
+        transform: ParDo,
+        windowing: Windowing,
+        children: Sequence[Operator],
+        views: Views | None = None,
+    ) -> None:
         super().__init__(label, children)
         self.fn = copy.deepcopy(transform.fn)
-        self.args, self.kwargs, self.params = transform.args, transform.kwargs, transform.params
+        self.args, self.kwargs, self.params, self.views = transform.args, transform.kwargs, transform.params, views
         self.tagged = transform.tags is not None
         self.windowing = windowing
         self.asks_key = any(param is DoFn.KeyParam for param in self.params.values())
@@ -227,7 +248,8 @@ class RowOperator(_Inner):
             windows = self.windowing.fn.assign(time_us)
         results: list[tuple[Any, int, IntervalWindow | None]] = []
         for each in windows:
-            outputs = self.fn.process(value, *self.args, **self.kwargs, **self._asked(time_us, each, value))
+            args, kwargs = (self.args, self.kwargs) if self.views is None else self.views.arguments(each)
+            outputs = self.fn.process(value, *args, **kwargs, **self._asked(time_us, each, value))
             for output in iterated(outputs):
                 if type(output) in SPECIAL:
                     results += placed(output, time_us, each)

@@ -1,14 +1,15 @@
 """The plan: which stages a pipeline consists of, what each reads, what it runs, where it writes. Pure; nothing
 executes here.
 
-A stage begins at a topic: one of the user's (source), values of Create, a shuffle (grouping, or a DoFn with state) or
-the input of a store sink. From there everything that can be fused is fused: the transforms form a tree whose leaves
-write to logs. A tree is built anew for each stage that reaches it, so Flatten costs nothing.
+A stage begins at a topic: one of the user's (source), values of Create, a shuffle (grouping, or a DoFn with state), the
+input of a DoFn with side inputs, which stand in it too, or the input of a store sink. From there everything that can be
+fused is fused: the transforms form a tree whose leaves write to logs. A tree is built anew for each stage that reaches
+it, so Flatten costs nothing.
 """
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from streamflow.base.errors import PipelineError
@@ -23,17 +24,19 @@ from streamflow.transforms.outputs import Tagged
 from streamflow.transforms.userstate import get_dofn_specs
 
 DEAD_LETTER = "dead-letter"
-StageKind = Literal["source", "create", "grouping", "stateful", "sink"]
+StageKind = Literal["source", "create", "grouping", "stateful", "sides", "sink"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One transform at its place in a stage's tree. A leaf has a `topic` to write to."""
+    """One transform at its place in a stage's tree. A leaf has a `topic` to write to. `side`: what it writes is that
+    side input of the transform, not its input."""
 
     node: Node
     windowing: Windowing
     children: tuple["Step", ...] = ()
     topic: str | None = None
+    side: int | None = None
 
     def walk(self) -> Iterator["Step"]:
         yield self
@@ -43,7 +46,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Stage:
-    """`node`: the transform at its head, whose input is `topic`. `upstream`: names of the stages that write to it."""
+    """`node`: the transform at its head, whose input is `topic`. `upstream`: names of the stages that write to it;
+    `sideways`: of those that write side inputs to it."""
 
     name: str
     kind: StageKind
@@ -52,11 +56,17 @@ class Stage:
     partitions: int | None
     steps: tuple[Step, ...] = ()
     upstream: tuple[str, ...] = ()
+    sideways: tuple[str, ...] = ()
+
+    @property
+    def leaves(self) -> list[tuple[str, Step]]:
+        """(topic, leaf that writes to it)."""
+        return [(step.topic, step) for root in self.steps for step in root.walk() if step.topic is not None]
 
     @property
     def outputs(self) -> dict[str, Step]:
-        """Topic → the leaf that writes to it."""
-        return {step.topic: step for root in self.steps for step in root.walk() if step.topic is not None}
+        """Topic → a leaf that writes to it."""
+        return dict(self.leaves)
 
 
 @dataclass(frozen=True)
@@ -84,8 +94,8 @@ class Plan:
 
     def depth(self, stage: str) -> int:
         """How many stages stand before it; later stages run first, so that logs between stages stay short."""
-        upstream = self.stage(stage).upstream
-        return 1 + max((self.depth(name) for name in upstream), default=0)
+        found = self.stage(stage)
+        return 1 + max((self.depth(name) for name in (*found.upstream, *found.sideways)), default=0)
 
 
 def build_plan(graph: Graph, settings: Settings | None = None) -> Plan:
@@ -97,17 +107,17 @@ def build_plan(graph: Graph, settings: Settings | None = None) -> Plan:
         )
     stages = [stage for node in graph.nodes if (stage := _stage(graph, node, settings)) is not None]
     _check_names(graph, stages)
-    writers: dict[str, list[str]] = {}
-    for stage in stages:
-        for topic in stage.outputs:
-            writers.setdefault(topic, []).append(stage.name)
-    linked = [
-        Stage(s.name, s.kind, s.node, s.topic, s.partitions, s.steps, tuple(writers.get(s.topic, ())))
-        if s.kind in ("grouping", "stateful", "sink")
-        else s
-        for s in stages
-    ]
-    return Plan(graph.name, tuple(linked), settings)
+    return Plan(graph.name, tuple(_linked(stage, stages) for stage in stages), settings)
+
+
+def _linked(stage: Stage, stages: Sequence[Stage]) -> Stage:
+    """With the names of the stages that write to it, each once."""
+    if stage.kind in ("source", "create"):
+        return stage
+    leaves = [(other.name, leaf) for other in stages for topic, leaf in other.leaves if topic == stage.topic]
+    upstream = dict.fromkeys(name for name, leaf in leaves if leaf.side is None)
+    sideways = dict.fromkeys(name for name, leaf in leaves if leaf.side is not None)
+    return replace(stage, upstream=tuple(upstream), sideways=tuple(sideways))
 
 
 def _check_names(graph: Graph, stages: Sequence[Stage]) -> None:
@@ -144,20 +154,28 @@ def _stage(graph: Graph, node: Node, settings: Settings) -> Stage | None:
         return Stage(node.slug, "grouping", node, topic, 1 if single else settings.partitions, steps)
     if isinstance(transform, ParDo) and transform.stateful:
         return Stage(node.slug, "stateful", node, topic, settings.partitions, steps)
+    if isinstance(transform, ParDo) and transform.sides:
+        before = node.inputs[0].windowing
+        windowing = replace(before, assigned=before.assigned or transform.sides_windowed)
+        return Stage(node.slug, "sides", node, topic, settings.partitions, (Step(node, windowing, steps),))
     if isinstance(transform, StoreSink):
         return Stage(node.slug, "sink", node, topic, 1)
     return None
 
 
 def _steps(graph: Graph, pcoll: PCollection) -> tuple[Step, ...]:
-    return tuple(step for node in graph.consumers(pcoll) for step in _step(graph, node, pcoll.windowing))
+    steps = [step for node in graph.consumers(pcoll) for step in _step(graph, node, pcoll.windowing)]
+    for node, side in graph.side_consumers(pcoll):
+        steps.append(Step(node, pcoll.windowing, topic=topic_of(graph.name, node), side=side))
+    return tuple(steps)
 
 
 def _step(graph: Graph, node: Node, windowing: Windowing) -> tuple[Step, ...]:
     transform = node.transform
     if isinstance(transform, (Flatten, WindowInto)):
         return _steps(graph, node.output)
-    if isinstance(transform, (Grouping, StoreSink)) or (isinstance(transform, ParDo) and transform.stateful):
+    begins = isinstance(transform, ParDo) and (transform.stateful or transform.sides)
+    if isinstance(transform, (Grouping, StoreSink)) or begins:
         return (Step(node, windowing, topic=topic_of(graph.name, node)),)
     if isinstance(transform, WriteToTopic):
         return (Step(node, windowing, topic=transform.topic),)
@@ -179,7 +197,8 @@ def _meaning(node: Node) -> str:
         return f"{type(transform.fn).__name__}|{name}|{transform.keyed}|{windowing}"
     if isinstance(transform, ParDo):
         states, timers = get_dofn_specs(transform.fn)
-        return f"{type(transform.fn).__name__}|{sorted(map(repr, [*states, *timers]))}|{windowing}"
+        sides = [f"|{side.windowing}" for side in node.sides]
+        return f"{type(transform.fn).__name__}|{sorted(map(repr, [*states, *timers]))}|{windowing}{''.join(sides)}"
     if isinstance(transform, StoreSink):
         return repr(sorted((k, str(v)) for k, v in vars(transform).items() if k != "label"))
     return ""
@@ -200,6 +219,7 @@ def _describe_steps(steps: tuple[Step, ...], indent: str) -> list[str]:
     lines: list[str] = []
     for step in steps:
         target = f" → {step.topic}" if step.topic else ""
+        target = f" (side input {step.side}){target}" if step.side is not None else target
         partial: Any = " (partial)" if isinstance(step.node.transform, Grouping) else ""
         lines.append(f"{indent}{step.node.label}{partial}{target}")
         lines += _describe_steps(step.children, indent + "  ")

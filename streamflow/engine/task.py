@@ -26,6 +26,8 @@ from streamflow.engine.memory import StateMemory
 from streamflow.engine.operators import compile_steps
 from streamflow.engine.pace import BEHIND_S, rest_s
 from streamflow.engine.plan import Plan, Stage
+from streamflow.engine.sidehead import SidesHead
+from streamflow.engine.sides import closes, mark
 from streamflow.engine.source import SourceDecoder
 from streamflow.engine.stateful import StatefulHead
 from streamflow.engine.stores import SinkWriter, open_sink
@@ -82,6 +84,7 @@ class Task:
             partition=self.id.partition,
             rows_only=self.settings.rows_only,
             learnt=setting.pre_aggregations,
+            views=self._head.views if isinstance(self._head, SidesHead) else None,
         )
 
     def ready(self, snapshot: Snapshot, stage_watermark_us: int, *, busy: bool = False) -> bool:
@@ -175,13 +178,13 @@ class Task:
         delta = self._head.delta(self.offset, self.watermark_us, context)
         self._count(context.counts, seconds)
         hold_us = max(self._head.hold_us, self._promised_us)
-        self._promised_us = min(self.watermark_us, hold_us)
+        before_us, self._promised_us = self._promised_us, min(self.watermark_us, hold_us)
         return StepCommit(
             self.id,
             self.epoch,
             self.offset,
             self.watermark_us,
-            [*outputs, *self._dead_letters(context)],
+            [*outputs, *self._marks(before_us), *self._dead_letters(context)],
             delta.add,
             delta.drop,
             dict(self.counters),
@@ -210,6 +213,14 @@ class Task:
             codec.encode_json(topic, partition, [event for event, _ in events], [time_us for _, time_us in events])
             for (topic, partition), events in context.events.items()
         ]
+
+    def _marks(self, before_us: int) -> list[Record]:
+        """For those that have what this task gives as a side input: up to where it is complete from now on."""
+        marks: list[Record] = []
+        for topic, leaf in self.stage.leaves:
+            if leaf.side is not None and closes(leaf.windowing, before_us, self._promised_us):
+                marks += mark(topic, self._partitions(topic), leaf.side, self._promised_us)
+        return marks
 
     def _dead_letters(self, context: StepContext) -> list[Record]:
         now_us = self.clock.now_us()
@@ -262,10 +273,13 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         segments_max = setting.plan.settings.compact_segments
         return GroupingHead(combiner, windowing, ledger, setting.memory, segments_max, stage.node.label)
     if isinstance(transform, ParDo):
-        gone_at = stage.node.inputs[0].windowing.gone_at
+        windowing, segments_max = stage.node.inputs[0].windowing, setting.plan.settings.compact_segments
         ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
-        state = KeyedState(ledger, gone_at, claim.state.watermark_us, setting.plan.settings.compact_segments)
-        return StatefulHead(transform, state, gone_at, stage.node.label)
+        if stage.kind == "sides":
+            kept_us = claim.state.output_watermark_us
+            return SidesHead(transform, windowing, KeyedState(ledger, windowing.gone_at, kept_us, segments_max))
+        state = KeyedState(ledger, windowing.gone_at, claim.state.watermark_us, segments_max)
+        return StatefulHead(transform, state, windowing.gone_at, stage.node.label)
     if stage.kind == "sink":
         writer = open_sink(stage, setting.data)
         try:

@@ -61,6 +61,10 @@ class Primitive(PTransform):
         """Shape of the result, having checked that the inputs fit; PipelineError if they can't work."""
         return inputs[0].shape
 
+    def side_inputs(self, pipeline: "Graph") -> Sequence["PCollection"]:
+        """What it is given whole beside its input."""
+        return ()
+
     def result(self, output: "PCollection") -> Any:
         """What `pcoll | transform` gives: the output, or several made of it."""
         return output
@@ -84,6 +88,7 @@ class Node:
     label: str
     transform: Primitive
     inputs: tuple["PCollection", ...]
+    sides: tuple["PCollection", ...] = ()
     output: "PCollection" = field(init=False)
 
     @property
@@ -137,7 +142,7 @@ class Graph:
         label = self._unique_label(transform)
         if transform.primitive:
             assert isinstance(transform, Primitive)
-            node = Node(label, transform, tuple(inputs))
+            node = Node(label, transform, tuple(inputs), tuple(transform.side_inputs(self)))
             node.output = PCollection(self, node, _checked_shape(node))
             self.nodes.append(node)
             return transform.result(node.output)
@@ -150,6 +155,10 @@ class Graph:
     def consumers(self, pcoll: PCollection) -> list[Node]:
         """A node that takes it twice, as Flatten may, stands here twice."""
         return [node for node in self.nodes for taken in node.inputs if taken is pcoll]
+
+    def side_consumers(self, pcoll: PCollection) -> list[tuple[Node, int]]:
+        """The nodes that have it as a side input, and as which of theirs."""
+        return [(node, i) for node in self.nodes for i, taken in enumerate(node.sides) if taken is pcoll]
 
     def _unique_label(self, transform: PTransform) -> str:
         label = "/".join([*self._scope, transform.default_label()])

@@ -17,6 +17,7 @@ from streamflow.model.combiner import CombineFn, ListCombineFn
 from streamflow.model.expressions import row_expression
 from streamflow.model.graph import PCollection, Primitive, Shape
 from streamflow.transforms.columns import RESERVED_PREFIX, resolve_columns
+from streamflow.transforms.sides import AsSingleton
 
 WINDOW_COLUMNS = ("window_start", "window_end")
 
@@ -76,16 +77,62 @@ class CombineGlobally(PerKey):
 
     keyed = False
     defaults = True
+    as_view = False
 
     def without_defaults(self) -> "CombineGlobally":
         clone = copy.copy(self)
         clone.defaults = False
         return clone
 
+    def as_singleton_view(self) -> "CombineGlobally":
+        """Give an `AsSingleton`, to be an argument of another transform. Its default is the combination of nothing,
+        unless `without_defaults()`."""
+        clone = copy.copy(self)
+        clone.as_view = True
+        return clone
+
+    def result(self, output: PCollection) -> Any:
+        if not self.as_view:
+            return output
+        return AsSingleton(output, self.fn.apply([])) if self.defaults else AsSingleton(output)
+
     def output(self, inputs: Sequence[PCollection]) -> Shape:
-        if self.defaults and not inputs[0].windowing.is_global:
+        if self.defaults and not self.as_view and not inputs[0].windowing.is_global:
             raise PipelineError("a window without events has no default. Write CombineGlobally(…).without_defaults().")
         return super().output(inputs)
+
+
+class View(PerKey):
+    """All elements of a window as one list: what a side input consists of."""
+
+    keyed = False
+
+    def __init__(self, of: str) -> None:
+        super().__init__(ListCombineFn())
+        self.of = of
+
+    def default_label(self) -> str:
+        return f"View({self.of})"
+
+    def output(self, inputs: Sequence[PCollection]) -> Shape:
+        if inputs[0].windowing.is_global and not inputs[0].shape.bounded:
+            raise PipelineError(
+                f"{inputs[0]!r} is endless and in the global window, so as a side input it would never be ready. Apply "
+                "e.g. WindowInto(FixedWindows(60)) to it before."
+            )
+        return super().output(inputs)
+
+
+def view_of(pcoll: PCollection) -> PCollection:
+    """The PCollection whose elements are the panes of `pcoll` as a side input: lists, or single values of a
+    CombineGlobally."""
+    if isinstance(pcoll.producer.transform, CombineGlobally):
+        return pcoll
+    known = (node for node in pcoll.pipeline.consumers(pcoll) if isinstance(node.transform, View))
+    if (view := next(known, None)) is not None:
+        return view.output
+    output: PCollection = pcoll | View(pcoll.producer.label.rsplit("/", 1)[-1])
+    return output
 
 
 class Aggregate(Grouping):

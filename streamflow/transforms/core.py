@@ -13,12 +13,14 @@ from typing import Any, Self
 import polars as pl
 
 from streamflow.base.errors import DataError, PipelineError
-from streamflow.model.graph import PCollection, Primitive, PTransform, Shape
+from streamflow.model.graph import Graph, PCollection, Primitive, PTransform, Shape
 from streamflow.model.time import DurationTypes, duration_us
 from streamflow.model.window import AccumulationMode, WindowFn, Windowing
 from streamflow.transforms.columns import Where
+from streamflow.transforms.combine import view_of
 from streamflow.transforms.outputs import DoOutputsTuple, TaggedOutput, iterated
 from streamflow.transforms.params import Param, params_of
+from streamflow.transforms.sides import AsSideInput
 from streamflow.transforms.userstate import StateParam, TimerParam, is_stateful_dofn, validate_stateful_dofn
 
 
@@ -67,7 +69,8 @@ class Create(Primitive):
 
 
 class ParDo(Primitive):
-    """Applies a DoFn to each element; each of its outputs becomes an element."""
+    """Applies a DoFn to each element; each of its outputs becomes an element. Further arguments are handed on, the
+    content of other PCollections too (`streamflow.pvalue.AsSingleton`, `AsIter`, `AsList`, `AsDict`)."""
 
     def __init__(self, fn: DoFn | Callable[..., Iterable[Any] | None], *args: Any, **kwargs: Any) -> None:
         if isinstance(fn, type) and issubclass(fn, DoFn):
@@ -76,8 +79,13 @@ class ParDo(Primitive):
             raise PipelineError(f"ParDo takes a DoFn or a function, not {fn!r}.")
         self.fn = fn if isinstance(fn, DoFn) else _FunctionDoFn(fn)
         for value in (*args, *kwargs.values()):
-            if isinstance(value, PCollection):
-                raise PipelineError(f"{value!r} can't be an argument: there are no side inputs. Join by key instead.")
+            if isinstance(value, (PCollection, DoOutputsTuple)):
+                raise PipelineError(
+                    f"{value!r} can't be an argument as it is. Say what of it: pvalue.AsSingleton(…), AsList(…), "
+                    "AsDict(…)."
+                )
+        self.sides = tuple(dict.fromkeys(v for v in (*args, *kwargs.values()) if isinstance(v, AsSideInput)))
+        """What it is given of other PCollections; with any it begins a stage of its own."""
         self.tags: tuple[str, ...] | None = None
         """Of the outputs besides the main one, which they follow; None if there is the main one alone."""
         self.main: str | None = None
@@ -97,13 +105,34 @@ class ParDo(Primitive):
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         (pcoll,) = inputs
         # A function that asks for the window runs once per window, and its outputs stay in it.
-        asks = self.stateful or any(param is DoFn.WindowParam for param in self.params.values())
+        asks = self.stateful or self.sides_windowed or any(param is DoFn.WindowParam for param in self.params.values())
+        if self.sides_windowed and pcoll.windowing.is_global:
+            raise PipelineError(
+                "a side input with windows, but the input is in the global window, whose end is in none of them. Apply "
+                "WindowInto to the input too, or WindowInto(GlobalWindows()) to the side input."
+            )
         if self.stateful and pcoll.shape.columns is not None:
             raise PipelineError(
                 "state is kept per key, but the input has columns. Apply Map(lambda row: (row['…'], row)) before."
             )
         windowing = replace(pcoll.windowing, assigned=True) if asks else pcoll.windowing
         return Shape(windowing, columns=None, bounded=pcoll.shape.bounded)
+
+    @property
+    def sides_windowed(self) -> bool:
+        """It is given something else in each window, so it runs once for each of an element's."""
+        return any(not side.pvalue.windowing.is_global for side in self.sides)
+
+    def side_inputs(self, pipeline: Graph) -> list[PCollection]:
+        for side in self.sides:
+            if side.pvalue.pipeline is not pipeline:
+                raise PipelineError(f"{self.default_label()}: {side!r} is of another pipeline.")
+        if self.sides and self.stateful:
+            raise PipelineError(
+                f"{self.default_label()}: a DoFn with state can't have side inputs. Put them to the values with a Map "
+                "before it."
+            )
+        return [view_of(side.pvalue) for side in self.sides]
 
     def result(self, output: PCollection) -> Any:
         if self.tags is None:

@@ -164,7 +164,10 @@ VALUES: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
         "Count those of the second output",
     ),
     "partition into none": (lambda p: p | sf.Create([1]) | sf.Partition(hash, 0), "must be at least 1, got 0"),
-    "side input": (lambda p: p | "A" >> sf.Create([1]) | sf.Map(max, p | sf.Create([2])), "there are no side inputs"),
+    "PCollection as an argument": (
+        lambda p: p | "A" >> sf.Create([1]) | sf.Map(max, p | sf.Create([2])),
+        "Say what of it: pvalue.AsSingleton",
+    ),
     "combining with a number": (lambda p: p | sf.Create([(1, 2)]) | sf.CombinePerKey(3), "3 can't combine"),  # type: ignore[arg-type]
     "no transform": (lambda p: p | sf.Create([1]) | str, "is no transform"),
     "nothing to flatten": (lambda p: p.apply(sf.Flatten(), ()), "nothing to flatten"),
