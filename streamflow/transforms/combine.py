@@ -73,7 +73,8 @@ class CombineGlobally(PerKey):
     """All values of a window → one combined value.
 
     An empty input in the global window gives the combination of nothing (0 for `sum`), unless `without_defaults()`; a
-    window without events gives nothing, so other windows demand `without_defaults()`, as in Apache Beam."""
+    window without events gives nothing, so other windows demand `without_defaults()`, as in Apache Beam, or
+    `as_singleton_view()`."""
 
     keyed = False
     defaults = True
