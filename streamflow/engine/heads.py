@@ -23,6 +23,7 @@ from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, public, tell,
 from streamflow.model.time import MAX_US
 from streamflow.model.window import TIME, Windowing
 from streamflow.topics import codec
+from streamflow.topics.frames import write_compact
 from streamflow.topics.protocol import Record, SegmentInfo, StateSegment
 
 
@@ -212,7 +213,7 @@ class GroupingHead:
         sequence = self._ledger.next_sequence()
         info = SegmentInfo(sequence, stamp, watermark_us, frame.height, size, *window_ends(frame), part)
         self._ledger.add(info, resident=resident)
-        return StateSegment(info, codec.write_frame(frame))
+        return StateSegment(info, write_compact(frame))
 
     def close(self) -> None:
         self._memory.forget(self.state)

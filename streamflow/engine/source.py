@@ -78,7 +78,7 @@ class SourceDecoder:
 
     def _free(self, record: Record, on_bad: OnBad) -> Batch:
         frame = with_offsets(record)
-        if record.kind is Kind.ARROW:
+        if record.kind is not Kind.JSON:
             return _as_messages(to_elements(frame)) if self.transform.with_attributes else frame
         out = Elements()
         columns = (frame[codec.JSON].to_list(), frame[TIME].to_list(), frame[OFFSET].to_list())

@@ -22,6 +22,7 @@ class Kind(IntEnum):
 
     JSON = 1
     ARROW = 2
+    FRAME = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from streamflow.topics.embedded.segments import sync_folder
 from streamflow.topics.embedded.signal import Signal
 
 DATABASE = "streamflow.db"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _APPLICATION_ID = 0x5F10_0001
 _BUSY_TIMEOUT_MS = 60_000
 """Transactions take milliseconds: a minute means that a process is stopped inside one."""
