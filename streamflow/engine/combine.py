@@ -42,7 +42,7 @@ _SINGLE_BATCHES = 15
 
 _ROWS_CACHED_MAX = 50_000
 """From here on a table of all groups no longer fits the processor's cache: a window at a time takes half as long."""
-_WINDOW_ROWS_MIN = 5_000
+WINDOW_ROWS_MIN = 5_000
 """Windows of fewer rows are not worth a query of their own."""
 
 _UTC = pl.Datetime("us", "UTC")
@@ -90,6 +90,18 @@ def _merge_flags(frame: pl.DataFrame) -> list[pl.Expr]:
     if ON_TIME in frame.columns:
         merges += [pl.col(ON_TIME).max(), pl.col(LATE).sum()]
     return merges
+
+
+def windows_apart(frame: pl.DataFrame, rows_min: int) -> list[pl.DataFrame]:
+    """Frames of one window each, unless these would have fewer rows than that on average: then the frame as it is."""
+    if _of_one_window(frame) or frame[WINDOW_START].n_unique() > frame.height // rows_min:
+        return [frame]
+    return frame.partition_by(WINDOW_START, maintain_order=False)
+
+
+def _of_one_window(frame: pl.DataFrame) -> bool:
+    starts = frame[WINDOW_START]
+    return bool(starts.min() == starts.max())
 
 
 class PreAggregation:
@@ -140,12 +152,15 @@ class ColumnCombiner:
         return self.partial_frame(to_frame(batch, on_bad).lazy()).collect()
 
     def merge(self, frame: pl.DataFrame) -> pl.DataFrame:
-        if frame.height < _ROWS_CACHED_MAX or frame[WINDOW_START].n_unique() > frame.height // _WINDOW_ROWS_MIN:
+        if frame.height < _ROWS_CACHED_MAX:
             return self._merged(frame)
-        return pl.concat([self._merged(part) for part in frame.partition_by(WINDOW_START, maintain_order=False)])
+        return pl.concat([self._merged(part) for part in windows_apart(frame, WINDOW_ROWS_MIN)])
 
     def _merged(self, frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.group_by([*self.keys, WINDOW_START]).agg(*_merge_flags(frame), *self._merge)
+        flags = _merge_flags(frame)
+        if self.keys and _of_one_window(frame):  # a key less takes a fifth less
+            return frame.group_by(self.keys).agg(pl.col(WINDOW_START).first(), *flags, *self._merge)
+        return frame.group_by([*self.keys, WINDOW_START]).agg(*flags, *self._merge)
 
     def final(self, frame: pl.DataFrame, on_bad: OnBad) -> Batch:
         public = [

@@ -164,7 +164,7 @@ class GroupingHead:
         self._incoming: list[pl.DataFrame] = []
         self._layout: _Layout | None = None
         """Of the partials last found to go with those before them."""
-        self._fresh: pl.DataFrame | None = None
+        self._fresh: Sequence[pl.DataFrame] = ()
 
     def absorb(self, records: Sequence[Record], context: StepContext) -> None:
         frames = [codec.decode(record) for record in records]
@@ -177,7 +177,7 @@ class GroupingHead:
 
     def fire(self, before_us: int, after_us: int, context: StepContext) -> Iterator[Batch]:
         fired = self.state.step(self._incoming, before_us, after_us)
-        self._incoming, self._fresh = [], fired.delta
+        self._incoming, self._fresh = [], fired.deltas
         context.counts["late"] += fired.late
         context.counts["dropped"] += fired.dropped
         nothing = True
@@ -198,9 +198,10 @@ class GroupingHead:
                 delta.add.append(self._segment(frame, stamp, watermark_us, part, resident=resident))
             self._ledger.drop(sequences)
             delta.drop += sequences
-        fresh, self._fresh = self._fresh, None
-        if fresh is not None and (living := self.state.living(fresh, watermark_us)).height:
-            delta.add.append(self._segment(living, stamp, watermark_us, ALL, resident=True))
+        for fresh in self._fresh:
+            if (living := self.state.living(fresh, watermark_us)).height:
+                delta.add.append(self._segment(living, stamp, watermark_us, ALL, resident=True))
+        self._fresh = ()
         context.counts["state_bytes_spilled"] += self.state.bytes_spilled
         context.counts["state_bytes_read"] += self._ledger.bytes_read
         self.state.bytes_spilled = self._ledger.bytes_read = 0

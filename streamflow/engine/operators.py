@@ -5,7 +5,7 @@ A failing event is isolated: rows one by one on the row path, by bisection on th
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ import orjson
 import polars as pl
 
 from streamflow.base.errors import DataError
-from streamflow.engine.combine import EVENTS, ColumnCombiner, Combiner, PreAggregation, combiner_of
+from streamflow.engine.combine import EVENTS, ColumnCombiner, Combiner, PreAggregation, combiner_of, windows_apart
 from streamflow.engine.context import StepContext
 from streamflow.engine.plan import Step
 from streamflow.engine.slices import SHUFFLE_SEED, hashes
@@ -42,6 +42,9 @@ from streamflow.transforms.io import StoreSink
 FrameFunction = Callable[[pl.LazyFrame], pl.LazyFrame]
 PartitionsOf = Callable[[str], int]
 
+_APART_ROWS_MIN = 1_000
+"""Partials of one window take less room and time from here to its end; but a record costs as much as hundreds of
+rows."""
 _QUERY_ERRORS = (Exception, pl.exceptions.PanicException)
 """Python functions inside a query raise what they like."""
 
@@ -260,13 +263,16 @@ class Shuffle:
         assert isinstance(batch, pl.DataFrame)
         if self.pre_aggregation is not None:
             self.pre_aggregation.seen(int(batch[EVENTS].sum()), batch.height)
+        for frame in windows_apart(batch, _APART_ROWS_MIN * self.partitions):
+            for partition, part in self._parts(frame):
+                context.frames[self.topic, partition].append(part)
+
+    def _parts(self, frame: pl.DataFrame) -> Iterable[tuple[int, pl.DataFrame]]:
         if self.partitions == 1 or not self.keys:
-            context.frames[self.topic, 0].append(batch)
-            return
-        target = (hashes(batch, self.keys, SHUFFLE_SEED) % self.partitions).alias("_target")
-        parts = batch.with_columns(target).partition_by("_target", as_dict=True, include_key=False)
-        for (partition,), part in parts.items():
-            context.frames[self.topic, int(partition)].append(part)
+            return [(0, frame)]
+        target = (hashes(frame, self.keys, SHUFFLE_SEED) % self.partitions).alias("_target")
+        parts = frame.with_columns(target).partition_by("_target", as_dict=True, include_key=False)
+        return ((int(partition), part) for (partition,), part in parts.items())
 
     def close(self) -> None: ...
 
