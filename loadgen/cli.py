@@ -7,7 +7,7 @@ failure that its message explains; 2 options that can't work.
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
@@ -92,8 +92,8 @@ def flights(
 
     `loadgen flights --to ./data --max 10000 --rate 500` — 20 seconds of steady load
     """
-    settings = Settings(to, topic, partitions, format.value, rate, speedup, max_events, batch, end)
-    _publish("flights", flights_profile.dataset, settings, as_json=json)
+    settings = Settings(to, partitions, format.value, rate, speedup, max_events, batch, end)
+    _publish("flights", lambda: {topic: flights_profile.dataset()}, settings, as_json=json)
 
 
 @app.command(no_args_is_help=True)
@@ -130,12 +130,12 @@ def ads(
     `loadgen ads --to ./data --events 600000 --rate 10000 --event-rate 10000 --start now` — a live minute
     """
 
-    def dataset() -> Dataset:
+    def datasets() -> Mapping[str, Dataset]:
         start_us = _start_us(start)
-        return ads_profile.dataset(events, seed, users=users, start_us=start_us, events_per_s=event_rate)
+        return {topic: ads_profile.dataset(events, seed, users=users, start_us=start_us, events_per_s=event_rate)}
 
-    settings = Settings(to, topic, partitions, format.value, rate, None, None, batch, end)
-    _publish("ads", dataset, settings, as_json=json)
+    settings = Settings(to, partitions, format.value, rate, None, None, batch, end)
+    _publish("ads", datasets, settings, as_json=json)
 
 
 app.command(no_args_is_help=True, help=bench_cli.bench_help())(bench_cli.bench)
@@ -153,10 +153,10 @@ def main() -> None:
         _fail(error, 1)
 
 
-def _publish(profile: str, dataset: Callable[[], Dataset], settings: Settings, *, as_json: bool) -> None:
+def _publish(profile: str, datasets: Callable[[], Mapping[str, Dataset]], settings: Settings, *, as_json: bool) -> None:
     clock = SystemClock()
     with _stopped_by_signals() as stop:
-        report = run_profile(profile, dataset(), settings, clock=clock, stop=stop, console=Console(stderr=True))
+        report = run_profile(profile, datasets(), settings, clock=clock, stop=stop, console=Console(stderr=True))
     typer.echo(orjson.dumps(report.as_dict()).decode() if as_json else _told(report, settings))
     raise typer.Exit(exit_code(report))
 
