@@ -160,7 +160,7 @@ class _Run:
             if missing > 0 and self._ended(feed):
                 raise ConflictError(
                     f"topic '{feed.publisher.topic}' has ended, and {missing:,} events are not in it: "
-                    "published now, all of them would be late. Give another --topic, or --no-end the first time"
+                    "published now, all of them would be late. Give another --topic or --to, or --no-end the first time"
                 )
 
     def _is_to_end(self, position: int) -> bool:
