@@ -3,7 +3,7 @@ generate it: of 50 events one is a new person, three are new auctions, 46 are bi
 
 The rules (proportions, ids, who is hot, prices, how long auctions last, sizes) are those of the published generators;
 the random numbers are ours. Event number n is a pure function of (shape, n), and so are the k-th person, auction and
-bid, whose event numbers follow from k. Money is in cents.
+bid, whose event numbers follow from k. Money is in cents. Texts are letters, drawn from a few thousand of each length.
 
 Each kind has a topic of its own. A query reads only the kinds it asks for, with columns that are never empty because an
 event is of another kind, and nothing has to take events apart that have nothing in common. The price is that several

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
+import polars as pl
 import typer
 from rich.console import Console
 
@@ -22,8 +23,11 @@ from loadgen.bench.reference import same
 from loadgen.profiles.nexmark import Shape
 from streamflow.base.errors import DataError
 from streamflow.cli.output import print_frame, told_errors
+from streamflow.engine.plan import build_plan
 from streamflow.examples.nexmark.check import events_of, expected, found
 from streamflow.examples.nexmark.events import DISORDER_S
+from streamflow.runtime.hints import count
+from streamflow.topics import connect
 
 QUERIES = ("q0", "q1", "q2", "q3", "q4", "q5", "q7", "q8")
 ROWS_SHOWN = 10
@@ -57,7 +61,7 @@ def _chosen(query: str, shape: Shape) -> tuple[str, ...]:
         raise DataError(f"there is no query '{query}'. There are {', '.join(QUERIES)}, and all")
     if shape.disorder_us > DISORDER_S * 1e6:
         raise DataError(
-            f"events up to {shape.disorder_us / 1e6:g} s out of order would be late: the queries wait {DISORDER_S:g} s. "
+            f"events up to {shape.disorder_us / 1e6:g} s out of order would be late: queries wait {DISORDER_S:g} s. "
             "Give a smaller --out-of-order or a higher --event-rate"
         )
     return QUERIES if query == "all" else (query,)
@@ -79,23 +83,41 @@ def _publish(folder: str, events: int, shape: Shape, partitions: int, format: st
 
 def _run_and_check(query: str, folder: Path, events: int, shape: Shape, workers: int) -> bool:
     module = import_module(f"streamflow.examples.nexmark.{query}")
-    summary = module.__doc__.strip().splitlines()[0]
-    console.print(f"\n[bold]{summary}[/]", markup=True)
+    summary = (module.__doc__ or query).splitlines()[0]
+    console.print(f"\n[bold]{summary}[/]")
+    began_anew = _is_new(folder, module.pipeline.name)
     began_s = time.monotonic()
     target = ["run", module.__name__, "--data", str(folder), "--until", "finished", "--workers", str(workers)]
     _done([sys.executable, "-m", "streamflow", *target])
     seconds = time.monotonic() - began_s
     of_kind = events_of(events, shape)
-    read = sum(of_kind[topic].height for topic in module.TOPICS)
     answer, right = found(folder, f"nexmark_{query}"), expected(module.SQL, of_kind)
-    print_frame(answer.sort(answer.columns[-1]).tail(ROWS_SHOWN), as_json=False)
+    _show(answer)
     equal = same(answer, right)
     verdict = "[green]equal[/] to" if equal else f"[bold red]DIFFERENT[/] from the {right.height:,} of"
-    console.print(
-        f"{query}: {read:,} events in {seconds:.1f} s, starting and stopping {workers} workers included "
-        f"({read / seconds:,.0f} events/s); {answer.height:,} rows, {verdict} DuckDB's answer"
-    )
+    console.print(f"{query}: {answer.height:,} rows, {verdict} DuckDB's answer")
+    if began_anew:
+        stages = build_plan(module.pipeline).stages
+        read = sum(of_kind[stage.topic].height for stage in stages if stage.kind == "source")
+        rate = f"{read / seconds:,.0f} events/s, with starting and stopping {count(workers, 'worker')}"
+        console.print(f"{query}: {read:,} events in {seconds:.1f} s: {rate}")
     return equal
+
+
+def _is_new(folder: Path, pipeline: str) -> bool:
+    log = connect(folder)
+    try:
+        return pipeline not in log.pipelines()
+    finally:
+        log.close()
+
+
+def _show(answer: pl.DataFrame) -> None:
+    """The last rows by their last column, which is a time where there is one; without what only fills events."""
+    shown = answer.drop("extra", strict=False)
+    if shown.height > ROWS_SHOWN:
+        console.print(f"the last {ROWS_SHOWN} rows:")
+    print_frame(shown.sort(shown.columns[::-1]).tail(ROWS_SHOWN), as_json=False)
 
 
 def _done(command: list[str]) -> None:

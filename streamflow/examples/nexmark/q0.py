@@ -3,7 +3,6 @@
 import streamflow as sf
 from streamflow.examples.nexmark.events import DISORDER_S, Bid, read
 
-TOPICS = ("bid",)
 SQL = "SELECT auction, bidder, price, date_time, extra FROM bid"
 
 

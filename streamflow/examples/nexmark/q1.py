@@ -6,7 +6,6 @@ A dollar is 89 euro cents, and what is below a cent is cut off, as in Beam's sui
 import streamflow as sf
 from streamflow.examples.nexmark.events import DISORDER_S, Bid, read
 
-TOPICS = ("bid",)
 SQL = "SELECT auction, bidder, price * 89 // 100 AS price, date_time, extra FROM bid"
 
 

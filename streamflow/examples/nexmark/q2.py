@@ -7,7 +7,6 @@ import streamflow as sf
 from streamflow.examples.nexmark.events import DISORDER_S, Bid, read
 
 EVERY = 123
-TOPICS = ("bid",)
 SQL = f"SELECT auction, price FROM bid WHERE auction % {EVERY} = 0"
 
 

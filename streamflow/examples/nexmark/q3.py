@@ -12,7 +12,6 @@ from streamflow.examples.nexmark.events import DISORDER_S, Auction, Person, read
 
 STATES = ("OR", "ID", "CA")
 CATEGORY = 10
-TOPICS = ("person", "auction")
 SQL = f"""
     SELECT p.name, p.city, p.state, a.id AS auction
     FROM auction a JOIN person p ON a.seller = p.id

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import streamflow as sf
 from streamflow.examples.nexmark.events import DISORDER_S, Auction, Bid, read
 
-TOPICS = ("auction", "bid")
 SQL = """
     SELECT category, sum(price) / count(*) AS price, count(*) AS auctions
     FROM (

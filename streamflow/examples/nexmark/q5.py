@@ -8,7 +8,6 @@ import streamflow as sf
 from streamflow.examples.nexmark.events import DISORDER_S, PERIOD_S, WINDOW_S, Bid, read
 from streamflow.examples.nexmark.most import EachRow, RowsOfMax
 
-TOPICS = ("bid",)
 SQL = f"""
     WITH counted AS (
         SELECT auction, last - seconds * INTERVAL 1 SECOND AS window_start, count(*) AS bids

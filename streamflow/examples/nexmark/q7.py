@@ -10,7 +10,6 @@ import streamflow as sf
 from streamflow.examples.nexmark.events import DISORDER_S, WINDOW_S, Bid, read
 from streamflow.examples.nexmark.most import EachRow, RowsOfMax
 
-TOPICS = ("bid",)
 SQL = f"""
     SELECT auction, bidder, price, date_time, time_bucket(INTERVAL {WINDOW_S} SECOND, date_time) AS window_start
     FROM bid

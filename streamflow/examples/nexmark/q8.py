@@ -10,7 +10,6 @@ import polars as pl
 import streamflow as sf
 from streamflow.examples.nexmark.events import DISORDER_S, WINDOW_S, Auction, Person, read
 
-TOPICS = ("person", "auction")
 SQL = f"""
     WITH joined AS (SELECT id, name, time_bucket(INTERVAL {WINDOW_S} SECOND, date_time) AS window_start FROM person),
          sold AS (SELECT seller, time_bucket(INTERVAL {WINDOW_S} SECOND, date_time) AS window_start FROM auction)
