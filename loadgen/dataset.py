@@ -24,7 +24,7 @@ class Dataset:
     time, which is what a replay at a multiple of real time follows; None if the data has no such notion.
 
     A set may be part of a mixture, whose other parts go to other topics: `before(n)` is how many of the
-    mixture's first n events are of this set. It never falls, and rises by one at most.
+    mixture's first n events are of this set: n, if it is alone. It never falls, and rises by one at most.
     """
 
     producer: str
@@ -53,7 +53,8 @@ class Reader:
     def frame(self, first: int, end: int) -> pl.DataFrame:
         """Events `[first, end)`; `end` is at most the size of the set."""
         if first < self._first or end > self._first + self._block.height:
-            count = min(max(end - first, BLOCK_EVENTS), self._dataset.events - first)
+            # Nothing is left to read of a set that was made shorter after it had been published.
+            count = max(0, min(max(end - first, BLOCK_EVENTS), self._dataset.events - first))
             self._first, self._block = first, self._dataset.read(first, count)
         return self._block.slice(first - self._first, end - first)
 

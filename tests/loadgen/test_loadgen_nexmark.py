@@ -262,6 +262,18 @@ def test_a_run_killed_between_any_two_publishes_leaves_each_event_in_its_topic_o
         assert found == sorted(to_json(frame))
 
 
+def test_a_mixture_made_shorter_after_a_kill_publishes_what_is_missing_of_it(frames: Frames) -> None:
+    log = connect("memory://")
+    for topic in KINDS:
+        log.create_topic(topic, TopicConfig(partitions=2))
+    with pytest.raises(Killed):
+        publish(DyingLog(log, 2), nexmark.datasets(900, Shape()), 900)
+    tally = publish(log, nexmark.datasets(100, Shape()), 30)
+
+    assert (tally.events, tally.position) == (92, 100)
+    assert [sum(map(len, frames(log, topic))) for topic in KINDS] == [18, 54, 92]
+
+
 def test_the_command_fills_and_ends_three_topics_once(
     tmp_path: Path, finish: Callable[..., tuple[int, str, str]]
 ) -> None:

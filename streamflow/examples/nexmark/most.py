@@ -37,12 +37,12 @@ class RowsOfMax(sf.AggregateFn):
     def create_accumulator(self) -> Kept:
         return None, []
 
-    def add_input(self, accumulator: Kept, element: dict[str, Any]) -> Kept:
-        row = {name: element[name] for name in self.keep}
-        return self.merge_accumulators([accumulator, (element[self.name], [row])])
+    def value(self, row: dict[str, Any]) -> Kept | None:
+        most = row[self.name]
+        return None if most is None else (most, [{name: row[name] for name in self.keep}])
 
-    def add_value(self, accumulator: Kept, value: Any) -> Kept:
-        raise NotImplementedError("a value alone has no row; add_input takes the row")
+    def add_value(self, accumulator: Kept, value: Kept) -> Kept:
+        return self.merge_accumulators([accumulator, value])
 
     def merge_accumulators(self, accumulators: Iterable[Kept]) -> Kept:
         most, rows = self.create_accumulator()
