@@ -1,4 +1,5 @@
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -268,7 +269,16 @@ def test_a_mixture_made_shorter_after_a_kill_publishes_what_is_missing_of_it(fra
         log.create_topic(topic, TopicConfig(partitions=2))
     with pytest.raises(Killed):
         publish(DyingLog(log, 2), nexmark.datasets(900, Shape()), 900)
-    tally = publish(log, nexmark.datasets(100, Shape()), 30)
+
+    def refusing(dataset: Dataset) -> Dataset:
+        def read(first: int, count: int) -> pl.DataFrame:
+            assert count >= 0
+            return dataset.read(first, count)
+
+        return replace(dataset, read=read)
+
+    shorter = {topic: refusing(dataset) for topic, dataset in nexmark.datasets(100, Shape()).items()}
+    tally = publish(log, shorter, 30)
 
     assert (tally.events, tally.position) == (92, 100)
     assert [sum(map(len, frames(log, topic))) for topic in KINDS] == [18, 54, 92]
