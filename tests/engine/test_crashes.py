@@ -20,6 +20,9 @@ from streamflow.runtime.progress import is_finished
 from streamflow.runtime.worker import Worker
 from streamflow.topics.protocol import Assignment, Log, StepCommit
 
+pytestmark = pytest.mark.filterwarnings("ignore:Exception in thread heartbeat")
+"""Whose process is gone has no heartbeat left; that of a test may notice."""
+
 NAME = "p"
 SETTINGS = sf.Settings(partitions=2, step_events_max=4, commit_events_max=1, compact_segments=1)
 ON_DISK = replace(SETTINGS, state_bytes_max=0)
