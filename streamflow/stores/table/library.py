@@ -38,15 +38,15 @@ def facts(table: DeltaTable) -> dict[str, Any]:
 def look(folder: str, app: str) -> dict[str, Any] | None:
     """The table at its newest version; None if there is none."""
     table = _opened(folder)
-    return None if table is None else {**facts(table), "end": table.transaction_version(app) or 0}
+    return None if table is None else _described(table, app)
 
 
 def create(
     folder: str, app: str, schema: str, name: str, partition_by: list[str], configuration: dict[str, str | None]
 ) -> dict[str, Any] | None:
-    """Make the table, unless another writer was faster; then look."""
+    """Make the table, unless another writer was faster."""
     try:
-        DeltaTable.create(
+        table = DeltaTable.create(
             Path(folder).as_uri(),
             Schema.from_json(schema),
             mode="error",
@@ -60,7 +60,7 @@ def create(
         if (there := look(folder, app)) is None:
             raise
         return there
-    return look(folder, app)
+    return _described(table, app)
 
 
 def add_columns(folder: str, app: str, schema: str, synced: int) -> dict[str, Any] | None:
@@ -80,7 +80,7 @@ def add_columns(folder: str, app: str, schema: str, synced: int) -> dict[str, An
 
 
 def checkpoint(folder: str, app: str) -> dict[str, Any] | None:
-    """Write a checkpoint, durably, and delete the commits that are covered by one and old enough; then look."""
+    """Write a checkpoint, durably, and delete the commits that are covered by one and old enough."""
     if (table := _opened(folder)) is None:
         return None
     log = Path(folder) / "_delta_log"
@@ -88,7 +88,11 @@ def checkpoint(folder: str, app: str) -> dict[str, Any] | None:
     for path in (*log.glob(f"{table.version():020}.checkpoint*.parquet"), log / "_last_checkpoint", log):
         _sync(path)
     table.cleanup_metadata()
-    return look(folder, app)
+    return _described(table, app)
+
+
+def _described(table: DeltaTable, app: str) -> dict[str, Any]:
+    return {**facts(table), "end": table.transaction_version(app) or 0}
 
 
 class _UnreadableError(Exception):

@@ -31,7 +31,7 @@ from streamflow.stores.table.tail import append, commit_file, end_of_appends, pl
 
 CHECKPOINT_EVERY = 100
 """Versions between checkpoints of the Delta log. Opening a table costs about 0.06 ms per version since the last one, a
-checkpoint 10 ms and more: this keeps both small for each commit."""
+checkpoint 0.15 s: this keeps both small for each commit."""
 COMMIT_ATTEMPTS_MAX = 20
 """Bound on losing races against other apps' schema changes; each loss means that somebody else went on."""
 APPEND_ATTEMPTS_MAX = 1_000
