@@ -10,6 +10,7 @@ from importlib.metadata import version
 from polars import col, lit
 
 from streamflow.base.errors import (
+    AssertionFailedError,
     ConflictError,
     CorruptionError,
     DataError,
@@ -34,10 +35,38 @@ from streamflow.model.window import (
 from streamflow.runtime.pipeline import Pipeline, PipelineResult
 from streamflow.topics import Publisher, connect
 from streamflow.topics.protocol import TopicConfig
+from streamflow.transforms import combiners
 from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
-from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, GroupByKey
-from streamflow.transforms.core import Create, DoFn, Filter, FlatMap, Flatten, Map, MapTuple, ParDo, WindowInto
+from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, CombineValues, GroupByKey
+from streamflow.transforms.core import (
+    Create,
+    DoFn,
+    Filter,
+    FlatMap,
+    FlatMapTuple,
+    Flatten,
+    Map,
+    MapTuple,
+    ParDo,
+    Reshuffle,
+    WindowInto,
+)
 from streamflow.transforms.io import Message, ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
+from streamflow.transforms.ptransform import ptransform_fn
+from streamflow.transforms.util import (
+    CoGroupByKey,
+    Distinct,
+    FlattenWith,
+    Keys,
+    KvSwap,
+    LogElements,
+    Regex,
+    Reify,
+    Tee,
+    ToString,
+    Values,
+    WithKeys,
+)
 
 __version__ = version("streamflow")
 
@@ -48,24 +77,33 @@ __all__ = [
     "Aggregate",
     "AggregateFn",
     "AsColumns",
+    "AssertionFailedError",
+    "CoGroupByKey",
     "CombineFn",
     "CombineGlobally",
     "CombinePerKey",
+    "CombineValues",
     "ConflictError",
     "CorruptionError",
     "Count",
     "Create",
     "DataError",
+    "Distinct",
     "DoFn",
     "Duration",
     "FencedError",
     "Filter",
     "FixedWindows",
     "FlatMap",
+    "FlatMapTuple",
     "Flatten",
+    "FlattenWith",
     "GlobalWindows",
     "GroupByKey",
     "IntervalWindow",
+    "Keys",
+    "KvSwap",
+    "LogElements",
     "Map",
     "MapTuple",
     "Max",
@@ -81,21 +119,30 @@ __all__ = [
     "PipelineResult",
     "Publisher",
     "ReadFromTopic",
+    "Regex",
+    "Reify",
+    "Reshuffle",
     "Select",
     "Settings",
     "SlidingWindows",
     "StreamFlowError",
     "Sum",
+    "Tee",
     "Timestamp",
     "TimestampedValue",
+    "ToString",
     "TopicConfig",
+    "Values",
     "Where",
     "WindowInto",
     "WithColumns",
+    "WithKeys",
     "WriteToRows",
     "WriteToTable",
     "WriteToTopic",
     "col",
+    "combiners",
     "connect",
     "lit",
+    "ptransform_fn",
 ]

@@ -82,8 +82,8 @@ class SourceHead(_Stateless):
         return batches
 
 
-class CreateHead(_Stateless):
-    """The values of Create, from the internal log that holds them."""
+class LogHead(_Stateless):
+    """Elements from an internal log as they were written there: the values of Create, or what a Reshuffle spreads."""
 
     def __init__(self) -> None:
         self._batches: list[Batch] = []

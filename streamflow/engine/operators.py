@@ -17,14 +17,13 @@ from streamflow.engine.combine import EVENTS, ColumnCombiner, Combiner, PreAggre
 from streamflow.engine.context import StepContext
 from streamflow.engine.plan import Step
 from streamflow.engine.slices import SHUFFLE_SEED, hashes
+from streamflow.engine.spread import Spread
 from streamflow.model.batch import (
-    OFFSET,
     RESERVED,
     VALUE,
     Batch,
     Elements,
     OnBad,
-    pickled,
     public,
     tell,
     to_elements,
@@ -36,7 +35,7 @@ from streamflow.model.window import TIME, IntervalWindow, TimestampedValue, Wind
 from streamflow.topics import codec
 from streamflow.transforms.columns import AsColumns, FrameTransform, missing_column
 from streamflow.transforms.combine import Grouping
-from streamflow.transforms.core import DoFn, ParDo, RowFilter
+from streamflow.transforms.core import DoFn, ParDo, Reshuffle, RowFilter
 from streamflow.transforms.io import StoreSink
 
 FrameFunction = Callable[[pl.LazyFrame], pl.LazyFrame]
@@ -98,7 +97,9 @@ class _Compiler:
                 return FrameOperator([(label, combiner.partial_frame)], [shuffle])
             return PartialOperator(label, combiner.partial, [shuffle])
         if isinstance(transform, StoreSink):
-            return FrameOperator([(label, transform.prepare)], [Append(topic, 0)])
+            return FrameOperator([(label, transform.prepare)], [Spread(label, topic, 1, 0)])
+        if isinstance(transform, Reshuffle):
+            return Spread(label, topic, self.partitions_of(topic), self.partition)
         return Publish(label, topic, self.partition % self.partitions_of(topic))
 
 
@@ -273,19 +274,6 @@ class Shuffle:
         target = (hashes(frame, self.keys, SHUFFLE_SEED) % self.partitions).alias("_target")
         parts = frame.with_columns(target).partition_by("_target", as_dict=True, include_key=False)
         return ((int(partition), part) for (partition,), part in parts.items())
-
-    def close(self) -> None: ...
-
-
-class Append:
-    """Appends the batch to one partition of an internal log."""
-
-    def __init__(self, topic: str, partition: int) -> None:
-        self.topic, self.partition = topic, partition
-
-    def run(self, batch: Batch, context: StepContext) -> None:
-        frame = batch if isinstance(batch, pl.DataFrame) else pickled(batch)
-        context.frames[self.topic, self.partition].append(frame.drop(OFFSET, strict=False))
 
     def close(self) -> None: ...
 

@@ -18,7 +18,7 @@ from streamflow.base.clock import Clock
 from streamflow.base.errors import FencedError
 from streamflow.engine.combine import PreAggregation, combiner_of
 from streamflow.engine.context import StepContext
-from streamflow.engine.heads import CreateHead, GroupingHead, Head, SinkHead, SourceHead
+from streamflow.engine.heads import GroupingHead, Head, LogHead, SinkHead, SourceHead
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.operators import compile_steps
@@ -263,7 +263,7 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         except BaseException:
             writer.close()
             raise
-    return CreateHead()
+    return LogHead()
 
 
 def _read_state(log: Log, claim: Claim, sequence: int) -> bytes:

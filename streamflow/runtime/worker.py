@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamflow.base.clock import Clock, SystemClock
-from streamflow.base.errors import ConflictError, DataError, FencedError, PipelineError
+from streamflow.base.errors import AssertionFailedError, ConflictError, DataError, FencedError, PipelineError
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.plan import Plan
 from streamflow.engine.task import Setting, Task
@@ -279,6 +279,8 @@ class Worker:
             self.log.release(task, epoch)
             return
         self.log.release(task, epoch)
+        if isinstance(error, AssertionFailedError):
+            raise error
         failures = self._failures.get(task, 0) + 1
         self._failures[task] = failures
         if failures >= FAILURES_MAX:
