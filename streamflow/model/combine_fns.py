@@ -6,6 +6,7 @@ import pickle
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -204,7 +205,7 @@ class LatestCombineFn(CombineFn):
         return element if later else accumulator
 
     def merge_accumulators(self, accumulators: Iterable[tuple[Any, Any]]) -> tuple[Any, Any]:
-        return self.add_inputs(self.create_accumulator(), accumulators)
+        return reduce(self.add_input, accumulators, self.create_accumulator())
 
     def extract_output(self, accumulator: tuple[Any, Any]) -> Any:
         return accumulator[0]

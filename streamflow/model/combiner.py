@@ -11,7 +11,7 @@ class CombineFn:
 
     One instance serves many keys; only accumulators hold data. Accumulators cross the shuffle pickled."""
 
-    def setup(self) -> None:
+    def setup(self, *args: Any, **kwargs: Any) -> None:
         """Once before the first use in a worker."""
 
     def create_accumulator(self) -> Any:
@@ -31,7 +31,7 @@ class CombineFn:
     def extract_output(self, accumulator: Any) -> Any:
         raise PipelineError(f"{type(self).__name__} must define extract_output(accumulator).")
 
-    def compact(self, accumulator: Any) -> Any:
+    def compact(self, accumulator: Any, *args: Any, **kwargs: Any) -> Any:
         """A smaller equivalent of the accumulator, before it is written to a log."""
         return accumulator
 
