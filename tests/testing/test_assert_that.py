@@ -122,11 +122,13 @@ def test_without_the_global_window_the_matcher_sees_a_window_at_a_time() -> None
 
 
 def test_one_pipeline_may_have_many_statements_and_one_that_fails_is_enough() -> None:
-    with pytest.raises(AssertionError, match="missing: 9"), TestPipeline() as p:
-        numbers = p | sf.Create([1, 2])
-        assert_that(numbers, equal_to([2, 1]))
-        assert_that(numbers | sf.Map(lambda n: n * 2), equal_to([2, 4, 9]))
-        assert_that(numbers, is_not_empty(), label="filled")
+    p = TestPipeline()
+    numbers = p | sf.Create([1, 2])
+    assert_that(numbers, equal_to([2, 1]))
+    assert_that(numbers | sf.Map(lambda n: n * 2), equal_to([2, 4, 9]))
+    assert_that(numbers, is_not_empty(), label="filled")
+    with pytest.raises(AssertionError, match="missing: 9"):
+        p.run()
 
 
 def test_a_failed_statement_ends_the_run_at_once_without_retries() -> None:

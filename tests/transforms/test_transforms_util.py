@@ -146,15 +146,12 @@ def test_times_and_windows_become_values_and_stay_what_they_were(transform: Any,
 
 
 def test_log_elements_shows_what_passes(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
-    with TestPipeline() as p:
+    with caplog.at_level(logging.INFO), TestPipeline() as p:
         windowed = p | sf.Create(STAMPED[:1]) | sf.WindowInto(sf.FixedWindows(60))
         shown = windowed | "Print" >> sf.LogElements(prefix="> ", with_timestamp=True, with_window=True)
-        with caplog.at_level(logging.INFO):
-            assert_that(shown | "Log" >> sf.LogElements(level=logging.INFO), equal_to([("a", 1)]))
-            p.run()
-    assert (
-        "> ('a', 1), timestamp=Timestamp(5), window(start=Timestamp(0), end=Timestamp(60))" in capsys.readouterr().out
-    )
+        assert_that(shown | "Log" >> sf.LogElements(level=logging.INFO), equal_to([("a", 1)]))
+    printed = "> ('a', 1), timestamp=Timestamp(5), window(start=Timestamp(0), end=Timestamp(60))\n"
+    assert capsys.readouterr().out == printed
     assert "('a', 1)" in caplog.messages
 
 
