@@ -21,8 +21,10 @@ from streamflow.base.errors import (
 )
 from streamflow.base.settings import Settings
 from streamflow.model.aggregates import AggregateFn, Count, Max, Mean, Min, Sum
+from streamflow.model.collecting import CollectList, CollectSet, First, Last, TopK
 from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PCollection, PTransform
+from streamflow.model.statistics import ApproxDistinct, Quantiles, StdDev, Variance
 from streamflow.model.time import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, Timestamp
 from streamflow.model.window import (
     AccumulationMode,
@@ -76,9 +78,12 @@ __all__ = [
     "AccumulationMode",
     "Aggregate",
     "AggregateFn",
+    "ApproxDistinct",
     "AsColumns",
     "AssertionFailedError",
     "CoGroupByKey",
+    "CollectList",
+    "CollectSet",
     "CombineFn",
     "CombineGlobally",
     "CombinePerKey",
@@ -93,6 +98,7 @@ __all__ = [
     "Duration",
     "FencedError",
     "Filter",
+    "First",
     "FixedWindows",
     "FlatMap",
     "FlatMapTuple",
@@ -103,6 +109,7 @@ __all__ = [
     "IntervalWindow",
     "Keys",
     "KvSwap",
+    "Last",
     "LogElements",
     "Map",
     "MapTuple",
@@ -118,6 +125,7 @@ __all__ = [
     "PipelineError",
     "PipelineResult",
     "Publisher",
+    "Quantiles",
     "ReadFromTopic",
     "Regex",
     "Reify",
@@ -125,14 +133,17 @@ __all__ = [
     "Select",
     "Settings",
     "SlidingWindows",
+    "StdDev",
     "StreamFlowError",
     "Sum",
     "Tee",
     "Timestamp",
     "TimestampedValue",
     "ToString",
+    "TopK",
     "TopicConfig",
     "Values",
+    "Variance",
     "Where",
     "WindowInto",
     "WithColumns",

@@ -317,7 +317,8 @@ class RowAggregate(RowCombiner):
         keys = frame.select(by.alias(name) for by, name in zip(self.transform.by, names, strict=True))
         elements = to_elements(frame)
         rows = keys.rows() if names else [()] * len(elements)
-        elements.values = list(zip(rows, elements.values, strict=True))
+        timed = [row | {TIME: time_us} for row, time_us in zip(elements.values, elements.times, strict=True)]
+        elements.values = list(zip(rows, timed, strict=True))
         return elements
 
     def result(self, key: Any, result: Any, window: IntervalWindow) -> Any:

@@ -221,5 +221,6 @@ class Aggregate(Grouping):
         windows = list(self.window_columns(shape))
         partial = [e for name, fn in self.aggregates.items() for e in fn.partial(name)]
         final = [fn.final(name) for name, fn in self.aggregates.items()]
-        grouped = frame.group_by([*self.by, *windows]).agg(partial) if self.by or windows else frame.select(partial)
+        keys: list[ColumnLike] = [*self.by, *windows]
+        grouped = frame.group_by(keys or [pl.lit(0).alias(f"{RESERVED_PREFIX}all")]).agg(partial)
         return grouped.select(*self.keys, *windows, *final)

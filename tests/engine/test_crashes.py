@@ -93,7 +93,7 @@ def _slices_of_a_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pipeline() -> sf.Pipeline:
-    """Two groupings in a row on columns, one on rows behind a reshuffle; the disorder lets no event be late, however steps fall."""
+    """Two groupings in a row on columns, one on rows behind a reshuffle; the disorder lets no event be late."""
     p = sf.Pipeline(NAME, settings=SETTINGS)
     schema = {"k": str, "v": pl.Int64, "at": int}
     events = (
