@@ -55,6 +55,7 @@ from streamflow.transforms.core import (
 )
 from streamflow.transforms.io import Message, ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
 from streamflow.transforms.ptransform import ptransform_fn
+from streamflow.transforms.stats import ApproximateQuantiles, ApproximateUnique
 from streamflow.transforms.util import (
     CoGroupByKey,
     Distinct,
@@ -79,6 +80,8 @@ __all__ = [
     "Aggregate",
     "AggregateFn",
     "ApproxDistinct",
+    "ApproximateQuantiles",
+    "ApproximateUnique",
     "AsColumns",
     "AssertionFailedError",
     "CoGroupByKey",

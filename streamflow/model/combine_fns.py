@@ -50,7 +50,7 @@ class MeanCombineFn(CombineFn):
         return total / count if count else float("nan")
 
 
-class _ByText:
+class ByText:
     """Settles the order of elements that are equal otherwise; their text is made only where it comes to that."""
 
     __slots__ = ("element",)
@@ -58,7 +58,7 @@ class _ByText:
     def __init__(self, element: Any) -> None:
         self.element = element
 
-    def __lt__(self, other: "_ByText") -> bool:
+    def __lt__(self, other: "ByText") -> bool:
         return repr(self.element) < repr(other.element)
 
 
@@ -96,9 +96,9 @@ class TopCombineFn(CombineFn):
         choose = heapq.nsmallest if self.reverse else heapq.nlargest
         return choose(self.n, elements, key=None if self.key is None else self._rank)
 
-    def _rank(self, element: Any) -> tuple[Any, _ByText]:
+    def _rank(self, element: Any) -> tuple[Any, ByText]:
         assert self.key is not None
-        return self.key(element), _ByText(element)
+        return self.key(element), ByText(element)
 
 
 class Largest(TopCombineFn):
@@ -189,7 +189,7 @@ class ToDictCombineFn(CombineFn):
         return accumulator
 
     def _put(self, values: dict[Any, Any], key: Any, value: Any) -> dict[Any, Any]:
-        if key not in values or _ByText(values[key]) < _ByText(value):
+        if key not in values or ByText(values[key]) < ByText(value):
             values[key] = value
         return values
 
@@ -201,7 +201,7 @@ class LatestCombineFn(CombineFn):
         return None, MIN_TIMESTAMP
 
     def add_input(self, accumulator: tuple[Any, Any], element: tuple[Any, Any]) -> tuple[Any, Any]:
-        later = (accumulator[1], _ByText(accumulator[0])) < (element[1], _ByText(element[0]))
+        later = (accumulator[1], ByText(accumulator[0])) < (element[1], ByText(element[0]))
         return element if later else accumulator
 
     def merge_accumulators(self, accumulators: Iterable[tuple[Any, Any]]) -> tuple[Any, Any]:
@@ -231,6 +231,11 @@ class _SeveralCombineFn(CombineFn, ABC):
     def add_input(self, accumulator: list[Any], element: Any) -> list[Any]:
         triples = zip(self.combiners, accumulator, self.inputs(element), strict=True)
         return [fn.add_input(part, value) for fn, part, value in triples]
+
+    def add_inputs(self, accumulator: list[Any], elements: Iterable[Any]) -> list[Any]:
+        columns = list(zip(*map(self.inputs, elements), strict=True)) or [()] * len(self.combiners)
+        triples = zip(self.combiners, accumulator, columns, strict=True)
+        return [fn.add_inputs(part, values) for fn, part, values in triples]
 
     def merge_accumulators(self, accumulators: Iterable[list[Any]]) -> list[Any]:
         pairs = zip(self.combiners, zip(*accumulators, strict=True), strict=True)

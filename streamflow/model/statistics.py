@@ -16,10 +16,10 @@ import polars as pl
 from streamflow.base.errors import PipelineError
 from streamflow.model.aggregates import AggregateFn, ColumnLike
 from streamflow.model.collecting import gathered, listed
+from streamflow.model.sketches import HASHES, distinct_of
 
 _DISTINCT_SEED = 2
 """Another one than those by which keys are spread: of the hashes of one task's keys, bits are always the same."""
-_HASHES = 2.0**64
 
 _Moments = tuple[int, float, float]
 """How many, their mean, the sum of squared distances from it."""
@@ -99,8 +99,7 @@ class ApproxDistinct(AggregateFn):
     """How many different values: exact below `size` of them, beyond it with a standard error of 1/√size (2.2% by
     default), in 8 bytes × `size` at most.
 
-    It keeps the `size` least hashes: where the last of them lies tells how dense they are (k minimum values; Bar-Yossef
-    et al., 2002)."""
+    How: see ApproximateUniqueCombineFn."""
 
     def __init__(self, column: ColumnLike, *, size: int = 2048) -> None:
         super().__init__(column)
@@ -123,7 +122,7 @@ class ApproxDistinct(AggregateFn):
     def final(self, out: str) -> pl.Expr:
         kept = pl.col(out).list.len().cast(pl.Int64)
         last = pl.col(out).list.last().cast(pl.Float64)
-        estimate = ((self.size - 1) / (last / _HASHES)).cast(pl.Int64)
+        estimate = ((self.size - 1) / (last / HASHES)).cast(pl.Int64)
         return pl.when(kept < self.size).then(kept).otherwise(estimate).alias(out)
 
     def create_accumulator(self) -> set[int]:
@@ -140,8 +139,7 @@ class ApproxDistinct(AggregateFn):
         return set(sorted(accumulator)[: self.size])
 
     def extract_output(self, accumulator: set[int]) -> int:
-        least = self.compact(accumulator)
-        return len(least) if len(least) < self.size else int((self.size - 1) / (max(least) / _HASHES))
+        return distinct_of(self.compact(accumulator), self.size)
 
     def __repr__(self) -> str:
         return f"ApproxDistinct({self.column}, size={self.size})"

@@ -69,6 +69,16 @@ CASES: dict[str, tuple[Any, Any, list[Any]]] = {
         sf.CombinePerKey(combiners.MeanCombineFn()).with_hot_key_fanout(lambda key: 4 if key == "a" else 0),
         [("a", 2.25), ("b", 15.0)],
     ),
+    "quantiles": (list(range(1001)), sf.ApproximateQuantiles.Globally(5), [[0, 250, 500, 750, 1000]]),
+    "quantiles of nothing": ([], sf.ApproximateQuantiles.Globally(5), [[]]),
+    "quantiles per key": (
+        [("a", n) for n in range(101)] + [("b", "x")],
+        sf.ApproximateQuantiles.PerKey(3, reverse=True),
+        [("a", [100, 50, 0]), ("b", ["x", "x", "x"])],
+    ),
+    "unique": ([1, 2, 1, "1"], sf.ApproximateUnique.Globally(size=16), [3]),
+    "unique of nothing": ([], sf.ApproximateUnique.Globally(error=0.1), [0]),
+    "unique per key": (NUMBERS, sf.ApproximateUnique.PerKey(error=0.5), [("a", 3), ("b", 2)]),
     "fanout": ([1, 2, 6], sf.CombineGlobally(combiners.MeanCombineFn()).with_fanout(2), [3.0]),
     "fanout of nothing": ([], sf.CombineGlobally(sum).with_fanout(2), [0]),
 }
@@ -106,6 +116,13 @@ def test_without_defaults_nothing_gives_nothing(make: Callable[[], Any]) -> None
         assert_that(p | sf.Create([]) | sf.CombineGlobally(sum).with_fanout(2).without_defaults(), is_empty())
     with pytest.raises(sf.PipelineError, match="without_defaults"):
         sf.Pipeline() | sf.Create([]) | sf.WindowInto(sf.FixedWindows(60)) | make()
+
+
+@pytest.mark.parametrize("wrong", [{}, {"size": 16, "error": 0.1}, {"size": 15}, {"error": 0.001}, {"error": 0.6}])
+def test_approximate_unique_needs_a_size_or_an_error_within_bounds(wrong: Any) -> None:
+    for make in (sf.ApproximateUnique.Globally, sf.ApproximateUnique.PerKey):
+        with pytest.raises(sf.PipelineError, match="ApproximateUnique needs"):
+            make(**wrong)
 
 
 def test_windows_are_combined_one_by_one() -> None:
