@@ -54,6 +54,7 @@ from streamflow.transforms.core import (
     WindowInto,
 )
 from streamflow.transforms.io import Message, ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
+from streamflow.transforms.join import Join
 from streamflow.transforms.ptransform import ptransform_fn
 from streamflow.transforms.stats import ApproximateQuantiles, ApproximateUnique
 from streamflow.transforms.util import (
@@ -110,6 +111,7 @@ __all__ = [
     "GlobalWindows",
     "GroupByKey",
     "IntervalWindow",
+    "Join",
     "Keys",
     "KvSwap",
     "Last",
