@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from streamflow.base.errors import PipelineError
+from streamflow.base.errors import DataError, PipelineError
 from streamflow.model.aggregates import AggregateFn, ColumnLike
 from streamflow.model.window import TIME
 
@@ -44,6 +44,10 @@ class _Timed(AggregateFn, ABC):
     """What needs the event time of each value: on the row path a pair of time (µs) and value."""
 
     def value(self, row: dict[str, Any]) -> Any:
+        if TIME not in row:
+            raise DataError(
+                f"{self} needs event times, which only Aggregate gives it. For pairs there is Latest.PerKey."
+            )
         value = super().value(row)
         return None if value is None else (row[TIME], value)
 

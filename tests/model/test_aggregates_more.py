@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamflow.base.errors import PipelineError
+from streamflow.base.errors import DataError, PipelineError
 from streamflow.model.aggregates import AggregateFn, RecordCombineFn
 from streamflow.model.collecting import CollectList, CollectSet, First, Last, TopK
 from streamflow.model.statistics import ApproxDistinct, Quantiles, StdDev, Variance
@@ -154,6 +154,12 @@ def test_a_batch_of_nulls_without_a_type_goes_with_those_that_have_one(name: str
     frames = [frame_of([(None, 1)], pl.Null()), frame_of([(3, 2), (4, 2)], pl.Int64())]
     partials = [frame.group_by("g").agg(fn.partial("x")) for frame in frames]
     assert same(final(fn, merge(fn, partials)), plain([(3, 2), (4, 2)]))
+
+
+@pytest.mark.parametrize("fn", [First("v"), Last("v"), CollectList("v")])
+def test_what_needs_event_times_says_so_where_there_are_none(fn: AggregateFn) -> None:
+    with pytest.raises(DataError, match="needs event times"):
+        fn.apply([{"v": 1}])
 
 
 STRUCTS = [({"a": 1, "b": "x"}, 1), ({"a": 0, "b": "y"}, 2)]

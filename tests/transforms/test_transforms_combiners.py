@@ -5,12 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pipelines import end_topic, make_topic, publish_json, read_events
 
 import streamflow as sf
 from streamflow import combiners
 from streamflow.testing.test_pipeline import TestPipeline
 from streamflow.testing.util import assert_that, equal_to, equal_to_per_window, is_empty
 
+US = 1_000_000
 PLANTS = [("spring", "leek"), ("spring", "pea"), ("summer", "bean"), ("spring", "leek"), ("summer", "corn")]
 NUMBERS = [("a", 3), ("b", 10), ("a", 1), ("a", 4), ("b", 20), ("a", 1)]
 WORDS = ["apple", "fig", "banana", "kiwi", "date"]
@@ -126,15 +128,41 @@ def test_approximate_unique_needs_a_size_or_an_error_within_bounds(wrong: Any) -
 
 
 def test_windows_are_combined_one_by_one() -> None:
-    us = 1_000_000
     values = [sf.TimestampedValue(value, time) for value, time in [(5, 1), (7, 59), (1, 61)]]
     with TestPipeline() as p:
         windowed = p | sf.Create(values) | sf.WindowInto(sf.FixedWindows(60))
-        first, second = sf.IntervalWindow(0, 60 * us), sf.IntervalWindow(60 * us, 120 * us)
+        first, second = sf.IntervalWindow(0, 60 * US), sf.IntervalWindow(60 * US, 120 * US)
         largest = windowed | combiners.Top.Largest(1, has_defaults=False)
         assert_that(largest, equal_to_per_window({first: [[7]], second: [[1]]}))
         fanned = windowed | sf.CombineGlobally(sum).without_defaults().with_fanout(2)
         assert_that(fanned, equal_to_per_window({first: [12], second: [1]}))
+
+
+@pytest.mark.parametrize("mode", [sf.AccumulationMode.ACCUMULATING, sf.AccumulationMode.DISCARDING])
+def test_late_panes_of_a_fanout_count_nothing_twice(mode: sf.AccumulationMode) -> None:
+    log = sf.connect("memory://")
+    make_topic(log, partitions=1)
+
+    def run(until: Any) -> None:
+        p = sf.Pipeline(on=log)
+        events = p | sf.ReadFromTopic("in") | sf.Map(lambda event: ("k", event["v"]))
+        windowed = events | sf.WindowInto(sf.FixedWindows(10), allowed_lateness=100, accumulation_mode=mode)
+        sums = windowed | sf.CombinePerKey(sum).with_hot_key_fanout(2)
+        whole = windowed | sf.Values() | sf.CombineGlobally(sum).without_defaults().with_fanout(2)
+        (sums, whole | sf.WithKeys("all")) | sf.Flatten() | sf.Map(list) | sf.WriteToTopic("out")
+        p.run(until=until)
+
+    publish_json(log, [{"v": 1}, {"v": 2}, {"v": 4}, {"v": 0}], [1 * US, 2 * US, 3 * US, 20 * US])
+    run("drained")
+    publish_json(log, [{"v": 8}], [4 * US])
+    run("drained")
+    publish_json(log, [{"v": 16}], [5 * US])
+    end_topic(log)
+    run("finished")
+    accumulating = mode is sf.AccumulationMode.ACCUMULATING
+    for key in ("k", "all"):
+        panes = [value for of, value in read_events(log) if of == key]
+        assert sorted(panes) == sorted([0, 7, 15, 31] if accumulating else [0, 7, 8, 16])
 
 
 def test_a_seeded_sample_is_the_same_in_every_run() -> None:
