@@ -52,6 +52,9 @@ class Pipeline(Graph):
     (this process, gone after), or a folder. `data`: the folder for tables and row stores; by default the log's folder.
     """
 
+    result: PipelineResult
+    """Of the last run."""
+
     def __init__(
         self,
         name: str = "pipeline",
@@ -100,6 +103,7 @@ class Pipeline(Graph):
             result = result_of(plan.pipeline, log.snapshot(plan.pipeline))
             result = replace(result, dead_letters=newest_dead_letters(log, plan.dead_letter_topic))
             _warn(result)
+            self.result = result
             return result
         finally:
             if opened:
@@ -116,7 +120,7 @@ class Pipeline(Graph):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.result = self.run()
+            self.run()
 
 
 def store_folder(url: str, data: str | Path | None) -> Path | None:

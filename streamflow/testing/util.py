@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from streamflow.base.errors import AssertionFailedError
+from streamflow.base.errors import AssertionFailedError, PipelineError
 from streamflow.model.combine_fns import ToListCombineFn
 from streamflow.model.graph import PCollection, PTransform, Shape
 from streamflow.model.window import GlobalWindows
@@ -17,7 +17,9 @@ from streamflow.transforms.combine import CombineGlobally
 from streamflow.transforms.core import DoFn, Map, WindowInto
 
 __all__ = [
+    "AssertThat",
     "BeamAssertException",
+    "SortLists",
     "TestWindowedValue",
     "assert_that",
     "contains_in_any_order",
@@ -60,15 +62,24 @@ def assert_that(
     """Makes the pipeline check that `matcher` takes all elements of the collection.
 
     `reify_windows`: it gets TestWindowedValues. `use_global_window=False`: it gets, for each window that has any, a
-    pair of its elements and the window. Endless input is checked once its publishers have ended it.
+    pair of its elements and the window. Endless input is checked once its publishers have ended it. PipelineError if
+    the pipeline has run before, for then nobody would look.
     """
-    actual | _AssertThat(matcher, label, reify_windows, use_global_window)
+    actual | AssertThat(matcher, label, reify_windows, use_global_window)
 
 
-class _AssertThat(PTransform):
-    def __init__(self, matcher: Matcher, name: str, reify_windows: bool, use_global_window: bool) -> None:
+class AssertThat(PTransform):
+    """`assert_that` as a transform: `pcoll | AssertThat(equal_to([1]))`."""
+
+    def __init__(
+        self,
+        matcher: Matcher,
+        label: str = "assert_that",
+        reify_windows: bool = False,
+        use_global_window: bool = True,
+    ) -> None:
         per_window = isinstance(matcher, _EqualToPerWindow)
-        self.matcher, self.name = matcher, name
+        self.matcher, self.name = matcher, label
         self.reify_windows = reify_windows or per_window
         self.use_global_window = use_global_window or per_window
 
@@ -76,6 +87,10 @@ class _AssertThat(PTransform):
         return self.label or self.name
 
     def expand(self, pcoll: PCollection) -> Any:
+        if getattr(pcoll.pipeline, "result", None) is not None:
+            raise PipelineError(
+                f"{self.name} comes too late: the pipeline has run. Write it before, inside the `with`."
+            )
         values = pcoll | "Reify" >> Map(_reified) if self.reify_windows else pcoll
         if self.use_global_window:
             return values | "Whole" >> _WholeInput() | "Collect" >> CombineGlobally(ToListCombineFn()) | self._match()
@@ -237,3 +252,15 @@ def _unpaired(
 
     missing = [wanted for i, wanted in enumerate(expected) if not place(i, set())]
     return missing, [element for i, element in enumerate(actual) if i not in partner]
+
+
+def _sorted_lists(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_sorted_lists, value))
+    if isinstance(value, Mapping):
+        return {key: _sorted_lists(each) for key, each in value.items()}
+    return sorted(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else value
+
+
+SortLists = Map(_sorted_lists)
+"""Elements with all lists in them sorted, also within tuples and dicts: for values whose order is not defined."""

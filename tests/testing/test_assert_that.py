@@ -10,7 +10,9 @@ from pipelines import end_topic, make_topic, publish_json
 import streamflow as sf
 from streamflow.testing.test_pipeline import TestPipeline
 from streamflow.testing.util import (
+    AssertThat,
     BeamAssertException,
+    SortLists,
     TestWindowedValue,
     assert_that,
     contains_in_any_order,
@@ -162,6 +164,26 @@ def test_a_statement_about_a_topic_is_checked_once_it_has_ended(folder: bool, tm
         run([1, 2, 3], "finished")
     run([1, 2], "finished")
     log.close()
+
+
+def test_a_statement_after_the_run_is_refused_since_nobody_would_look() -> None:
+    with TestPipeline() as p:
+        numbers = p | sf.Create([1])
+    with pytest.raises(sf.PipelineError, match="comes too late"):
+        assert_that(numbers, equal_to([2]))
+    by_hand = TestPipeline()
+    numbers = by_hand | sf.Create([1])
+    by_hand.run()
+    with pytest.raises(sf.PipelineError, match="comes too late"):
+        numbers | AssertThat(equal_to([2]))
+
+
+def test_lists_in_elements_can_be_sorted_first() -> None:
+    with TestPipeline() as p:
+        grouped = p | sf.Create([("a", 2), ("a", 1)]) | sf.GroupByKey()
+        grouped | SortLists | AssertThat(equal_to([("a", [1, 2])]))
+        nested = p | "Nested" >> sf.Create([({"x": {3, 1}}, "ba", [2, 1])])
+        nested | SortLists | AssertThat(equal_to([({"x": [1, 3]}, "ba", [1, 2])]))
 
 
 def failing(p: sf.Pipeline) -> Any:
