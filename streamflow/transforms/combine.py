@@ -23,6 +23,13 @@ from streamflow.transforms.core import DoFn, Map, MapTuple, ParDo, WindowInto
 WINDOW_COLUMNS = ("window_start", "window_end")
 
 
+def _combine_fn(fn: CombineFn | Callable[..., Any], *args: Any, **kwargs: Any) -> CombineFn:
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, PCollection):
+            raise PipelineError(f"{value!r} can't be an argument of a combination. Join it by key instead.")
+    return CombineFn.of(fn, *args, **kwargs)
+
+
 class Grouping(Primitive):
     """What all groupings share: results carry their window, and an endless input must have windows that close."""
 
@@ -48,7 +55,7 @@ class PerKey(Grouping):
     defaults = False
 
     def __init__(self, fn: CombineFn | Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        self.fn = CombineFn.of(fn, *args, **kwargs)
+        self.fn = _combine_fn(fn, *args, **kwargs)
 
     def default_label(self) -> str:
         inner = getattr(self.fn, "fn", self.fn)
@@ -105,7 +112,7 @@ class CombineValues(PTransform):
     """(key, iterable of values) → (key, combined value): the elements of a GroupByKey, one at a time."""
 
     def __init__(self, fn: CombineFn | Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        self.fn = CombineFn.of(fn, *args, **kwargs)
+        self.fn = _combine_fn(fn, *args, **kwargs)
 
     def expand(self, pcoll: PCollection) -> Any:
         return pcoll | MapTuple(lambda key, values: (key, self.fn.apply(values)))

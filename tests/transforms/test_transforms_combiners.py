@@ -120,6 +120,13 @@ def test_without_defaults_nothing_gives_nothing(make: Callable[[], Any]) -> None
         sf.Pipeline() | sf.Create([]) | sf.WindowInto(sf.FixedWindows(60)) | make()
 
 
+@pytest.mark.parametrize("make", [sf.CombinePerKey, sf.CombineGlobally, sf.CombineValues])
+def test_a_collection_is_no_argument_of_a_combination(make: Any) -> None:
+    side = sf.Pipeline() | sf.Create([1])
+    with pytest.raises(sf.PipelineError, match="can't be an argument"):
+        make(lambda values, of: sum(values), side)
+
+
 @pytest.mark.parametrize("wrong", [{}, {"size": 16, "error": 0.1}, {"size": 15}, {"error": 0.001}, {"error": 0.6}])
 def test_approximate_unique_needs_a_size_or_an_error_within_bounds(wrong: Any) -> None:
     for make in (sf.ApproximateUnique.Globally, sf.ApproximateUnique.PerKey):
