@@ -16,6 +16,8 @@ from streamflow.model.time import MIN_TIMESTAMP
 
 
 class CountCombineFn(CombineFn):
+    """How many elements."""
+
     def create_accumulator(self) -> int:
         return 0
 

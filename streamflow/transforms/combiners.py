@@ -76,6 +76,8 @@ class CombineFnTransform(PTransform, ABC):
 
 
 class Count:
+    """How many elements there are, or of each kind."""
+
     class Globally(CombineFnTransform):
         """How many elements."""
 
@@ -96,6 +98,8 @@ class Count:
 
 
 class Mean:
+    """Arithmetic means."""
+
     class Globally(CombineFnTransform):
         """The arithmetic mean of the elements."""
 
@@ -211,6 +215,8 @@ class ToDict(CombineFnTransform):
 
 
 class Latest:
+    """What has the latest event time; of several, the one whose text is the greatest."""
+
     class Globally(CombineFnTransform):
         """The element of the latest event time."""
 
