@@ -9,13 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-import orjson
 import polars as pl
 
 from streamflow.base.errors import DataError
 from streamflow.engine.combine import EVENTS, KEY, ColumnCombiner, PreAggregation, combiner_of
 from streamflow.engine.context import StepContext
-from streamflow.engine.outputs import SPECIAL, finished, key_of, keyed_rows, placed, with_tag, without_tags
+from streamflow.engine.outputs import SPECIAL, finished, json_event, key_of, keyed_rows, placed, with_tag, without_tags
 from streamflow.engine.plan import Step
 from streamflow.engine.slices import SHUFFLE_SEED, hashes
 from streamflow.model.batch import (
@@ -34,7 +33,6 @@ from streamflow.model.batch import (
 from streamflow.model.schema import Schema
 from streamflow.model.time import Timestamp
 from streamflow.model.window import TIME, IntervalWindow, Windowing
-from streamflow.topics import codec
 from streamflow.transforms.columns import AsColumns, FrameTransform, missing_column
 from streamflow.transforms.combine import Grouping
 from streamflow.transforms.core import DoFn, ParDo, RowFilter
@@ -397,17 +395,3 @@ def fitted(frame: pl.DataFrame, schema: Schema, on_bad: OnBad) -> pl.DataFrame:
         tell(wanted.filter(null), on_bad, DataError(f"a field of {not_null} is null."))
         wanted = wanted.filter(~null)
     return wanted
-
-
-def json_event(value: Any) -> bytes:
-    """A Python value as the bytes of an event. DataError if JSON has no form for it, or if it is too long for one."""
-    try:
-        options = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
-        event = value if isinstance(value, bytes) else orjson.dumps(value, option=options)
-    except TypeError as error:
-        raise DataError(
-            f"{type(value).__name__} can't be published as JSON: {error}. Map it to a dict first."
-        ) from error
-    if len(event) > codec.EVENT_BYTES_MAX:
-        raise DataError(f"an event of {len(event):,} bytes can't be published, at most {codec.EVENT_BYTES_MAX:,} can.")
-    return event
