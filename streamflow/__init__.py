@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from polars import col, lit
 
+from streamflow import coders, pvalue
 from streamflow.base.errors import (
     AssertionFailedError,
     ConflictError,
@@ -38,6 +39,7 @@ from streamflow.runtime.pipeline import Pipeline, PipelineResult
 from streamflow.topics import Publisher, connect
 from streamflow.topics.protocol import TopicConfig
 from streamflow.transforms import combiners
+from streamflow.transforms.batching import BatchElements, GroupIntoBatches
 from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
 from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, CombineValues, GroupByKey
 from streamflow.transforms.core import (
@@ -50,11 +52,14 @@ from streamflow.transforms.core import (
     Map,
     MapTuple,
     ParDo,
+    Partition,
+    PartitionFn,
     Reshuffle,
     WindowInto,
 )
 from streamflow.transforms.io import Message, ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
 from streamflow.transforms.join import Join
+from streamflow.transforms.outputs import TaggedOutput, WindowedValue
 from streamflow.transforms.ptransform import ptransform_fn
 from streamflow.transforms.stats import ApproximateQuantiles, ApproximateUnique
 from streamflow.transforms.util import (
@@ -85,6 +90,7 @@ __all__ = [
     "ApproximateUnique",
     "AsColumns",
     "AssertionFailedError",
+    "BatchElements",
     "CoGroupByKey",
     "CollectList",
     "CollectSet",
@@ -110,6 +116,7 @@ __all__ = [
     "FlattenWith",
     "GlobalWindows",
     "GroupByKey",
+    "GroupIntoBatches",
     "IntervalWindow",
     "Join",
     "Keys",
@@ -126,6 +133,8 @@ __all__ = [
     "PCollection",
     "PTransform",
     "ParDo",
+    "Partition",
+    "PartitionFn",
     "Pipeline",
     "PipelineError",
     "PipelineResult",
@@ -141,6 +150,7 @@ __all__ = [
     "StdDev",
     "StreamFlowError",
     "Sum",
+    "TaggedOutput",
     "Tee",
     "Timestamp",
     "TimestampedValue",
@@ -151,14 +161,17 @@ __all__ = [
     "Variance",
     "Where",
     "WindowInto",
+    "WindowedValue",
     "WithColumns",
     "WithKeys",
     "WriteToRows",
     "WriteToTable",
     "WriteToTopic",
+    "coders",
     "col",
     "combiners",
     "connect",
     "lit",
     "ptransform_fn",
+    "pvalue",
 ]
