@@ -13,28 +13,26 @@ pub trait Values: Send {
     /// A place holder, for a null.
     fn blank(&mut self);
     fn len(&self) -> usize;
-    /// Make room for this many times what there is.
-    fn reserve(&mut self, times: usize);
     fn truncate(&mut self, rows: usize);
     /// Arrow's name of the type, and the buffers after the validity.
     fn finish(self: Box<Self>) -> (&'static CStr, Vec<Buffer>);
 }
 
-/// Makes an empty column.
-pub type Make = fn() -> Box<dyn Values>;
+/// Makes an empty column with room for so many rows.
+pub type Make = fn(usize) -> Box<dyn Values>;
 
-/// The kinds of columns by Polars' names, each with a maker of an empty one.
+/// The kinds of columns by Polars' names.
 pub const KINDS: [(&str, Make); 10] = [
-    ("String", || Box::new(Texts::default())),
-    ("Boolean", || Box::new(Booleans(Vec::new()))),
-    ("Float64", || Box::new(Floats(Vec::new()))),
-    ("Int8", || Box::new(Integers::<i8>(Vec::new()))),
-    ("Int16", || Box::new(Integers::<i16>(Vec::new()))),
-    ("Int32", || Box::new(Integers::<i32>(Vec::new()))),
-    ("Int64", || Box::new(Integers::<i64>(Vec::new()))),
-    ("UInt8", || Box::new(Integers::<u8>(Vec::new()))),
-    ("UInt16", || Box::new(Integers::<u16>(Vec::new()))),
-    ("UInt32", || Box::new(Integers::<u32>(Vec::new()))),
+    ("String", |rows| Box::new(Texts { views: Vec::with_capacity(rows), bytes: Vec::new() })),
+    ("Boolean", Fixed::<bool>::make),
+    ("Float64", Fixed::<f64>::make),
+    ("Int8", Fixed::<i8>::make),
+    ("Int16", Fixed::<i16>::make),
+    ("Int32", Fixed::<i32>::make),
+    ("Int64", Fixed::<i64>::make),
+    ("UInt8", Fixed::<u8>::make),
+    ("UInt16", Fixed::<u16>::make),
+    ("UInt32", Fixed::<u32>::make),
 ];
 
 /// The values of one field, with its nulls.
@@ -63,10 +61,6 @@ impl Column {
         self.values.blank();
     }
 
-    pub fn reserve(&mut self, times: usize) {
-        self.values.reserve(times);
-    }
-
     pub fn truncate(&mut self, rows: usize) {
         self.values.truncate(rows);
         self.nulls.truncate(self.nulls.partition_point(|&row| row < rows));
@@ -86,23 +80,65 @@ impl Column {
     }
 }
 
-trait Integer: TryFrom<i64> + Default + Send + Sync + 'static {
+/// A value of fixed size.
+trait Value: Default + Send + Sync + 'static {
     const FORMAT: &'static CStr;
+
+    fn read(cursor: &mut Cursor) -> Option<Self>;
+
+    fn buffer(values: Vec<Self>) -> Buffer {
+        Buffer::of(values)
+    }
 }
 
-macro_rules! integer {
+macro_rules! integers {
     ($($kind:ty: $format:literal),*) => {
-        $(impl Integer for $kind { const FORMAT: &'static CStr = $format; })*
+        $(impl Value for $kind {
+            const FORMAT: &'static CStr = $format;
+
+            fn read(cursor: &mut Cursor) -> Option<Self> {
+                Self::try_from(cursor.integer()?).ok()
+            }
+        })*
     };
 }
 
-integer!(i8: c"c", i16: c"s", i32: c"i", i64: c"l", u8: c"C", u16: c"S", u32: c"I");
+integers!(i8: c"c", i16: c"s", i32: c"i", i64: c"l", u8: c"C", u16: c"S", u32: c"I");
 
-struct Integers<T>(Vec<T>);
+impl Value for f64 {
+    const FORMAT: &'static CStr = c"g";
 
-impl<T: Integer> Values for Integers<T> {
+    fn read(cursor: &mut Cursor) -> Option<Self> {
+        cursor.float()
+    }
+}
+
+impl Value for bool {
+    const FORMAT: &'static CStr = c"b";
+
+    fn read(cursor: &mut Cursor) -> Option<Self> {
+        let value = cursor.eat_all(b"true");
+        (value || cursor.eat_all(b"false")).then_some(value)
+    }
+
+    /// A bit each, the first the lowest.
+    fn buffer(values: Vec<Self>) -> Buffer {
+        let pack = |bits: &[bool]| bits.iter().rev().fold(0, |byte, &bit| byte << 1 | u8::from(bit));
+        Buffer::of(values.chunks(8).map(pack).collect())
+    }
+}
+
+struct Fixed<T>(Vec<T>);
+
+impl<T: Value> Fixed<T> {
+    fn make(rows: usize) -> Box<dyn Values> {
+        Box::new(Self(Vec::with_capacity(rows)))
+    }
+}
+
+impl<T: Value> Values for Fixed<T> {
     fn take(&mut self, cursor: &mut Cursor) -> Option<()> {
-        self.0.push(T::try_from(cursor.integer()?).ok()?);
+        self.0.push(T::read(cursor)?);
         Some(())
     }
 
@@ -114,93 +150,25 @@ impl<T: Integer> Values for Integers<T> {
         self.0.len()
     }
 
-    fn reserve(&mut self, times: usize) {
-        self.0.reserve(self.0.len() * times);
-    }
-
     fn truncate(&mut self, rows: usize) {
         self.0.truncate(rows);
     }
 
     fn finish(self: Box<Self>) -> (&'static CStr, Vec<Buffer>) {
-        (T::FORMAT, vec![Buffer::of(self.0)])
-    }
-}
-
-struct Floats(Vec<f64>);
-
-impl Values for Floats {
-    fn take(&mut self, cursor: &mut Cursor) -> Option<()> {
-        self.0.push(cursor.float()?);
-        Some(())
-    }
-
-    fn blank(&mut self) {
-        self.0.push(0.0);
-    }
-
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn reserve(&mut self, times: usize) {
-        self.0.reserve(self.0.len() * times);
-    }
-
-    fn truncate(&mut self, rows: usize) {
-        self.0.truncate(rows);
-    }
-
-    fn finish(self: Box<Self>) -> (&'static CStr, Vec<Buffer>) {
-        (c"g", vec![Buffer::of(self.0)])
-    }
-}
-
-struct Booleans(Vec<bool>);
-
-impl Values for Booleans {
-    fn take(&mut self, cursor: &mut Cursor) -> Option<()> {
-        let value = cursor.eat_all(b"true");
-        if !value {
-            cursor.expect_all(b"false")?;
-        }
-        self.0.push(value);
-        Some(())
-    }
-
-    fn blank(&mut self) {
-        self.0.push(false);
-    }
-
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn reserve(&mut self, times: usize) {
-        self.0.reserve(self.0.len() * times);
-    }
-
-    fn truncate(&mut self, rows: usize) {
-        self.0.truncate(rows);
-    }
-
-    fn finish(self: Box<Self>) -> (&'static CStr, Vec<Buffer>) {
-        let packed = self.0.chunks(8).map(|bits| bits.iter().rev().fold(0, |byte, &bit| byte << 1 | u8::from(bit)));
-        (c"b", vec![Buffer::of(packed.collect::<Vec<u8>>())])
+        (T::FORMAT, vec![T::buffer(self.0)])
     }
 }
 
 /// Strings as Polars holds them itself, so that it takes them as they are: views, and the bytes of the long ones.
-#[derive(Default)]
 struct Texts {
-    views: Vec<[u8; 16]>,
+    views: Vec<u128>,
     bytes: Vec<u8>,
 }
 
 impl Values for Texts {
     fn take(&mut self, cursor: &mut Cursor) -> Option<()> {
         let text = cursor.text()?;
-        let mut view = [0; 16];
+        let mut view = [0_u8; 16];
         view[..4].copy_from_slice(&u32::try_from(text.len()).ok()?.to_le_bytes());
         if text.len() <= INLINE_BYTES_MAX {
             view[4..4 + text.len()].copy_from_slice(text);
@@ -210,23 +178,19 @@ impl Values for Texts {
             view[12..].copy_from_slice(&i32::try_from(self.bytes.len()).ok()?.to_le_bytes());
             self.bytes.extend_from_slice(text);
         }
-        self.views.push(view);
+        self.views.push(u128::from_ne_bytes(view));
         Some(())
     }
 
     fn blank(&mut self) {
-        self.views.push([0; 16]);
+        self.views.push(0);
     }
 
     fn len(&self) -> usize {
         self.views.len()
     }
 
-    fn reserve(&mut self, times: usize) {
-        self.views.reserve(self.views.len() * times);
-        self.bytes.reserve(self.bytes.len() * times);
-    }
-
+    /// The bytes of a refused record stay behind, unseen.
     fn truncate(&mut self, rows: usize) {
         self.views.truncate(rows);
     }

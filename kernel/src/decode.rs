@@ -8,6 +8,8 @@ use crate::cursor::Cursor;
 pub const FIELDS_MAX: usize = 64;
 /// Views of strings find their bytes by 31 bits, and no column has more bytes than its records.
 const BYTES_MAX: usize = i32::MAX as usize;
+/// `{}` and a newline.
+const DOCUMENT_BYTES_MIN: usize = 3;
 /// Keys beyond are looked up each time.
 const GUESSES_MAX: usize = 64;
 
@@ -21,19 +23,16 @@ pub struct Field {
 /// The columns of the records that are plainly fine, and for each record whether it is. A record is its lines and how
 /// many they are.
 pub fn decode<'a>(fields: &'a [Field], records: &[(&'a [u8], usize)]) -> (Vec<Array>, Vec<bool>) {
-    let mut batch = Batch::new(fields);
-    let bytes_all: usize = records.iter().map(|(lines, _)| lines.len()).sum();
+    let sizes = records.iter().map(|(lines, count)| (*count).min(lines.len() / DOCUMENT_BYTES_MIN));
+    let mut batch = Batch::new(fields, sizes.sum());
     let mut bytes = 0;
     let mut take = |(lines, count): &(&'a [u8], usize)| {
         let is_taken = bytes + lines.len() <= BYTES_MAX && batch.take(lines, *count);
-        if is_taken && bytes == 0 {
-            batch.reserve(bytes_all / lines.len().max(1));
-        }
         bytes += if is_taken { lines.len() } else { 0 };
         is_taken
     };
     let taken = records.iter().map(&mut take).collect();
-    (batch.finish(), taken)
+    (batch.columns.into_iter().map(Column::finish).collect(), taken)
 }
 
 /// The key that stood at this place in the document before, as it was written with all that is around it, from the end
@@ -83,11 +82,11 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn new(fields: &'a [Field]) -> Self {
+    fn new(fields: &'a [Field], rows: usize) -> Self {
         let bits = |wanted: fn(&Field) -> bool| {
             fields.iter().enumerate().filter(|(_, field)| wanted(field)).fold(0, |bits, (i, _)| bits | 1 << i)
         };
-        let columns = fields.iter().map(|field| Column::new((field.make)())).collect();
+        let columns = fields.iter().map(|field| Column::new((field.make)(rows))).collect();
         Self {
             fields,
             required: bits(|field| field.required),
@@ -96,15 +95,6 @@ impl<'a> Batch<'a> {
             rows: 0,
             guesses: Vec::new(),
         }
-    }
-
-    /// Make room for so many records like the one that was taken.
-    fn reserve(&mut self, times: usize) {
-        self.columns.iter_mut().for_each(|column| column.reserve(times));
-    }
-
-    fn finish(self) -> Vec<Array> {
-        self.columns.into_iter().map(Column::finish).collect()
     }
 
     /// Whether the record is plainly fine; if not, nothing of it stays.

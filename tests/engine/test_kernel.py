@@ -279,6 +279,15 @@ def test_schema_that_the_kernel_does_not_know_goes_without_it(schema: Any) -> No
     assert kernel.plain_decoder(Schema(()) if schema == {} else schema_of(schema)) is None
 
 
+def test_as_many_fields_as_allowed_are_decoded_and_all_required() -> None:
+    names = [str(i) for i in range(kernel.streamflow_kernel.FIELDS_MAX)]
+    schema, event = schema_of(dict.fromkeys(names, int)), {name: int(name) for name in names}
+    assert check(schema, json.dumps(event).encode() + b"\n", 1)
+    for name in names:
+        less = {other: value for other, value in event.items() if other != name}
+        assert plainly(schema, json.dumps(less).encode() + b"\n", 1) is None
+
+
 def test_events_of_the_benchmark_are_taken() -> None:
     events = to_json(ads.events(0, 1_000, 0))
     assert check(schema_of(View), b"".join(event + b"\n" for event in events), len(events))
