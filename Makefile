@@ -28,8 +28,8 @@ $(STAMP): pyproject.toml
 
 $(KERNEL): $(STAMP) $(wildcard kernel/*.toml kernel/Cargo.lock kernel/*.pyi kernel/src/*.rs)
 	@echo "building the native kernel into $(VENV) (about half a minute)…"
-	$(BIN)/pip install --quiet ./kernel
-	touch $(KERNEL)
+	@$(BIN)/pip install --quiet ./kernel && touch $(KERNEL) || \
+		echo "the native kernel could not be built (see kernel/README.md): JSON will be decoded without it, at about half the speed"
 
 demo: setup
 	$(BIN)/python -m streamflow.examples.demo --data demo-data

@@ -6,13 +6,14 @@ import pytest
 
 from streamflow.engine import kernel
 
+WITHOUT = "without the kernel"
+WAYS = [WITHOUT] if kernel.streamflow_kernel is None else ["with the kernel", WITHOUT]
 
-@pytest.fixture(scope="module", params=["with the kernel", "without the kernel"])
+
+@pytest.fixture(scope="module", params=WAYS)
 def with_and_without_kernel(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Runs the tests of a module in both ways of decoding JSON."""
-    if request.param == "with the kernel" and kernel.streamflow_kernel is None:
-        pytest.skip("the kernel is not installed")
+    """Runs the tests of a module in both ways of decoding JSON; `test_kernel.py` sees to it that there are both."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.param == "without the kernel":
+        if request.param == WITHOUT:
             patch.setattr(kernel, "streamflow_kernel", None)
         yield
