@@ -3,18 +3,52 @@
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::{null, null_mut};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Memory that does not change any more, of any type.
 pub struct Buffer {
     pointer: *const c_void,
-    _owner: Box<dyn Any + Send + Sync>,
+    bytes: usize,
+    owner: Option<Owner>,
 }
+
+type Owner = Box<dyn Any + Send + Sync>;
 
 impl Buffer {
     pub fn of<T: Send + Sync + 'static>(values: Vec<T>) -> Self {
-        Self { pointer: values.as_ptr().cast(), _owner: Box::new(values) }
+        let bytes = values.capacity() * size_of::<T>();
+        Self { pointer: values.as_ptr().cast(), bytes, owner: Some(Box::new(values)) }
     }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut spares = SPARES.lock().unwrap_or_else(PoisonError::into_inner);
+        let held: usize = spares.iter().map(|(_, bytes)| bytes).sum();
+        if self.bytes >= SPARE_BYTES_MIN && held + self.bytes <= SPARES_BYTES_MAX {
+            spares.extend(self.owner.take().map(|owner| (owner, self.bytes)));
+        }
+    }
+}
+
+/// Vectors of columns that nobody has any more, and their bytes, for the next columns: to get fresh pages from the
+/// system takes longer than to fill them.
+static SPARES: Mutex<Vec<(Owner, usize)>> = Mutex::new(Vec::new());
+/// Smaller ones come from memory that the process has.
+const SPARE_BYTES_MIN: usize = 1 << 16;
+/// What a process keeps that has nothing to decode.
+const SPARES_BYTES_MAX: usize = 1 << 24;
+
+/// An empty vector with room for so many values.
+pub fn vector<T: Send + Sync + 'static>(capacity: usize) -> Vec<T> {
+    let mut spares = SPARES.lock().unwrap_or_else(PoisonError::into_inner);
+    let place = spares.iter().position(|(owner, _)| owner.is::<Vec<T>>());
+    let spare = place.and_then(|place| spares.swap_remove(place).0.downcast().ok());
+    drop(spares);
+    let mut vector = spare.map_or_else(Vec::new, |vector| *vector);
+    vector.clear();
+    vector.reserve(capacity);
+    vector
 }
 
 /// A column. It may be exported any number of times; the memory is freed with the last export.

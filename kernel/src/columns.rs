@@ -2,14 +2,14 @@
 
 use std::ffi::CStr;
 
-use crate::arrow::{Array, Buffer};
+use crate::arrow::{Array, Buffer, vector};
 use crate::cursor::Cursor;
 
 /// Arrow's views hold strings of so many bytes themselves.
 const INLINE_BYTES_MAX: usize = 12;
 
 pub trait Values: Send {
-    fn take(&mut self, cursor: &mut Cursor) -> Option<()>;
+    fn take<'a>(&mut self, cursor: Cursor<'a>) -> Option<Cursor<'a>>;
     /// A place holder, for a null.
     fn blank(&mut self);
     fn len(&self) -> usize;
@@ -23,7 +23,7 @@ pub type Make = fn(usize) -> Box<dyn Values>;
 
 /// The kinds of columns by Polars' names.
 pub const KINDS: [(&str, Make); 10] = [
-    ("String", |rows| Box::new(Texts { views: Vec::with_capacity(rows), bytes: Vec::new() })),
+    ("String", |rows| Box::new(Texts { views: vector(rows), bytes: vector(0) })),
     ("Boolean", Fixed::<bool>::make),
     ("Float64", Fixed::<f64>::make),
     ("Int8", Fixed::<i8>::make),
@@ -53,7 +53,8 @@ impl Column {
             self.null();
             return Some(());
         }
-        self.values.take(cursor)
+        *cursor = self.values.take(*cursor)?;
+        Some(())
     }
 
     pub fn null(&mut self) {
@@ -132,14 +133,14 @@ struct Fixed<T>(Vec<T>);
 
 impl<T: Value> Fixed<T> {
     fn make(rows: usize) -> Box<dyn Values> {
-        Box::new(Self(Vec::with_capacity(rows)))
+        Box::new(Self(vector(rows)))
     }
 }
 
 impl<T: Value> Values for Fixed<T> {
-    fn take(&mut self, cursor: &mut Cursor) -> Option<()> {
-        self.0.push(T::read(cursor)?);
-        Some(())
+    fn take<'a>(&mut self, mut cursor: Cursor<'a>) -> Option<Cursor<'a>> {
+        self.0.push(T::read(&mut cursor)?);
+        Some(cursor)
     }
 
     fn blank(&mut self) {
@@ -166,20 +167,30 @@ struct Texts {
 }
 
 impl Values for Texts {
-    fn take(&mut self, cursor: &mut Cursor) -> Option<()> {
-        let text = cursor.text()?;
-        let mut view = [0_u8; 16];
-        view[..4].copy_from_slice(&u32::try_from(text.len()).ok()?.to_le_bytes());
-        if text.len() <= INLINE_BYTES_MAX {
-            view[4..4 + text.len()].copy_from_slice(text);
+    fn take<'a>(&mut self, mut cursor: Cursor<'a>) -> Option<Cursor<'a>> {
+        let (tail, size) = cursor.string_ahead()?;
+        let head = if size <= INLINE_BYTES_MAX {
+            let mut bytes = [0; 16];
+            match tail.first_chunk() {
+                Some(more) => bytes = *more,
+                None => bytes[..size].copy_from_slice(&tail[..size]),
+            }
+            (u128::from_le_bytes(bytes) & !(u128::MAX << (8 * size))) << 32
         } else {
-            // Of the one buffer, whose index is 0.
-            view[4..8].copy_from_slice(&text[..4]);
-            view[12..].copy_from_slice(&i32::try_from(self.bytes.len()).ok()?.to_le_bytes());
-            self.bytes.extend_from_slice(text);
-        }
-        self.views.push(u128::from_ne_bytes(view));
-        Some(())
+            let begin = i32::try_from(self.bytes.len()).ok()?;
+            match tail.first_chunk::<64>().filter(|_| size <= 64) {
+                Some(more) => {
+                    self.bytes.extend_from_slice(more);
+                    self.bytes.truncate(begin as usize + size);
+                }
+                None => self.bytes.extend_from_slice(&tail[..size]),
+            }
+            let head = u32::from_le_bytes(*tail.first_chunk()?);
+            // The index of the one buffer is 0.
+            u128::from(head) << 32 | u128::from(begin as u32) << 96
+        };
+        self.views.push(u128::from(u32::try_from(size).ok()?) | head);
+        Some(cursor)
     }
 
     fn blank(&mut self) {

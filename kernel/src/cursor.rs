@@ -3,6 +3,8 @@
 //! Whoever makes a cursor has checked that the bytes are UTF-8 and that the only control characters are the newlines
 //! after the documents; so strings need no second look, and space is the only blank.
 
+use crate::marks::Marks;
+
 /// Deeper nesting in a value that nobody wants is left to the general decoder: it bounds the recursion here.
 const DEPTH_MAX: usize = 32;
 /// Any integer of so many digits fits 64 bits; longer ones are near the bounds, or beyond.
@@ -10,21 +12,24 @@ const DIGITS_MAX: usize = 18;
 /// Numbers of more bytes are left to the general decoder, which may find them out of range.
 const NUMBER_BYTES_MAX: usize = 32;
 
-const LOW: u128 = u128::from_ne_bytes([0x01; 16]);
-const HIGH: u128 = u128::from_ne_bytes([0x80; 16]);
-
+#[derive(Clone, Copy)]
 pub struct Cursor<'a> {
-    bytes: &'a [u8],
+    text: &'a Text<'a>,
     at: usize,
 }
 
+pub struct Text<'a> {
+    pub bytes: &'a [u8],
+    pub marks: &'a Marks,
+}
+
 impl<'a> Cursor<'a> {
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+    pub fn new(text: &'a Text<'a>) -> Self {
+        Self { text, at: 0 }
     }
 
     pub fn is_at_end(&self) -> bool {
-        self.at == self.bytes.len()
+        self.at == self.text.bytes.len()
     }
 
     pub fn position(&self) -> usize {
@@ -32,13 +37,13 @@ impl<'a> Cursor<'a> {
     }
 
     pub fn since(&self, begin: usize) -> &'a [u8] {
-        &self.bytes[begin..self.at]
+        &self.text.bytes[begin..self.at]
     }
 
     /// The next 16 bytes, the first the lowest; None close to the end.
     #[inline]
     pub fn block(&self) -> Option<u128> {
-        self.bytes[self.at..].first_chunk().map(|block| u128::from_le_bytes(*block))
+        self.text.bytes[self.at..].first_chunk().map(|block| u128::from_le_bytes(*block))
     }
 
     #[inline]
@@ -48,7 +53,7 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     pub fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+        self.text.bytes.get(self.at).copied()
     }
 
     #[inline]
@@ -72,7 +77,7 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     pub fn eat_all(&mut self, text: &[u8]) -> bool {
-        let is_there = self.bytes[self.at..].starts_with(text);
+        let is_there = self.text.bytes[self.at..].starts_with(text);
         if is_there {
             self.at += text.len();
         }
@@ -85,21 +90,36 @@ impl<'a> Cursor<'a> {
     }
 
     /// A string without escapes.
-    #[inline]
-    pub fn text(&mut self) -> Option<&'a [u8]> {
+    #[inline(always)]
+    pub fn string(&mut self) -> Option<&'a [u8]> {
+        let (tail, size) = self.string_ahead()?;
+        Some(&tail[..size])
+    }
+
+    /// The record from the begin of a string without escapes on, and the size of the string.
+    #[inline(always)]
+    pub fn string_ahead(&mut self) -> Option<(&'a [u8], usize)> {
         self.expect(b'"')?;
         let begin = self.at;
-        self.at = self.quote_or_backslash()?;
-        let text = self.since(begin);
+        self.at = self.text.marks.next(begin)?;
+        let size = self.at - begin;
         self.expect(b'"')?;
-        Some(text)
+        Some((&self.text.bytes[begin..], size))
     }
 
     /// A whole number that surely fits 64 bits. Minus nought is left out: it is a fraction to some.
+    #[inline]
     pub fn integer(&mut self) -> Option<i64> {
         let is_negative = self.eat(b'-');
         let begin = self.at;
-        let mut value = 0_i64;
+        let mut value = 0;
+        while let Some(eight) = self.text.bytes[self.at..].first_chunk().and_then(eight_digits) {
+            if self.at - begin > DIGITS_MAX - 8 {
+                return None;
+            }
+            value = value * 100_000_000 + eight;
+            self.at += 8;
+        }
         while let Some(digit @ b'0'..=b'9') = self.peek() {
             if self.at - begin == DIGITS_MAX {
                 return None;
@@ -110,13 +130,12 @@ impl<'a> Cursor<'a> {
         let is_odd = match self.at - begin {
             0 => true,
             1 => is_negative && value == 0,
-            _ => self.bytes[begin] == b'0',
+            _ => self.text.bytes[begin] == b'0',
         };
-        (!is_odd && !matches!(self.peek(), Some(b'.' | b'e' | b'E'))).then_some(if is_negative {
-            -value
-        } else {
-            value
-        })
+        if is_odd || matches!(self.peek(), Some(b'.' | b'e' | b'E')) {
+            return None;
+        }
+        Some(if is_negative { -value } else { value })
     }
 
     /// Any finite number, rounded to the nearest double.
@@ -128,9 +147,12 @@ impl<'a> Cursor<'a> {
         (value.is_finite() && text != b"-0").then_some(value)
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn skip_value(&mut self) -> Option<()> {
-        self.skip_nested(DEPTH_MAX)
+        if self.peek() == Some(b'"') {
+            return self.skip_string();
+        }
+        self.aside(|cursor| cursor.skip_nested(DEPTH_MAX))
     }
 
     fn skip_nested(&mut self, depth: usize) -> Option<()> {
@@ -168,26 +190,39 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn skip_string(&mut self) -> Option<()> {
         self.expect(b'"')?;
-        loop {
-            self.at = self.quote_or_backslash()?;
-            if self.eat(b'"') {
-                return Some(());
-            }
+        self.at = self.text.marks.next(self.at)?;
+        if self.eat(b'"') { Some(()) } else { self.aside(Self::skip_escapes) }
+    }
+
+    /// The rest of a string, from an escape on.
+    fn skip_escapes(&mut self) -> Option<()> {
+        while !self.eat(b'"') {
             self.skip_escape()?;
+            self.at = self.text.marks.next(self.at)?;
         }
+        Some(())
+    }
+
+    /// By way of a copy: what is never lent itself stays in the processor's registers.
+    #[inline]
+    pub fn aside<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        let mut copy = *self;
+        let read = read(&mut copy)?;
+        self.at = copy.at;
+        Some(read)
     }
 
     /// Halves of surrogate pairs are left to the general decoder.
     fn skip_escape(&mut self) -> Option<()> {
-        let escape = self.bytes.get(self.at..self.at + 2)?;
+        let escape = self.text.bytes.get(self.at..self.at + 2)?;
         self.at += 2;
         match escape[1] {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
             b'u' => {
-                let digits = self.bytes.get(self.at..self.at + 4)?;
+                let digits = self.text.bytes.get(self.at..self.at + 4)?;
                 let is_surrogate = matches!(digits[0], b'd' | b'D') && digits[1] > b'7';
                 self.at += 4;
                 (digits.iter().all(u8::is_ascii_hexdigit) && !is_surrogate).then_some(())
@@ -219,26 +254,18 @@ impl<'a> Cursor<'a> {
         }
         (self.at > begin).then_some(())
     }
-
-    /// Where the next of the two is, 16 bytes at a time.
-    #[inline]
-    fn quote_or_backslash(&self) -> Option<usize> {
-        let mut at = self.at;
-        while let Some(block) = self.bytes.get(at..).and_then(<[u8]>::first_chunk) {
-            let block = u128::from_le_bytes(*block);
-            let hits = zero_bytes(block ^ (LOW * 0x22)) | zero_bytes(block ^ (LOW * 0x5c));
-            if hits != 0 {
-                return Some(at + hits.trailing_zeros() as usize / 8);
-            }
-            at += size_of_val(&block);
-        }
-        let found = self.bytes[at..].iter().position(|&byte| byte == b'"' || byte == b'\\')?;
-        Some(at + found)
-    }
 }
 
-/// The high bit of each byte that is nought; bits above the lowest such byte may be set wrongly.
+/// The number that eight digits are; None if they are not all digits.
 #[inline]
-fn zero_bytes(word: u128) -> u128 {
-    word.wrapping_sub(LOW) & !word & HIGH
+fn eight_digits(digits: &[u8; 8]) -> Option<i64> {
+    let word = u64::from_le_bytes(*digits);
+    let high = word & 0xf0f0_f0f0_f0f0_f0f0;
+    let above = word.wrapping_add(0x0606_0606_0606_0606) & 0xf0f0_f0f0_f0f0_f0f0;
+    let is_digits = high | above >> 4 == 0x3333_3333_3333_3333;
+    // Neighbours come together: eight digits, four pairs, two fours, one eight.
+    let pairs = (word & 0x0f0f_0f0f_0f0f_0f0f).wrapping_mul(10 << 8 | 1) >> 8 & 0x00ff_00ff_00ff_00ff;
+    let fours = pairs.wrapping_mul(100 << 16 | 1) >> 16 & 0x0000_ffff_0000_ffff;
+    let eight = fours.wrapping_mul(10_000 << 32 | 1) >> 32;
+    is_digits.then_some(eight as i64)
 }

@@ -2,7 +2,8 @@
 
 use crate::arrow::Array;
 use crate::columns::{Column, Make};
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Text};
+use crate::marks::Marks;
 
 /// Which fields a document has is kept in the bits of one word.
 pub const FIELDS_MAX: usize = 64;
@@ -22,12 +23,12 @@ pub struct Field {
 
 /// The columns of the records that are plainly fine, and for each record whether it is. A record is its lines and how
 /// many they are.
-pub fn decode<'a>(fields: &'a [Field], records: &[(&'a [u8], usize)]) -> (Vec<Array>, Vec<bool>) {
+pub fn decode(fields: &[Field], records: &[(&[u8], usize)]) -> (Vec<Array>, Vec<bool>) {
     let sizes = records.iter().map(|(lines, count)| (*count).min(lines.len() / DOCUMENT_BYTES_MIN));
     let mut batch = Batch::new(fields, sizes.sum());
-    let mut bytes = 0;
-    let mut take = |(lines, count): &(&'a [u8], usize)| {
-        let is_taken = bytes + lines.len() <= BYTES_MAX && batch.take(lines, *count);
+    let (mut marks, mut bytes) = (Marks::default(), 0);
+    let mut take = |&(lines, count): &(&[u8], usize)| {
+        let is_taken = bytes + lines.len() <= BYTES_MAX && batch.take(lines, count, &mut marks);
         bytes += if is_taken { lines.len() } else { 0 };
         is_taken
     };
@@ -37,20 +38,20 @@ pub fn decode<'a>(fields: &'a [Field], records: &[(&'a [u8], usize)]) -> (Vec<Ar
 
 /// The key that stood at this place in the document before, as it was written with all that is around it, from the end
 /// of the value before to the begin of its own. Most are short, and compared in one go.
-struct Guess<'a> {
-    written: &'a [u8],
+struct Guess {
+    written: Box<[u8]>,
     head: u128,
     mask: u128,
     column: Option<usize>,
 }
 
-impl<'a> Guess<'a> {
-    fn new(written: &'a [u8], column: Option<usize>) -> Self {
+impl Guess {
+    fn new(written: &[u8], column: Option<usize>) -> Self {
         let mut head = [0; 16];
         let size = written.len().min(16);
         head[..size].copy_from_slice(&written[..size]);
         let mask = u128::MAX >> (128 - 8 * size);
-        Self { written, head: u128::from_le_bytes(head), mask, column }
+        Self { written: written.into(), head: u128::from_le_bytes(head), mask, column }
     }
 
     #[inline]
@@ -61,7 +62,7 @@ impl<'a> Guess<'a> {
                 cursor.skip(self.written.len());
                 true
             }
-            _ => cursor.eat_all(self.written),
+            _ => cursor.eat_all(&self.written),
         }
     }
 }
@@ -78,7 +79,7 @@ struct Batch<'a> {
     all: u64,
     columns: Vec<Column>,
     rows: usize,
-    guesses: Vec<Guess<'a>>,
+    guesses: Vec<Guess>,
 }
 
 impl<'a> Batch<'a> {
@@ -98,8 +99,11 @@ impl<'a> Batch<'a> {
     }
 
     /// Whether the record is plainly fine; if not, nothing of it stays.
-    fn take(&mut self, lines: &'a [u8], count: usize) -> bool {
-        let is_fine = is_plain(lines, count) && self.documents(lines, count).is_some();
+    fn take(&mut self, lines: &[u8], count: usize, marks: &mut Marks) -> bool {
+        let is_fine = simdutf8::basic::from_utf8(lines).is_ok() && {
+            marks.read(lines);
+            self.documents(Cursor::new(&Text { bytes: lines, marks }), count).is_some()
+        };
         if is_fine {
             self.rows += count;
         } else {
@@ -108,26 +112,25 @@ impl<'a> Batch<'a> {
         is_fine
     }
 
-    fn documents(&mut self, lines: &'a [u8], count: usize) -> Option<()> {
-        let mut cursor = Cursor::new(lines);
+    fn documents(&mut self, mut cursor: Cursor, count: usize) -> Option<()> {
         for _ in 0..count {
-            self.document(&mut cursor)?;
+            cursor = self.document(cursor)?;
         }
         cursor.is_at_end().then_some(())
     }
 
     #[inline]
-    fn document(&mut self, cursor: &mut Cursor<'a>) -> Option<()> {
+    fn document<'b>(&mut self, mut cursor: Cursor<'b>) -> Option<Cursor<'b>> {
         cursor.spaces();
         let mut seen = 0;
         for place in 0.. {
-            let guess = self.guesses.get(place).filter(|guess| guess.is_next(cursor)).map(|guess| guess.column);
+            let guess = self.guesses.get(place).filter(|guess| guess.is_next(&mut cursor)).map(|guess| guess.column);
             let column = match guess {
                 Some(column) => {
                     cursor.spaces();
                     column
                 }
-                None => match self.key(cursor, place)? {
+                None => match cursor.aside(|cursor| self.key(cursor, place))? {
                     Next::Key(column) => column,
                     Next::End => break,
                 },
@@ -136,19 +139,22 @@ impl<'a> Batch<'a> {
                 None => cursor.skip_value()?,
                 Some(i) if seen >> i & 1 == 1 => return None,
                 Some(i) => {
-                    self.columns[i].take(cursor, self.fields[i].nullable)?;
+                    self.columns[i].take(&mut cursor, self.fields[i].nullable)?;
                     seen |= 1 << i;
                 }
             }
         }
         cursor.spaces();
         cursor.expect(b'\n')?;
-        if seen == self.all { Some(()) } else { self.fill(seen) }
+        if seen != self.all {
+            self.fill(seen)?;
+        }
+        Some(cursor)
     }
 
     /// The next key, where it was not the one that stood here before; documents of a topic are mostly made by one
     /// program.
-    fn key(&mut self, cursor: &mut Cursor<'a>, place: usize) -> Option<Next> {
+    fn key(&mut self, cursor: &mut Cursor, place: usize) -> Option<Next> {
         let begin = cursor.position();
         cursor.spaces();
         let is_first = place == 0;
@@ -160,7 +166,7 @@ impl<'a> Batch<'a> {
         if is_first && cursor.eat(b'}') {
             return Some(Next::End);
         }
-        let name = cursor.text()?;
+        let name = cursor.string()?;
         cursor.spaces();
         cursor.expect(b':')?;
         cursor.spaces();
@@ -183,12 +189,4 @@ impl<'a> Batch<'a> {
         lacking.for_each(|(_, column)| column.null());
         Some(())
     }
-}
-
-/// UTF-8, and as many control characters as there are documents: those are the newlines that end them, for each is
-/// looked for.
-fn is_plain(lines: &[u8], count: usize) -> bool {
-    let controls: usize =
-        lines.chunks(128).map(|some| usize::from(some.iter().map(|&byte| u8::from(byte < b' ')).sum::<u8>())).sum();
-    controls == count && simdutf8::basic::from_utf8(lines).is_ok()
 }

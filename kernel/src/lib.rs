@@ -4,6 +4,7 @@ mod arrow;
 mod columns;
 mod cursor;
 mod decode;
+mod marks;
 
 use std::sync::Arc;
 
