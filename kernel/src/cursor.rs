@@ -1,7 +1,7 @@
 //! A position in a record, and what JSON may stand there. Everything answers `None` for what is not plainly fine.
 //!
-//! Whoever makes a cursor has checked that the bytes are UTF-8 and that the only control characters are the newlines
-//! after the documents; so strings need no second look, and space is the only blank.
+//! The bytes are UTF-8, and control characters are marked as quotes are, so that no string reaches beyond one; space is
+//! the only blank.
 
 use crate::marks::Marks;
 
@@ -12,15 +12,16 @@ const DIGITS_MAX: usize = 18;
 /// Numbers of more bytes are left to the general decoder, which may find them out of range.
 const NUMBER_BYTES_MAX: usize = 32;
 
+pub struct Text<'a> {
+    pub bytes: &'a [u8],
+    pub marks: &'a Marks,
+}
+
+/// Small enough to be handed over, and back, in two registers.
 #[derive(Clone, Copy)]
 pub struct Cursor<'a> {
     text: &'a Text<'a>,
     at: usize,
-}
-
-pub struct Text<'a> {
-    pub bytes: &'a [u8],
-    pub marks: &'a Marks,
 }
 
 impl<'a> Cursor<'a> {

@@ -130,6 +130,7 @@ impl<'a> Batch<'a> {
                     cursor.spaces();
                     column
                 }
+                None if place > 0 && cursor.eat(b'}') => break,
                 None => match cursor.aside(|cursor| self.key(cursor, place))? {
                     Next::Key(column) => column,
                     Next::End => break,

@@ -25,12 +25,13 @@ impl Marks {
     }
 
     #[inline(always)] // into `mark_avx2`, to be compiled for AVX2 there
-    fn mark(&mut self, record: &[u8], bits: impl Fn(&[u8; BLOCK_BYTES]) -> u64) {
+    fn mark(&mut self, record: &[u8], bits_of: impl Fn(&[u8; BLOCK_BYTES]) -> u64) {
         let (blocks, rest) = record.as_chunks();
         let mut last = [0; BLOCK_BYTES];
         last[..rest.len()].copy_from_slice(rest);
-        let words = blocks.iter().chain([&last]).map(|block| bits(block).to_le_bytes());
-        self.0.extend(words.chain([[u8::MAX; 8]]).flatten());
+        // The last block by the plain way, so that tests run through both.
+        let words = blocks.iter().map(bits_of).chain([bits(&last), u64::MAX]);
+        self.0.extend(words.flat_map(u64::to_le_bytes));
     }
 
     /// The first marked place that is not before this one. What is behind the record is marked.

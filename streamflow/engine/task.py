@@ -188,7 +188,9 @@ class Task:
             users = isinstance(outputs[topic].node.transform, WriteToTopic)
             for alike in _grouped(frames):
                 frame = pl.concat(alike, how="diagonal_relaxed") if len(alike) > 1 else alike[0]
-                records.append(codec.encode_frame(topic, partition, frame.drop(OFFSET, strict=False), compress=users))
+                # Partials have none, and to drop nothing from a frame is a query all the same.
+                plain = frame.drop(OFFSET) if OFFSET in frame.columns else frame
+                records.append(codec.encode_frame(topic, partition, plain, compress=users))
         return records
 
     def _json_records(self, context: StepContext) -> list[Record]:
