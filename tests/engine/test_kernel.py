@@ -259,6 +259,45 @@ def test_column_outlives_its_decoder_and_may_be_taken_twice_or_never() -> None:
     assert first.to_list() == second.to_list() == ["x" * 99]
 
 
+@pytest.mark.parametrize("after", ["", " " * 200])
+def test_strings_and_numbers_of_every_size_are_read_to_their_end(after: str) -> None:
+    """Also close to the end of the record, where there is no block to look at."""
+    schema = Schema((field("s", "String"), field("n", "Int64")))
+    for size in range(200):
+        for char in "xä":
+            assert check(schema, f'{{"n":1,"s":"{char * size}"}}{after}\n'.encode(), 1)
+    for digits in range(1, 19):
+        for sign in ("", "-"):
+            assert check(schema, f'{{"s":"","n":{sign}{"123456789012345678"[:digits]}}}{after}\n'.encode(), 1)
+
+
+@pytest.mark.parametrize("place", range(18))
+@pytest.mark.parametrize("char", "*+,-./:;<?@GPa \x10")
+def test_what_is_no_digit_ends_a_number_or_its_record(place: int, char: str) -> None:
+    digits = "123456789012345678"
+    lines = f'{{"a":{digits[:place]}{char}{digits[place + 1 :]}}}\n'.encode()
+    check(Schema((field("a", "Int64"),)), lines, 1)
+
+
+def test_memory_is_used_again_only_when_nobody_has_it() -> None:
+    decoder = kernel.streamflow_kernel.Decoder([("a", "Int64", False, True), ("b", "String", False, True)])
+
+    def decoded(first: int, rows: int) -> list[pl.Series]:
+        lines = b"".join(b'{"a":%d,"b":"a text of number %d"}\n{}\n' % (i, i) for i in range(first, first + rows))
+        columns, taken = decoder.decode([(lines, 2 * rows)])
+        assert taken == [True]
+        return [pl.Series(column) for column in columns]
+
+    def expected(first: int, rows: int) -> list[list[Any]]:
+        numbers = range(first, first + rows)
+        return [[v for i in numbers for v in (i, None)], [v for i in numbers for v in (f"a text of number {i}", None)]]
+
+    held = decoded(0, 20_000)
+    for first, rows in ((50_000, 20_000), (70_000, 5_000), (80_000, 30_000)):  # gone before the next
+        assert [series.to_list() for series in decoded(first, rows)] == expected(first, rows)
+    assert [series.to_list() for series in held] == expected(0, 20_000)
+
+
 def test_bytes_that_someone_may_write_to_are_refused() -> None:
     with pytest.raises(BufferError):
         kernel.streamflow_kernel.Decoder([]).decode([(bytearray(b"{}\n"), 1)])
