@@ -8,6 +8,8 @@ use crate::cursor::Cursor;
 /// Arrow's views hold strings of so many bytes themselves.
 const INLINE_BYTES_MAX: usize = 12;
 
+const COPIED_BYTES: usize = 64;
+
 pub trait Values: Send {
     fn take<'a>(&mut self, cursor: Cursor<'a>) -> Option<Cursor<'a>>;
     /// A place holder, for a null.
@@ -178,12 +180,13 @@ impl Values for Texts {
             (u128::from_le_bytes(bytes) & !(u128::MAX << (8 * size))) << 32
         } else {
             let begin = i32::try_from(self.bytes.len()).ok()?;
-            match tail.first_chunk::<64>().filter(|_| size <= 64) {
-                Some(more) => {
+            match tail.first_chunk::<COPIED_BYTES>() {
+                // A copy of a fixed size is a few instructions, of another one a call.
+                Some(more) if size <= COPIED_BYTES => {
                     self.bytes.extend_from_slice(more);
                     self.bytes.truncate(begin as usize + size);
                 }
-                None => self.bytes.extend_from_slice(&tail[..size]),
+                _ => self.bytes.extend_from_slice(&tail[..size]),
             }
             let head = u32::from_le_bytes(*tail.first_chunk()?);
             // The index of the one buffer is 0.
