@@ -1,10 +1,10 @@
 """The plan: which stages a pipeline consists of, what each reads, what it runs, where it writes. Pure; nothing
 executes here.
 
-A stage begins at a topic: one of the user's (source), values of Create, a shuffle (grouping, or a DoFn with state), the
-input of a DoFn with side inputs, which stand in it too, or the input of a store sink. From there everything that can be
-fused is fused: the transforms form a tree whose leaves write to logs. A tree is built anew for each stage that reaches
-it, so Flatten costs nothing.
+A stage begins at a topic: one of the user's (source), values of Create, a shuffle (grouping, reshuffle, or a DoFn with
+state), the input of a DoFn with side inputs, which stand in it too, or the input of a store sink. From there everything
+that can be fused is fused: the transforms form a tree whose leaves write to logs. A tree is built anew for each stage
+that reaches it, so Flatten costs nothing.
 """
 
 import hashlib
@@ -17,14 +17,15 @@ from streamflow.base.settings import Settings
 from streamflow.model.graph import Graph, Node, PCollection
 from streamflow.model.window import Windowing
 from streamflow.transforms.columns import FrameTransform
-from streamflow.transforms.combine import Aggregate, Grouping, PerKey
-from streamflow.transforms.core import Create, Flatten, ParDo, WindowInto
+from streamflow.transforms.combine import Aggregate
+from streamflow.transforms.core import Create, Flatten, ParDo, Reshuffle, WindowInto
+from streamflow.transforms.grouping import Grouping, PerKey
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToTopic
 from streamflow.transforms.outputs import Tagged
 from streamflow.transforms.userstate import get_dofn_specs
 
 DEAD_LETTER = "dead-letter"
-StageKind = Literal["source", "create", "grouping", "stateful", "sides", "sink"]
+StageKind = Literal["source", "create", "grouping", "stateful", "reshuffle", "sides", "sink"]
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,8 @@ def _stage(graph: Graph, node: Node, settings: Settings) -> Stage | None:
             isinstance(transform, Aggregate) and not transform.by
         )
         return Stage(node.slug, "grouping", node, topic, 1 if single else settings.partitions, steps)
+    if isinstance(transform, Reshuffle):
+        return Stage(node.slug, "reshuffle", node, topic, settings.partitions, steps)
     if isinstance(transform, ParDo) and transform.stateful:
         return Stage(node.slug, "stateful", node, topic, settings.partitions, steps)
     if isinstance(transform, ParDo) and transform.sides:
@@ -175,7 +178,7 @@ def _step(graph: Graph, node: Node, windowing: Windowing) -> tuple[Step, ...]:
     if isinstance(transform, (Flatten, WindowInto)):
         return _steps(graph, node.output)
     begins = isinstance(transform, ParDo) and (transform.stateful or transform.sides)
-    if isinstance(transform, (Grouping, StoreSink)) or begins:
+    if begins or isinstance(transform, (Grouping, Reshuffle, StoreSink)):
         return (Step(node, windowing, topic=topic_of(graph.name, node)),)
     if isinstance(transform, WriteToTopic):
         return (Step(node, windowing, topic=transform.topic),)
@@ -193,7 +196,7 @@ def _meaning(node: Node) -> str:
         return f"{transform.keys}|{by}|{transform.aggregates}|{windowing}"
     if isinstance(transform, PerKey):
         inner = getattr(transform.fn, "fn", None)
-        name = getattr(inner, "__qualname__", "")
+        name = getattr(inner, "__qualname__", "" if inner is None else type(inner).__qualname__)
         return f"{type(transform.fn).__name__}|{name}|{transform.keyed}|{windowing}"
     if isinstance(transform, ParDo):
         states, timers = get_dofn_specs(transform.fn)

@@ -21,7 +21,7 @@ from streamflow.engine.source import with_offsets
 from streamflow.model.batch import OFFSET, Batch
 from streamflow.model.time import MAX_US
 from streamflow.model.window import GLOBAL_WINDOW, TIME, WINDOW_END, WINDOW_START, IntervalWindow, Windowing
-from streamflow.topics import codec
+from streamflow.topics.frames import read_stream, write_stream
 from streamflow.topics.protocol import Record
 from streamflow.transforms.core import ParDo
 
@@ -108,7 +108,7 @@ class SidesHead:
         if WINDOW_END in rows.columns:
             held.append((rows[WINDOW_END] - 1).min())
         name = _NAME.pack(rows[OFFSET][0], min(time_us for time_us in held if isinstance(time_us, int)))
-        self._state.put(_WAITING, window, name, codec.write_frame(rows))
+        self._state.put(_WAITING, window, name, write_stream(rows))
         self._waiting.setdefault(window, []).append(name)
 
     def _released(self) -> Iterator[pl.DataFrame]:
@@ -118,7 +118,7 @@ class SidesHead:
             for name in self._waiting.pop(window):
                 payload = self._state.get(_WAITING, window, name)
                 assert payload is not None
-                chunks.append((_NAME.unpack(name)[0], codec.read_frame(payload)))
+                chunks.append((_NAME.unpack(name)[0], read_stream(payload)))
                 self._state.delete(_WAITING, window, name)
         frames = [frame for _, frame in sorted(chunks, key=lambda chunk: chunk[0])]
         for _, alike in groupby(frames, key=lambda frame: frame.schema):

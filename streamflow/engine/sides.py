@@ -12,7 +12,6 @@ input's watermark must neither wait for the side's nor run ahead of elements tha
 
 import pickle
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import polars as pl
@@ -20,7 +19,8 @@ import polars as pl
 from streamflow.base.errors import DataError
 from streamflow.engine.context import StepContext
 from streamflow.engine.keyed import KeyedState
-from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, pickled, to_elements
+from streamflow.engine.spread import storable
+from streamflow.model.batch import OFFSET, Batch, to_elements
 from streamflow.model.time import MAX_US
 from streamflow.model.window import GLOBAL_WINDOW, TIME, WINDOW_END, WINDOW_START, IntervalWindow, Windowing
 from streamflow.topics import codec
@@ -50,7 +50,7 @@ class Beside:
         self.to_assign = windowed and not windowing.assigned
 
     def run(self, batch: Batch, context: StepContext) -> None:
-        frame = batch if isinstance(batch, pl.DataFrame) else _storable(batch, context.on_bad(self.label))
+        frame = batch if isinstance(batch, pl.DataFrame) else storable(batch, context.on_bad(self.label))
         if self.to_assign:
             frame = self.windowing.fn.assign_columns(frame.lazy()).collect()
         if frame.height:
@@ -88,7 +88,7 @@ class Broadcast:
 def mark(topic: str, partitions: int, side: int, watermark_us: int) -> list[Record]:
     """For each partition, that the side is complete up to there."""
     frame = pl.DataFrame([(watermark_us, watermark_us, watermark_us, side, None)], schema=_SCHEMA, orient="row")
-    return [codec.encode_frame(topic, partition, frame, compress=False) for partition in range(partitions)]
+    return [codec.encode_frame(topic, partition, frame, internal=True) for partition in range(partitions)]
 
 
 def closes(windowing: Windowing, before_us: int, after_us: int) -> bool:
@@ -164,18 +164,3 @@ class Views:
 
     def _complete_us(self, index: int) -> int:
         return int(self._state.get(_MARK, GLOBAL_WINDOW, b"%d" % index) or -MAX_US)
-
-
-def _storable(elements: Elements, on_bad: OnBad) -> pl.DataFrame:
-    """Pickled; what can't be is told."""
-    with suppress(Exception):
-        return pickled(elements)
-    good = Elements(windows=None if elements.windows is None else [])
-    for i, value in enumerate(elements.values):
-        try:
-            pickle.dumps(value, protocol=5)
-        except Exception as error:
-            on_bad(value, elements.offsets[i], error)
-        else:
-            good.append(value, elements.times[i], elements.offsets[i], elements.window(i))
-    return pickled(good)

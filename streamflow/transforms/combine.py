@@ -13,50 +13,27 @@ import polars as pl
 
 from streamflow.base.errors import PipelineError
 from streamflow.model.aggregates import AggregateFn, ColumnLike
-from streamflow.model.combiner import CombineFn, ListCombineFn
+from streamflow.model.combiner import CombineFn, ListCombineFn, MergingCombineFn, PartialCombineFn
 from streamflow.model.expressions import row_expression
-from streamflow.model.graph import PCollection, Primitive, Shape
+from streamflow.model.graph import PCollection, PTransform, Shape
+from streamflow.model.window import AccumulationMode
 from streamflow.transforms.columns import RESERVED_PREFIX, resolve_columns
+from streamflow.transforms.core import DoFn, Map, MapTuple, ParDo, WindowInto
+from streamflow.transforms.grouping import Grouping, PerKey, combine_fn
 from streamflow.transforms.sides import AsSingleton
 
 WINDOW_COLUMNS = ("window_start", "window_end")
 
 
-class Grouping(Primitive):
-    """What all groupings share: results carry their window, and an endless input must have windows that close."""
-
-    def output(self, inputs: Sequence[PCollection]) -> Shape:
-        (pcoll,) = inputs
-        shape = pcoll.shape
-        if shape.windowing.is_global and not shape.bounded:
-            raise PipelineError(
-                "an endless input in the global window would never give a result. Apply e.g. "
-                "WindowInto(FixedWindows(60)) before, or read with bounded=True if the topic will be ended."
-            )
-        return Shape(replace(shape.windowing, assigned=True), self.columns(shape), shape.bounded)
-
-    def columns(self, shape: Shape) -> dict[str, pl.DataType] | None:
-        return None
-
-
-class PerKey(Grouping):
-    """Combines the values of (key, value) pairs. `keyed` False: values alone, as one group; `defaults`: an input
-    without any event gives the combination of nothing."""
-
-    keyed = True
-    defaults = False
-
-    def __init__(self, fn: CombineFn | Callable[..., Any]) -> None:
-        self.fn = CombineFn.of(fn)
-
-    def default_label(self) -> str:
-        inner = getattr(self.fn, "fn", self.fn)
-        name = getattr(inner, "__name__", None) or type(inner).__name__
-        return self.label or f"{type(self).__name__}({name})"
-
-
 class CombinePerKey(PerKey):
-    """(key, value) pairs → (key, combined value) per key and window. `fn`: a CombineFn, or a function such as `sum`."""
+    """(key, value) pairs → (key, combined value) per key and window.
+
+    `fn`: a CombineFn, or a function over an iterable such as `sum`; further arguments go to each of its methods."""
+
+    def with_hot_key_fanout(self, fanout: int | Callable[[Any], int]) -> PTransform:
+        """The same result by way of `fanout` parts of each key, which different tasks combine: for keys that have more
+        values than one task can take. A function says of a key how many; 1 or less leaves it whole."""
+        return _HotKeyFanout(self.fn, fanout)
 
 
 class GroupByKey(PerKey):
@@ -97,43 +74,95 @@ class CombineGlobally(PerKey):
             return output
         return AsSingleton(output, self.fn.apply([])) if self.defaults else AsSingleton(output)
 
+    def with_fanout(self, fanout: int) -> "_GlobalFanout":
+        """The same result by way of `fanout` parts, which different tasks combine."""
+        return _GlobalFanout(self, fanout)
+
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         if self.defaults and not self.as_view and not inputs[0].windowing.is_global:
             raise PipelineError("a window without events has no default. Write CombineGlobally(…).without_defaults().")
         return super().output(inputs)
 
 
-class View(PerKey):
-    """All elements of a window as one list: what a side input consists of."""
+class CombineValues(PTransform):
+    """(key, iterable of values) → (key, combined value): the elements of a GroupByKey, one at a time."""
 
-    keyed = False
+    def __init__(self, fn: CombineFn | Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self.fn = combine_fn(fn, *args, **kwargs)
 
-    def __init__(self, of: str) -> None:
-        super().__init__(ListCombineFn())
-        self.of = of
+    def expand(self, pcoll: PCollection) -> Any:
+        return pcoll | MapTuple(lambda key, values: (key, self.fn.apply(values)))
 
-    def default_label(self) -> str:
-        return f"View({self.of})"
+
+class _Spread(DoFn):
+    """(key, value) → ((key, part), value), the parts in turn: the same in every repetition of a step."""
+
+    def __init__(self, fanout: int | Callable[[Any], int]) -> None:
+        self.fanout = fanout
+
+    def start_bundle(self) -> None:
+        self._turn = 0
+
+    def process(self, element: Any) -> list[Any]:
+        key, value = element
+        parts = self.fanout(key) if callable(self.fanout) else self.fanout
+        self._turn += 1
+        return [((key, self._turn % max(1, parts)), value)]
+
+
+class _Panes(WindowInto):
+    """The same windows with panes of the given kind."""
+
+    def __init__(self, mode: AccumulationMode) -> None:
+        self.mode = mode
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
-        if inputs[0].windowing.is_global and not inputs[0].shape.bounded:
-            raise PipelineError(
-                f"{inputs[0]!r} is endless and in the global window, so as a side input it would never be ready. Apply "
-                "e.g. WindowInto(FixedWindows(60)) to it before."
-            )
-        return super().output(inputs)
+        (pcoll,) = inputs
+        return replace(pcoll.shape, windowing=replace(pcoll.windowing, accumulation_mode=self.mode))
 
 
-def view_of(pcoll: PCollection) -> PCollection:
-    """The PCollection whose elements are the panes of `pcoll` as a side input: lists, or single values of a
-    CombineGlobally."""
-    if isinstance(pcoll.producer.transform, CombineGlobally):
-        return pcoll
-    known = (node for node in pcoll.pipeline.consumers(pcoll) if isinstance(node.transform, View))
-    if (view := next(known, None)) is not None:
-        return view.output
-    output: PCollection = pcoll | View(pcoll.producer.label.rsplit("/", 1)[-1])
-    return output
+class _HotKeyFanout(PTransform):
+    """Accumulators of the parts of each key, then what they merge to.
+
+    Late panes of the parts hold only what is new: merged into all so far, which is what the second half keeps, more
+    would be counted twice."""
+
+    def __init__(self, fn: CombineFn, fanout: int | Callable[[Any], int]) -> None:
+        self.fn, self.fanout = fn, fanout
+
+    def expand(self, pcoll: PCollection) -> Any:
+        parts = (
+            pcoll
+            | "Spread" >> ParDo(_Spread(self.fanout))
+            | "Discarding" >> _Panes(AccumulationMode.DISCARDING)
+            | "CombineParts" >> CombinePerKey(PartialCombineFn(self.fn))
+            | "Unspread" >> MapTuple(lambda key_part, accumulator: (key_part[0], accumulator))
+            | "Panes" >> _Panes(pcoll.windowing.accumulation_mode)
+        )
+        return parts | "MergeParts" >> CombinePerKey(MergingCombineFn(self.fn))
+
+
+class _GlobalFanout(PTransform):
+    """CombineGlobally in two halves."""
+
+    def __init__(self, whole: CombineGlobally, fanout: int) -> None:
+        self.whole, self.fanout = whole, fanout
+
+    def without_defaults(self) -> "_GlobalFanout":
+        return _GlobalFanout(self.whole.without_defaults(), self.fanout)
+
+    def expand(self, pcoll: PCollection) -> Any:
+        parts = (
+            pcoll
+            | "Pair" >> Map(lambda value: (None, value))
+            | "Spread" >> ParDo(_Spread(self.fanout))
+            | "Discarding" >> _Panes(AccumulationMode.DISCARDING)
+            | "CombineParts" >> CombinePerKey(PartialCombineFn(self.whole.fn))
+            | "Unspread" >> MapTuple(lambda _, accumulator: accumulator)
+            | "Panes" >> _Panes(pcoll.windowing.accumulation_mode)
+        )
+        merge = CombineGlobally(MergingCombineFn(self.whole.fn))
+        return parts | "MergeParts" >> (merge if self.whole.defaults else merge.without_defaults())
 
 
 class Aggregate(Grouping):
@@ -175,5 +204,6 @@ class Aggregate(Grouping):
         windows = list(self.window_columns(shape))
         partial = [e for name, fn in self.aggregates.items() for e in fn.partial(name)]
         final = [fn.final(name) for name, fn in self.aggregates.items()]
-        grouped = frame.group_by([*self.by, *windows]).agg(partial) if self.by or windows else frame.select(partial)
+        keys: list[ColumnLike] = [*self.by, *windows]
+        grouped = frame.group_by(keys or [pl.lit(0).alias(f"{RESERVED_PREFIX}all")]).agg(partial)
         return grouped.select(*self.keys, *windows, *final)

@@ -17,10 +17,9 @@ from streamflow.model.graph import Graph, PCollection, Primitive, PTransform, Sh
 from streamflow.model.time import DurationTypes, duration_us
 from streamflow.model.window import AccumulationMode, WindowFn, Windowing
 from streamflow.transforms.columns import Where
-from streamflow.transforms.combine import view_of
 from streamflow.transforms.outputs import DoOutputsTuple, TaggedOutput, iterated
 from streamflow.transforms.params import Param, params_of
-from streamflow.transforms.sides import AsSideInput
+from streamflow.transforms.sides import AsSideInput, view_of
 from streamflow.transforms.userstate import StateParam, TimerParam, is_stateful_dofn, validate_stateful_dofn
 
 
@@ -261,7 +260,17 @@ class MapTuple(Map):
 
     def __init__(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(lambda element, *a, **kw: fn(*element, *a, **kw), *args, **kwargs)
+        self.params = params_of(fn)
         self.name = f"MapTuple({_name(fn)})"
+
+
+class FlatMapTuple(FlatMap):
+    """FlatMap for elements that are tuples: `FlatMapTuple(lambda key, values: …)`."""
+
+    def __init__(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(lambda element, *a, **kw: fn(*element, *a, **kw), *args, **kwargs)
+        self.params = params_of(fn)
+        self.name = f"FlatMapTuple({_name(fn)})"
 
 
 class RowFilter(_CallableTransform):
@@ -341,6 +350,11 @@ class Flatten(Primitive):
             columns=first.columns if same else None,
             bounded=all(pcoll.shape.bounded for pcoll in inputs),
         )
+
+
+class Reshuffle(Primitive):
+    """The same elements with their event times and windows, spread anew over tasks by way of a log: what follows runs
+    in a stage of its own, and after a crash goes on without repeating what stands before."""
 
 
 class WindowInto(Primitive):

@@ -1,0 +1,51 @@
+"""What all groupings share. Which there are stands in `combine`; that of a side input in `sides`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+
+from streamflow.base.errors import PipelineError
+from streamflow.model.combiner import CombineFn
+from streamflow.model.graph import PCollection, Primitive, Shape
+
+
+def combine_fn(fn: CombineFn | Callable[..., Any], *args: Any, **kwargs: Any) -> CombineFn:
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, PCollection):
+            raise PipelineError(f"{value!r} can't be an argument of a combination. Join it by key instead.")
+    return CombineFn.of(fn, *args, **kwargs)
+
+
+class Grouping(Primitive):
+    """What all groupings share: results carry their window, and an endless input must have windows that close."""
+
+    def output(self, inputs: Sequence[PCollection]) -> Shape:
+        (pcoll,) = inputs
+        shape = pcoll.shape
+        if shape.windowing.is_global and not shape.bounded:
+            raise PipelineError(
+                "an endless input in the global window would never give a result. Apply e.g. "
+                "WindowInto(FixedWindows(60)) before, or read with bounded=True if the topic will be ended."
+            )
+        return Shape(replace(shape.windowing, assigned=True), self.columns(shape), shape.bounded)
+
+    def columns(self, shape: Shape) -> dict[str, pl.DataType] | None:
+        return None
+
+
+class PerKey(Grouping):
+    """Combines the values of (key, value) pairs. `keyed` False: values alone, as one group; `defaults`: an input
+    without any event gives the combination of nothing."""
+
+    keyed = True
+    defaults = False
+
+    def __init__(self, fn: CombineFn | Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self.fn = combine_fn(fn, *args, **kwargs)
+
+    def default_label(self) -> str:
+        inner = getattr(self.fn, "fn", self.fn)
+        name = getattr(inner, "__name__", None) or type(inner).__name__
+        return self.label or f"{type(self).__name__}({name})"
