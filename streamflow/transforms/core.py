@@ -19,8 +19,9 @@ from streamflow.model.window import AccumulationMode, WindowFn, Windowing
 from streamflow.transforms.columns import Where
 from streamflow.transforms.outputs import DoOutputsTuple, TaggedOutput, iterated
 from streamflow.transforms.params import Param, params_of
-from streamflow.transforms.sides import AsSideInput, view_of
+from streamflow.transforms.sides import AsSideInput
 from streamflow.transforms.userstate import StateParam, TimerParam, is_stateful_dofn, validate_stateful_dofn
+from streamflow.transforms.views import view_of
 
 
 class DoFn:

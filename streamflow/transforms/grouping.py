@@ -1,4 +1,4 @@
-"""What all groupings share. Which there are stands in `combine`; that of a side input in `sides`."""
+"""What all groupings share. Which there are stands in `combine`, and that of side inputs in `views`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,11 +9,12 @@ import polars as pl
 from streamflow.base.errors import PipelineError
 from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PCollection, Primitive, Shape
+from streamflow.transforms.sides import AsSideInput
 
 
 def combine_fn(fn: CombineFn | Callable[..., Any], *args: Any, **kwargs: Any) -> CombineFn:
     for value in (*args, *kwargs.values()):
-        if isinstance(value, PCollection):
+        if isinstance(value, (PCollection, AsSideInput)):
             raise PipelineError(f"{value!r} can't be an argument of a combination. Join it by key instead.")
     return CombineFn.of(fn, *args, **kwargs)
 

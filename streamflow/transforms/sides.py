@@ -13,9 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from streamflow.base.errors import DataError, PipelineError
-from streamflow.model.combiner import ListCombineFn
-from streamflow.model.graph import PCollection, Shape
-from streamflow.transforms.grouping import PerKey
+from streamflow.model.graph import PCollection
 
 _REQUIRED = object()
 
@@ -82,40 +80,6 @@ class AsMultiMap(AsSideInput):
         for key, value in map(_pair, values):
             lists.setdefault(key, []).append(value)
         return lists
-
-
-class View(PerKey):
-    """All elements of a window as one list: what a side input consists of."""
-
-    keyed = False
-
-    def __init__(self, of: str) -> None:
-        super().__init__(ListCombineFn())
-        self.of = of
-
-    def default_label(self) -> str:
-        return f"View({self.of})"
-
-    def output(self, inputs: Sequence[PCollection]) -> Shape:
-        if inputs[0].windowing.is_global and not inputs[0].shape.bounded:
-            raise PipelineError(
-                f"{inputs[0]!r} is endless and in the global window, so as a side input it would never be ready. Apply "
-                "e.g. WindowInto(FixedWindows(60)) to it before."
-            )
-        return super().output(inputs)
-
-
-def view_of(pcoll: PCollection) -> PCollection:
-    """The PCollection whose elements are the panes of `pcoll` as a side input: lists, or single values if one value is
-    all that there is in a window anyway."""
-    producer = pcoll.producer.transform
-    if isinstance(producer, PerKey) and not producer.keyed:
-        return pcoll
-    known = (node for node in pcoll.pipeline.consumers(pcoll) if isinstance(node.transform, View))
-    if (view := next(known, None)) is not None:
-        return view.output
-    output: PCollection = pcoll | View(pcoll.producer.label.rsplit("/", 1)[-1])
-    return output
 
 
 def _pair(element: Any) -> tuple[Any, Any]:

@@ -341,6 +341,10 @@ class Remembers(sf.DoFn):
             lambda p, one: one | sf.Map(max, x=one | "T" >> sf.Map(str).with_outputs("t")),
             "can't be an argument as it is",
         ),
+        (
+            lambda p, one: one | sf.CombineGlobally(max, pvalue.AsList(one)),
+            r"AsList\(PCollection\[One\]\) can't be an argument of a combination",
+        ),
         (lambda p, one: pvalue.AsList([1]), r"AsList takes a PCollection, not \[1\]"),
         (
             lambda p, one: one | sf.Map(max, pvalue.AsList(sf.Pipeline("other") | sf.Create([1]))),
@@ -356,7 +360,7 @@ class Remembers(sf.DoFn):
         ),
         (lambda p, one: one | sf.ParDo(Remembers(), pvalue.AsList(one)), "DoFn with state can't have side inputs"),
     ],
-    ids=["bare", "bare outputs", "no PCollection", "other pipeline", "endless", "windows", "state"],
+    ids=["bare", "bare outputs", "combination", "no PCollection", "other pipeline", "endless", "windows", "state"],
 )
 def test_side_inputs_that_cannot_work_are_refused(build: Any, error: str) -> None:
     p = sf.Pipeline()
