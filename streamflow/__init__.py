@@ -20,6 +20,7 @@ from streamflow.base.errors import (
 )
 from streamflow.base.settings import Settings
 from streamflow.model.aggregates import AggregateFn, Count, Max, Mean, Min, Sum
+from streamflow.model.calendar_windows import CalendarWindows
 from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PCollection, PTransform
 from streamflow.model.time import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, Timestamp
@@ -28,7 +29,9 @@ from streamflow.model.window import (
     FixedWindows,
     GlobalWindows,
     IntervalWindow,
+    Sessions,
     SlidingWindows,
+    TimestampCombiner,
     TimestampedValue,
 )
 from streamflow.runtime.pipeline import Pipeline, PipelineResult
@@ -48,6 +51,7 @@ __all__ = [
     "Aggregate",
     "AggregateFn",
     "AsColumns",
+    "CalendarWindows",
     "CombineFn",
     "CombineGlobally",
     "CombinePerKey",
@@ -82,11 +86,13 @@ __all__ = [
     "Publisher",
     "ReadFromTopic",
     "Select",
+    "Sessions",
     "Settings",
     "SlidingWindows",
     "StreamFlowError",
     "Sum",
     "Timestamp",
+    "TimestampCombiner",
     "TimestampedValue",
     "TopicConfig",
     "Where",

@@ -196,7 +196,7 @@ class RowCombiner:
                 on_bad(element, elements.offsets[i], error)
                 continue
             window = elements.window(i) if self.windowing.assigned else None
-            for each in [window] if window else self.windowing.fn.assign(elements.times[i]):
+            for each in [window] if window else self.windowing.fn.at(elements.times[i]):
                 groups.setdefault((encoded, each), []).append((i, value))
         bad: dict[int, Exception] = {}
         combined = {group: self._combined(inputs, bad) for group, inputs in groups.items()}
@@ -270,7 +270,7 @@ class RowCombiner:
         out = Elements(windows=[])
         columns = (KEY_VALUE, ACCUMULATOR, WINDOW_START, WINDOW_END)
         for key, accumulator, start, end in frame.select(columns).iter_rows():
-            window = IntervalWindow(start, end)
+            window = IntervalWindow.of_us(start, end)
             try:
                 result = self.result(pickle.loads(key), self.fn.extract_output(pickle.loads(accumulator)), window)
             except Exception as error:

@@ -211,7 +211,7 @@ class RowOperator(_Inner):
         time_us, window = elements.times[i], elements.window(i) if self.windowing.assigned else None
         windows: Sequence[IntervalWindow | None] = [window]
         if self.per_window and window is None:
-            windows = self.windowing.fn.assign(time_us)
+            windows = self.windowing.fn.at(time_us)
         results: list[tuple[Any, int, IntervalWindow | None]] = []
         for each in windows:
             outputs = self.fn.process(value, *self.args, **self.kwargs, **self._asked(time_us, each, value))

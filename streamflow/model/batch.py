@@ -62,7 +62,7 @@ def to_elements(batch: Batch) -> Elements:
     windows = None
     if WINDOW_START in batch.columns:
         pairs = zip(batch[WINDOW_START].to_list(), batch[WINDOW_END].to_list(), strict=True)
-        windows = [IntervalWindow(start, end) for start, end in pairs]
+        windows = [IntervalWindow.of_us(start, end) for start, end in pairs]
     times = batch[TIME].to_list()
     offsets = batch[OFFSET].to_list() if OFFSET in batch.columns else [-1] * len(times)
     if VALUE in batch.columns:
