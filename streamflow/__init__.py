@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from polars import col, lit
 
+from streamflow import pvalue
 from streamflow.base.errors import (
     ConflictError,
     CorruptionError,
@@ -39,8 +40,21 @@ from streamflow.topics import Publisher, connect
 from streamflow.topics.protocol import TopicConfig
 from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
 from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, GroupByKey
-from streamflow.transforms.core import Create, DoFn, Filter, FlatMap, Flatten, Map, MapTuple, ParDo, WindowInto
+from streamflow.transforms.core import (
+    Create,
+    DoFn,
+    Filter,
+    FlatMap,
+    Flatten,
+    Map,
+    MapTuple,
+    ParDo,
+    Partition,
+    PartitionFn,
+    WindowInto,
+)
 from streamflow.transforms.io import Message, ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
+from streamflow.transforms.outputs import TaggedOutput, WindowedValue
 
 __version__ = version("streamflow")
 
@@ -80,6 +94,8 @@ __all__ = [
     "PCollection",
     "PTransform",
     "ParDo",
+    "Partition",
+    "PartitionFn",
     "Pipeline",
     "PipelineError",
     "PipelineResult",
@@ -91,12 +107,14 @@ __all__ = [
     "SlidingWindows",
     "StreamFlowError",
     "Sum",
+    "TaggedOutput",
     "Timestamp",
     "TimestampCombiner",
     "TimestampedValue",
     "TopicConfig",
     "Where",
     "WindowInto",
+    "WindowedValue",
     "WithColumns",
     "WriteToRows",
     "WriteToTable",
@@ -104,4 +122,5 @@ __all__ = [
     "col",
     "connect",
     "lit",
+    "pvalue",
 ]

@@ -56,8 +56,9 @@ class DeadLetter:
 @dataclass(slots=True)
 class StepContext:
     """`frames`: (topic, partition) → frames to append as envelopes; `events`: the same for JSON events, with their
-    times."""
+    times; `now_us`: the wall time of the step, the same all through it."""
 
+    now_us: int = 0
     frames: dict[tuple[str, int], list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
     events: dict[tuple[str, int], list[tuple[bytes, int]]] = field(default_factory=lambda: defaultdict(list))
     dead: list[DeadLetter] = field(default_factory=list)

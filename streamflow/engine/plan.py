@@ -19,6 +19,7 @@ from streamflow.transforms.columns import FrameTransform
 from streamflow.transforms.combine import Aggregate, Grouping, PerKey
 from streamflow.transforms.core import Create, Flatten, ParDo, WindowInto
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToTopic
+from streamflow.transforms.outputs import Tagged
 
 DEAD_LETTER = "dead-letter"
 StageKind = Literal["source", "create", "grouping", "sink"]
@@ -157,7 +158,7 @@ def _step(graph: Graph, node: Node, windowing: Windowing) -> tuple[Step, ...]:
         return (Step(node, windowing, topic=topic_of(graph.name, node)),)
     if isinstance(transform, WriteToTopic):
         return (Step(node, windowing, topic=transform.topic),)
-    if isinstance(transform, (ParDo, FrameTransform)):
+    if isinstance(transform, (ParDo, FrameTransform, Tagged)):
         return (Step(node, windowing, _steps(graph, node.output)),)
     raise PipelineError(f"{node.label}: the engine can't run {type(transform).__name__}.")
 

@@ -8,6 +8,7 @@ commit.
 A task that was fenced learns it from the refused commit, and must be thrown away: its memory is ahead of the truth.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,8 @@ class Task:
         self.id, self.epoch = claim.state.task, claim.state.epoch
         self.offset, self.watermark_us = claim.state.offset, claim.state.watermark_us
         self.counters = dict(claim.state.counters)
+        self._promised_us = claim.state.output_watermark_us
+        """What those behind this task have been promised: it never goes back."""
         self._horizon = Horizon(-1, self.watermark_us)
         self.stepped_s = self.rested_s = self.clock.monotonic_s()
         self._head = _open_head(setting, stage, claim)
@@ -79,8 +82,8 @@ class Task:
         )
 
     def ready(self, snapshot: Snapshot, stage_watermark_us: int, *, busy: bool = False) -> bool:
-        """Is there something to do: events to read, or a watermark to take up? `busy`: sources are, so that who stands
-        behind them collects for a while."""
+        """Is there something to do: events to read, a watermark to take up, or something that is due by the clock?
+        `busy`: sources are, so that who stands behind them collects for a while."""
         waiting = self.waiting(snapshot)
         if self.stage.kind == "sink":
             # Where nothing more will come there is nothing to wait for.
@@ -88,8 +91,13 @@ class Task:
             return waiting > 0 and (rested or waiting >= self.settings.step_events_max)
         self._see(snapshot, stage_watermark_us)
         if busy and self.stage.upstream and waiting < self.settings.step_events_max:
-            return waiting > 0 and self.clock.monotonic_s() >= self.stepped_s + BEHIND_S
-        return waiting > 0 or self._input_watermark() > self.watermark_us
+            return (waiting > 0 or self.due_in_s() <= 0) and self.clock.monotonic_s() >= self.stepped_s + BEHIND_S
+        return waiting > 0 or self.due_in_s() <= 0 or self._input_watermark() > self.watermark_us
+
+    def due_in_s(self) -> float:
+        """Seconds until there is something to do though nothing comes in; infinite if there is nothing."""
+        due_us = self._head.due_us
+        return math.inf if due_us is None else (due_us - self.clock.now_us()) / 1e6
 
     def waiting(self, snapshot: Snapshot) -> int:
         """Events committed to the input and not yet read."""
@@ -99,7 +107,7 @@ class Task:
         """One round up to its commit. `stage_watermark_us`: of the stage's input at the instant of the snapshot."""
         began_s = self.clock.monotonic_s()
         self._see(snapshot, stage_watermark_us)
-        context = StepContext()
+        context = StepContext(now_us=self.clock.now_us())
         records = self._read(snapshot.ends[self.stage.topic, self.id.partition], context)
         self._head.absorb(records, context)
         outputs: list[Record] = []
@@ -163,6 +171,8 @@ class Task:
         context.counts["dead_lettered"] += len(context.dead)
         delta = self._head.delta(self.offset, self.watermark_us, context)
         self._count(context.counts, seconds)
+        hold_us = max(self._head.hold_us, self._promised_us)
+        self._promised_us = min(self.watermark_us, hold_us)
         return StepCommit(
             self.id,
             self.epoch,
@@ -172,6 +182,7 @@ class Task:
             delta.add,
             delta.drop,
             dict(self.counters),
+            hold_us,
         )
 
     def _encoded(self, context: StepContext) -> list[Record]:

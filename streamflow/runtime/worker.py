@@ -144,11 +144,13 @@ class Worker:
         return self.log.snapshot(self.plan.pipeline, counters=False)
 
     def _pause_s(self, snapshot: Snapshot) -> float:
-        """Seconds until a resting sink is ready, or a failed task may be taken up again; at most `poll_s`."""
+        """Seconds until a resting sink is ready, something is due by the clock, or a failed task may be taken up again;
+        at most `poll_s`."""
         now_s = self.clock.monotonic_s()
         moments = [task.rested_s for task in self._tasks.values() if task.waiting(snapshot)]
         moments += [at_s for at_s in self._retry_at_s.values() if at_s > now_s]
-        return max(0.0, min(self.plan.settings.poll_s, min(moments, default=math.inf) - now_s))
+        due_in_s = min((task.due_in_s() for task in self._tasks.values()), default=math.inf)
+        return max(0.0, min(self.plan.settings.poll_s, min(moments, default=math.inf) - now_s, due_in_s))
 
     def _own(self, snapshot: Snapshot) -> bool:
         """Release what is assigned elsewhere, claim what is ours and free. True if that changed anything."""

@@ -29,7 +29,7 @@ from streamflow.topics.embedded.segments import sync_folder
 from streamflow.topics.embedded.signal import Signal
 
 DATABASE = "streamflow.db"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _APPLICATION_ID = 0x5F10_0001
 _BUSY_TIMEOUT_MS = 60_000
 """Transactions take milliseconds: a minute means that a process is stopped inside one."""
@@ -94,6 +94,7 @@ CREATE TABLE task (
     topic_id INTEGER NOT NULL REFERENCES topic,
     offset INTEGER NOT NULL DEFAULT 0,
     watermark_us INTEGER NOT NULL,
+    hold_us INTEGER NOT NULL,
     epoch INTEGER NOT NULL,
     owner TEXT,
     assigned TEXT,
