@@ -51,7 +51,8 @@ def with_tag(elements: Elements, tag: str | None) -> Elements:
     for i, value in enumerate(elements.values):
         tagged = type(value) is TaggedOutput
         if (value.tag if tagged else None) == tag:
-            out.append(value.value if tagged else value, elements.times[i], elements.offsets[i], elements.window(i))
+            plain = value.value if tagged else value
+            out.append(plain, elements.times[i], elements.offsets[i], elements.window(i), elements.pane(i))
     return out
 
 
@@ -62,7 +63,7 @@ def without_tags(elements: Elements) -> int:
     total = len(elements)
     plain = with_tag(elements, None)
     elements.values, elements.times, elements.offsets = plain.values, plain.times, plain.offsets
-    elements.windows = plain.windows
+    elements.windows, elements.panes = plain.windows, plain.panes
     return total - len(plain)
 
 

@@ -152,6 +152,8 @@ def _steps(graph: Graph, pcoll: PCollection) -> tuple[Step, ...]:
 
 def _step(graph: Graph, node: Node, windowing: Windowing) -> tuple[Step, ...]:
     transform = node.transform
+    if isinstance(transform, WindowInto) and not transform.windowing.fn.by_time:
+        return (Step(node, windowing, _steps(graph, node.output)),)
     if isinstance(transform, (Flatten, WindowInto)):
         return _steps(graph, node.output)
     if isinstance(transform, (Grouping, StoreSink)):

@@ -14,6 +14,7 @@ it would have become part of is gone.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 from streamflow.model.time import MAX_US
@@ -49,8 +50,20 @@ class PaneInfo:
     index: int = 0
     nonspeculative_index: int = 0
 
+    @property
+    def packed(self) -> int:
+        """All but the index, as one number."""
+        return (self.nonspeculative_index + 1) << 4 | self.timing << 2 | self.is_last << 1 | self.is_first
+
+    @staticmethod
+    @lru_cache(maxsize=4096)
+    def unpacked(index: int, packed: int) -> "PaneInfo":
+        timing = PaneInfoTiming(packed >> 2 & 3)
+        return PaneInfo(bool(packed & 1), bool(packed & 2), timing, index, (packed >> 4) - 1)
+
 
 PANE_UNKNOWN = PaneInfo()
+PANE_ONLY = PaneInfo(timing=PaneInfoTiming.ON_TIME)
 
 
 @dataclass(slots=True)

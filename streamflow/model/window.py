@@ -360,10 +360,12 @@ class Windowing:
 
     @property
     def is_plain(self) -> bool:
-        """One pane per window when it ends, and one for each late arrival: what the column path does by itself."""
+        """One pane per window when it ends, and one for each late arrival, of windows that their start names: what the
+        column path does by itself."""
         return (
-            not self.is_merging
-            and self.trigger == DefaultTrigger()
+            self.fn.by_time
+            and not self.fn.is_merging()
+            and (self.trigger == DefaultTrigger() or (self.trigger == AfterWatermark() and self.ends_once))
             and self.timestamp_combiner is TimestampCombiner.OUTPUT_AT_EOW
             and self.closing_behavior is ClosingBehavior.FIRE_IF_NON_EMPTY
         )

@@ -54,6 +54,7 @@ class DoFn:
     TimestampParam: Any = _Param("TimestampParam")
     WindowParam: Any = _Param("WindowParam")
     KeyParam: Any = _Param("KeyParam")
+    PaneInfoParam: Any = _Param("PaneInfoParam")
 
     def setup(self) -> None: ...
 
