@@ -20,7 +20,7 @@ from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Delta, Ledger
 from streamflow.model.batch import Batch, Elements
 from streamflow.model.panes import Added, Decision, Dropped, Fired, Merged, PaneMachine, Windows
-from streamflow.model.time import MAX_US
+from streamflow.model.time import MAX_US, MIN_US
 from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, IntervalWindow, TimestampCombiner, Windowing
 from streamflow.topics import codec
 from streamflow.topics.protocol import Record
@@ -52,6 +52,8 @@ class TriggeredHead:
         self._changed: set[Place] = set()
         self._incoming: list[pl.DataFrame] = []
         self._out = Elements()
+        self._asked_us = MIN_US
+        """The processing time up to which triggers have been asked."""
         self._loaded = False
 
     @property
@@ -70,6 +72,7 @@ class TriggeredHead:
 
     def fire(self, before_us: int, after_us: int, context: StepContext) -> Iterator[Batch]:
         self._load()
+        self._asked_us = max(self._asked_us, context.now_us)
         self._by_clock(context)
         for frame in self._incoming:
             self._by_elements(frame, context)
@@ -174,7 +177,9 @@ class TriggeredHead:
         ends_us = min(window.end_us, MAX_US)
         is_past = ends_us <= self.watermark_us
         self._ends.set(place, self.machine.gone_at(window) if is_past else ends_us)
-        self._dues.set(place, self.machine.trigger.due_us(panes.trigger))
+        due_us = self.machine.trigger.due_us(panes.trigger)
+        # What is due already was asked when it became so, and waits for something else besides.
+        self._dues.set(place, None if due_us is None or due_us <= self._asked_us else due_us)
         # A result at the end of its window holds nothing before that end has passed.
         self._holds.set(place, self.machine.hold_us(window, panes) if is_past or not self._at_end else None)
 
