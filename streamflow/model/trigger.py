@@ -74,9 +74,10 @@ class TriggerFn(ABC):
     def get_continuation_trigger(self) -> "TriggerFn":
         """The trigger of a grouping behind the grouping that has this one: it hands on what comes as it comes."""
 
-    def due_us(self, state: State) -> int | None:
-        """The next processing time at which the answer of `should_fire` may change; None if there is none."""
-        open_ = (child.due_us(of) for child, of in zip(self.children, state[2], strict=True) if not of[0])
+    def due_us(self, state: State, after_us: int) -> int | None:
+        """The first processing time after that one at which the answer of `should_fire` may change; None if there is
+        none."""
+        open_ = (child.due_us(of, after_us) for child, of in zip(self.children, state[2], strict=True) if not of[0])
         return min((due for due in open_ if due is not None), default=None)
 
     @property
@@ -207,8 +208,8 @@ class AfterProcessingTime(TriggerFn):
     def on_fire(self, state: State, at: Moment) -> State:
         return True, None, ()
 
-    def due_us(self, state: State) -> int | None:
-        return None if state[1] is None else int(state[1])
+    def due_us(self, state: State, after_us: int) -> int | None:
+        return None if state[1] is None or state[1] <= after_us else int(state[1])
 
     def may_lose_data(self, windowing: HasLateness) -> DataLossReason:
         return DataLossReason.MAY_FINISH

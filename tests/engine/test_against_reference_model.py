@@ -178,6 +178,14 @@ EARLY_AND_LATE = ("watermark", ("count", 2), ("count", 1))
     script=steps,
 )
 @example(("sessions", 5), EARLY_AND_LATE, 10, True, "earliest", [Step(1, [("a", 0, 1), ("a", 3, 2)], 9, 2, True)] * 3)
+@example(
+    ("fixed", 10),
+    ("all", ("time", 0), ("time", 1)),
+    0,
+    False,
+    "end",
+    [Step(0, [("a", 0, 0)], 0, 1, False), Step(1, [], 0, 1, False)],
+)
 def test_each_pane_is_that_of_the_reference_model(
     window: Any, spec: Any, lateness_s: int, accumulating: bool, stamp: str, script: Sequence[Step]
 ) -> None:

@@ -108,9 +108,9 @@ class Player:
             yield from self.follow(steps)
 
     def clock(self, words: list[str]) -> Iterator[str]:
-        self.now_us = round(float(words[0]) * S)
+        before_us, self.now_us = self.now_us, round(float(words[0]) * S)
         for each in sorted(self.windows):
-            due_us = self.machine.trigger.due_us(self.windows[each].trigger)
+            due_us = self.machine.trigger.due_us(self.windows[each].trigger, before_us)
             if due_us is not None and due_us <= self.now_us:
                 yield from self.follow(self.machine.processing_time(self.windows, each, self.watermark_us, self.now_us))
 
