@@ -45,8 +45,12 @@ class Accumulators:
 
     def move(self, source: Place, target: Place) -> None:
         """What is held of one window is held of another one of the same key."""
-        for part in self._take(source):
-            self.add(target, self._key(source), part)
+        # A session grows with each event: what is held of it must not be copied each time.
+        parts = self._take(source)
+        if target in self._fresh:
+            self._fresh[target] += parts
+        elif parts:
+            self._fresh[target] = parts
         self._keys.setdefault(target, self._key(source))
 
     def result(self, place: Place, *, clears: bool) -> Any:
@@ -104,11 +108,15 @@ class Accumulators:
         return [entries[name] for name in self._names(place)] + self._fresh.get(place, [])
 
     def _take(self, place: Place) -> list[bytes]:
-        parts = self._parts(place)
-        for name in self._names(place):
-            self.state.delete(*place, name)
-        self._fresh.pop(place, None)
-        return parts
+        """The parts, which are held no longer."""
+        fresh = self._fresh.pop(place, [])
+        names = self._names(place)
+        if names:
+            entries = self.state.entries(*place)
+            fresh[:0] = [entries[name] for name in names]
+            for name in names:
+                self.state.delete(*place, name)
+        return fresh
 
     def _key(self, place: Place) -> bytes:
         key = self._keys.get(place) or self.state.get(*place, _KEY_VALUE)

@@ -177,9 +177,11 @@ class TriggeredHead:
         ends_us = min(window.end_us, MAX_US)
         is_past = ends_us <= self.watermark_us
         self._ends.set(place, self.machine.gone_at(window) if is_past else ends_us)
-        self._dues.set(place, self.machine.trigger.due_us(panes.trigger, self._asked_us))
+        if self.machine.trigger.uses_clock:
+            self._dues.set(place, self.machine.trigger.due_us(panes.trigger, self._asked_us))
         # A result at the end of its window holds nothing before that end has passed.
-        self._holds.set(place, self.machine.hold_us(window, panes) if is_past or not self._at_end else None)
+        if is_past or not self._at_end:
+            self._holds.set(place, self.machine.hold_us(window, panes))
 
 
 class Moments:

@@ -81,9 +81,9 @@ class TriggerFn(ABC):
         return min((due for due in open_ if due is not None), default=None)
 
     @property
-    def counts_elements(self) -> bool:
-        """When it fires depends on how many elements there are."""
-        return any(child.counts_elements for child in self.children)
+    def uses_clock(self) -> bool:
+        """When it fires depends on processing time."""
+        return any(child.uses_clock for child in self.children)
 
     @property
     def fires_early(self) -> bool:
@@ -157,7 +157,6 @@ class AfterCount(TriggerFn):
             raise PipelineError(f"AfterCount takes a whole number above 0, got {count!r}.")
         self.count = count
 
-    counts_elements = True
     fires_early = True
 
     def on_element(self, state: State, at: Moment) -> State:
@@ -188,6 +187,7 @@ class AfterProcessingTime(TriggerFn):
     """Fires once `delay` seconds of processing time have passed since the first element of the pane."""
 
     fires_early = True
+    uses_clock = True
 
     def __init__(self, delay: DurationTypes = 0) -> None:
         self.delay_us = duration_us(delay)
