@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from polars import col, lit
 
-from streamflow import pvalue
+from streamflow import coders, pvalue
 from streamflow.base.errors import (
     ConflictError,
     CorruptionError,
@@ -38,6 +38,7 @@ from streamflow.model.window import (
 from streamflow.runtime.pipeline import Pipeline, PipelineResult
 from streamflow.topics import Publisher, connect
 from streamflow.topics.protocol import TopicConfig
+from streamflow.transforms.batching import BatchElements, GroupIntoBatches
 from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
 from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, GroupByKey
 from streamflow.transforms.core import (
@@ -65,6 +66,7 @@ __all__ = [
     "Aggregate",
     "AggregateFn",
     "AsColumns",
+    "BatchElements",
     "CalendarWindows",
     "CombineFn",
     "CombineGlobally",
@@ -83,6 +85,7 @@ __all__ = [
     "Flatten",
     "GlobalWindows",
     "GroupByKey",
+    "GroupIntoBatches",
     "IntervalWindow",
     "Map",
     "MapTuple",
@@ -119,6 +122,7 @@ __all__ = [
     "WriteToRows",
     "WriteToTable",
     "WriteToTopic",
+    "coders",
     "col",
     "connect",
     "lit",

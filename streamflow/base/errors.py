@@ -14,8 +14,8 @@ class StreamFlowError(Exception):
     """Base of all; the message says what happened, then a hint."""
 
 
-class PipelineError(StreamFlowError):
-    """The pipeline can't work as it is written."""
+class PipelineError(StreamFlowError, ValueError):
+    """The pipeline can't work as it is written. A ValueError too, which Apache Beam raises where it refuses one."""
 
 
 class DataError(StreamFlowError):

@@ -19,6 +19,7 @@ Whoever keeps counters, lists or timers in it chooses names and encodings; the s
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -44,8 +45,17 @@ _UNCUT_BYTES = 1 << 62
 _ENDS_SPARE = 1_000
 """How many groups that have gone may be in the heap, besides as many as there are, before it is made anew."""
 
-Group = tuple[bytes, IntervalWindow]
 _NONE: Mapping[bytes, bytes] = MappingProxyType({})
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """`changed`: names that the step has put or deleted."""
+
+    key: bytes
+    window: IntervalWindow
+    names: dict[bytes, bytes] = field(default_factory=dict)
+    changed: set[bytes] = field(default_factory=set)
 
 
 class KeyedState:
@@ -56,12 +66,15 @@ class KeyedState:
     def __init__(self, ledger: Ledger, gone_at: Callable[[int], int], watermark_us: int, segments_max: int) -> None:
         self._ledger, self._gone_at, self._segments_max = ledger, gone_at, segments_max
         self._watermark_us = watermark_us
-        self._groups: dict[Group, dict[bytes, bytes]] = {}
-        self._ends: list[tuple[int, Group]] = []
-        """A heap of (window's end, group), which may name groups that are empty by now."""
+        self._groups: dict[tuple[bytes, IntervalWindow], _Group] = {}
+        self._at: tuple[bytes, IntervalWindow, _Group] | None = None
+        """The group last asked for, with the very objects it was asked for by: mostly it is also the next."""
+        self._changed: list[_Group] = []
+        self._ends: list[tuple[int, int, _Group]] = []
+        """A heap of (window's end, number, group), which may have groups that are gone."""
+        self._created = 0
         self._size = 0
-        self._changed: set[tuple[Group, bytes]] = set()
-        self._before: list[tuple[Group, bytes, bytes | None]] | None = None
+        self._before: list[tuple[_Group, bytes, bytes | None]] | None = None
         self._loaded = not len(ledger)
 
     def __len__(self) -> int:
@@ -70,24 +83,28 @@ class KeyedState:
         return self._size
 
     def get(self, key: bytes, window: IntervalWindow, name: bytes) -> bytes | None:
-        return self.entries(key, window).get(name)
+        group = self._group(key, window)
+        return None if group is None else group.names.get(name)
 
     def entries(self, key: bytes, window: IntervalWindow) -> Mapping[bytes, bytes]:
         """By name; changes with the state, so copy it before you change what you iterate over."""
-        self._load()
-        return self._groups.get((key, window), _NONE)
+        group = self._group(key, window)
+        return _NONE if group is None else group.names
 
     def groups(self) -> Iterator[tuple[bytes, IntervalWindow]]:
         """Every key and window with entries, to rebuild an index from after a claim. Change nothing meanwhile."""
         self._load()
-        return iter(self._groups)
+        return (place for place, group in self._groups.items() if group.names)
 
     def put(self, key: bytes, window: IntervalWindow, name: bytes, value: bytes) -> None:
-        self._change((key, window), name, value)
+        group = self._group(key, window) or self._create(key, window)
+        self._change(group, name, value)
 
     def delete(self, key: bytes, window: IntervalWindow, name: bytes) -> None:
         """Nothing happens if there is no such entry."""
-        self._change((key, window), name, None)
+        group = self._group(key, window)
+        if group is not None:
+            self._change(group, name, None)
 
     def mark(self) -> None:
         """From here on changes can be taken back by `undo`, until the next mark or the end of the step."""
@@ -97,18 +114,19 @@ class KeyedState:
         """Everything is as it was at the mark."""
         before, self._before = self._before or [], None
         for group, name, value in reversed(before):
-            self._set(group, name, value)
+            self._change(group, name, value)
 
     def expire(self, watermark_us: int) -> list[tuple[bytes, IntervalWindow]]:
         """Forget the windows that are not needed any more at that watermark; which keys and windows these were."""
         self._load()
-        self._watermark_us = max(self._watermark_us, watermark_us)
+        self._watermark_us, self._at = max(self._watermark_us, watermark_us), None
         gone = []
         while self._ends and self._gone_at(self._ends[0][0]) <= self._watermark_us:
-            _, group = heapq.heappop(self._ends)
-            if (names := self._groups.pop(group, None)) is not None:
-                self._size -= len(names)
-                gone.append(group)
+            _, _, group = heapq.heappop(self._ends)
+            if self._groups.get(place := (group.key, group.window)) is group:
+                del self._groups[place]
+                self._size -= len(group.names)
+                gone += [place] if group.names else []
         return gone
 
     def delta(self, stamp: int, watermark_us: int) -> Delta:
@@ -137,11 +155,19 @@ class KeyedState:
             delta.add.append(self._segment(merged, stamp, watermark_us))
 
     def _changes(self, watermark_us: int) -> pl.DataFrame:
-        changed, self._changed = self._changed, set()
-        rows = [
-            (key, window.start_us, window.end_us, name, self._groups.get((key, window), _NONE).get(name))
-            for (key, window), name in changed
-        ]
+        """What the step has changed, as rows. Groups that it has left empty are forgotten."""
+        changed, self._changed, self._at = self._changed, [], None
+        rows: list[tuple[bytes, int, int, bytes, bytes | None]] = []
+        for group in changed:
+            start_us, end_us = group.window.start_us, group.window.end_us
+            rows += [(group.key, start_us, end_us, name, group.names.get(name)) for name in group.changed]
+            group.changed = set()
+            if not group.names and self._groups.get(place := (group.key, group.window)) is group:
+                del self._groups[place]
+        if len(self._ends) > 2 * len(self._groups) + _ENDS_SPARE:
+            self._ends = [(g.window.end_us, n, g) for n, g in enumerate(self._groups.values())]
+            heapq.heapify(self._ends)
+            self._created = len(self._ends)
         return self._living(pl.DataFrame(rows, schema=_SCHEMA, orient="row"), watermark_us)
 
     def _segment(self, frame: pl.DataFrame, stamp: int, watermark_us: int) -> StateSegment:
@@ -166,36 +192,40 @@ class KeyedState:
         segments = self._ledger.on_disk_only()
         newest = _newest([self._ledger.read(info) for info in segments]).filter(pl.col(_VALUE).is_not_null())
         for key, start, end, name, value in self._living(newest, self._watermark_us).iter_rows():
-            self._set((key, IntervalWindow.of_us(start, end)), name, value)
+            window = IntervalWindow.of_us(start, end)
+            (self._group(key, window) or self._create(key, window)).names[name] = value
+        self._size = sum(len(group.names) for group in self._groups.values())
         self._ledger.take_up(segments)
-        self._changed.clear()
 
-    def _change(self, group: Group, name: bytes, value: bytes | None) -> None:
+    def _group(self, key: bytes, window: IntervalWindow) -> _Group | None:
+        if self._at is not None and self._at[0] is key and self._at[1] is window:
+            return self._at[2]
         self._load()
-        old = self._groups.get(group, _NONE).get(name)
+        group = self._groups.get((key, window))
+        self._at = None if group is None else (key, window, group)
+        return group
+
+    def _create(self, key: bytes, window: IntervalWindow) -> _Group:
+        group = self._groups[key, window] = _Group(key, window)
+        self._at = key, window, group
+        heapq.heappush(self._ends, (window.end_us, self._created, group))
+        self._created += 1
+        return group
+
+    def _change(self, group: _Group, name: bytes, value: bytes | None) -> None:
+        old = group.names.get(name)
         if old == value:
             return
         if self._before is not None:
             self._before.append((group, name, old))
-        self._set(group, name, value)
-
-    def _set(self, group: Group, name: bytes, value: bytes | None) -> None:
-        self._changed.add((group, name))
-        names = self._groups.get(group)
+        if not group.changed:
+            self._changed.append(group)
+        group.changed.add(name)
+        self._size += (old is None) - (value is None)
         if value is None:
-            if names is not None and names.pop(name, None) is not None:
-                self._size -= 1
-                if not names:
-                    del self._groups[group]
-            return
-        if names is None:
-            names = self._groups[group] = {}
-            heapq.heappush(self._ends, (group[1].end_us, group))
-            if len(self._ends) > 2 * len(self._groups) + _ENDS_SPARE:
-                self._ends = [(window.end_us, (key, window)) for key, window in self._groups]
-                heapq.heapify(self._ends)
-        self._size += name not in names
-        names[name] = value
+            del group.names[name]
+        else:
+            group.names[name] = value
 
 
 def _newest(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:

@@ -9,13 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-import orjson
 import polars as pl
 
 from streamflow.base.errors import DataError
-from streamflow.engine.combine import EVENTS, ColumnCombiner, Combiner, PreAggregation, RowCombiner, combiner_of
+from streamflow.engine.combine import EVENTS, KEY, ColumnCombiner, PreAggregation, RowCombiner, combiner_of
 from streamflow.engine.context import StepContext
-from streamflow.engine.outputs import SPECIAL, finished, key_of, placed, with_tag, without_tags
+from streamflow.engine.outputs import SPECIAL, finished, json_event, key_of, keyed_rows, placed, with_tag, without_tags
 from streamflow.engine.plan import Step
 from streamflow.engine.slices import SHUFFLE_SEED, hashes
 from streamflow.model.batch import (
@@ -36,7 +35,6 @@ from streamflow.model.panes import PANE_UNKNOWN
 from streamflow.model.schema import Schema
 from streamflow.model.time import Timestamp
 from streamflow.model.window import TIME, IntervalWindow, Windowing
-from streamflow.topics import codec
 from streamflow.transforms.columns import AsColumns, FrameTransform, missing_column
 from streamflow.transforms.combine import Grouping
 from streamflow.transforms.core import DoFn, ParDo, RowFilter, WindowInto
@@ -98,13 +96,16 @@ class _Compiler:
         if isinstance(transform, Grouping):
             known = self.learnt.setdefault(label, PreAggregation())
             combiner = combiner_of(transform, step.windowing, rows_only=self.rows_only, pre_aggregation=known)
-            shuffle = Shuffle(topic, combiner, self.partitions_of(topic))
+            pre_aggregation = combiner.pre_aggregation if isinstance(combiner, ColumnCombiner) else None
+            shuffle = Shuffle(topic, combiner.keys, self.partitions_of(topic), pre_aggregation)
             if not step.windowing.is_plain:
                 assert isinstance(combiner, RowCombiner)
                 return PartialOperator(label, combiner.singles, [shuffle])
             if isinstance(combiner, ColumnCombiner):
                 return FrameOperator([(label, combiner.partial_frame)], [shuffle])
             return PartialOperator(label, combiner.partial, [shuffle])
+        if isinstance(transform, ParDo):
+            return KeyedRows(label, step.windowing, [Shuffle(topic, [KEY], self.partitions_of(topic))])
         if isinstance(transform, StoreSink):
             return FrameOperator([(label, transform.prepare)], [Append(topic, 0)])
         return Publish(label, topic, self.partition % self.partitions_of(topic))
@@ -306,12 +307,26 @@ class FilterOperator(RowOperator):
         self.hand_on(batch[kept.offsets] if len(kept) < batch.height else batch, context)
 
 
-class Shuffle:
-    """Splits partials by the hash of their key and appends them to a grouping's log."""
+class KeyedRows(_Inner):
+    """(key, value) pairs as rows with the key's encoding, one for each of their windows."""
 
-    def __init__(self, topic: str, combiner: Combiner, partitions: int) -> None:
-        self.topic, self.keys, self.partitions = topic, list(combiner.keys), partitions
-        self.pre_aggregation = combiner.pre_aggregation if isinstance(combiner, ColumnCombiner) else None
+    def __init__(self, label: str, windowing: Windowing, children: Sequence[Operator]) -> None:
+        super().__init__(label, children)
+        self.windowing = windowing
+
+    def run(self, batch: Batch, context: StepContext) -> None:
+        self.hand_on(keyed_rows(to_elements(batch), self.windowing, context.on_bad(self.label)), context)
+
+
+class Shuffle:
+    """Splits rows by the hash of their key and appends them to the log of the stage behind. `pre_aggregation`: learns
+    from the partials of a grouping."""
+
+    def __init__(
+        self, topic: str, keys: Sequence[str], partitions: int, pre_aggregation: PreAggregation | None = None
+    ) -> None:
+        self.topic, self.keys, self.partitions = topic, list(keys), partitions
+        self.pre_aggregation = pre_aggregation
 
     def run(self, batch: Batch, context: StepContext) -> None:
         assert isinstance(batch, pl.DataFrame)
@@ -412,17 +427,3 @@ def fitted(frame: pl.DataFrame, schema: Schema, on_bad: OnBad) -> pl.DataFrame:
         tell(wanted.filter(null), on_bad, DataError(f"a field of {not_null} is null."))
         wanted = wanted.filter(~null)
     return wanted
-
-
-def json_event(value: Any) -> bytes:
-    """A Python value as the bytes of an event. DataError if JSON has no form for it, or if it is too long for one."""
-    try:
-        options = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
-        event = value if isinstance(value, bytes) else orjson.dumps(value, option=options)
-    except TypeError as error:
-        raise DataError(
-            f"{type(value).__name__} can't be published as JSON: {error}. Map it to a dict first."
-        ) from error
-    if len(event) > codec.EVENT_BYTES_MAX:
-        raise DataError(f"an event of {len(event):,} bytes can't be published, at most {codec.EVENT_BYTES_MAX:,} can.")
-    return event

@@ -1,12 +1,18 @@
 """Outputs of functions on the row path: what is a plain value, what has a tag, a time or windows of its own. Pure."""
 
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
+import polars as pl
+
 from streamflow.base.errors import DataError, PipelineError
-from streamflow.model.batch import Elements
-from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US
-from streamflow.model.window import IntervalWindow, TimestampedValue
+from streamflow.engine.combine import KEY, encode_key
+from streamflow.model.batch import OFFSET, VALUE, Elements, OnBad, pickled
+from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, MAX_US
+from streamflow.model.window import IntervalWindow, TimestampedValue, Windowing
+from streamflow.topics import codec
 from streamflow.transforms.core import DoFn
 from streamflow.transforms.outputs import TaggedOutput, WindowedValue, iterated
 
@@ -67,6 +73,24 @@ def without_tags(elements: Elements) -> int:
     return total - len(plain)
 
 
+def keyed_rows(elements: Elements, windowing: Windowing, on_bad: OnBad) -> pl.DataFrame:
+    """(key, value) pairs as they cross a log: pickled, beside the key's encoding; one row for each window."""
+    rows, keys, encodings = Elements(windows=[]), list[bytes](), list[bytes]()
+    for i, value in enumerate(elements.values):
+        try:
+            key, encoded = encode_key(key_of(value)), pickle.dumps(value, protocol=5)
+        except Exception as error:
+            on_bad(value, elements.offsets[i], error)
+            continue
+        window = elements.window(i) if windowing.assigned else None
+        for each in [window] if window else windowing.fn.at(elements.times[i]):
+            rows.append(None, elements.times[i], elements.offsets[i], each, elements.pane(i))
+            keys.append(key)
+            encodings.append(encoded)
+    columns = [pl.Series(KEY, keys, dtype=pl.Binary), pl.Series(VALUE, encodings, dtype=pl.Binary)]
+    return pickled(rows).drop(VALUE, OFFSET).with_columns(columns)
+
+
 def key_of(value: Any) -> Any:
     """Of a (key, value) pair. DataError for anything else."""
     if isinstance(value, (tuple, list)) and len(value) == 2:
@@ -74,7 +98,22 @@ def key_of(value: Any) -> Any:
     raise DataError(f"the key of {value!r} was asked for, which is no (key, value) pair. Make them with Map.")
 
 
+def json_event(value: Any) -> bytes:
+    """A Python value as the bytes of an event. DataError if JSON has no form for it, or if it is too long for one."""
+    try:
+        options = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
+        event = value if isinstance(value, bytes) else orjson.dumps(value, option=options)
+    except TypeError as error:
+        raise DataError(
+            f"{type(value).__name__} can't be published as JSON: {error}. Map it to a dict first."
+        ) from error
+    if len(event) > codec.EVENT_BYTES_MAX:
+        raise DataError(f"an event of {len(event):,} bytes can't be published, at most {codec.EVENT_BYTES_MAX:,} can.")
+    return event
+
+
 def _checked_time(value: TimestampedValue | WindowedValue) -> int:
-    if not EVENT_MIN_US <= value.time_us <= EVENT_MAX_US:
+    # The end of the global window is a time of its own.
+    if not EVENT_MIN_US <= value.time_us <= EVENT_MAX_US and value.time_us != MAX_US - 1:
         raise DataError(f"the timestamp of {value!r} is beyond the years 1 to 9999. Is its unit seconds?")
     return value.time_us

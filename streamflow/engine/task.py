@@ -20,12 +20,14 @@ from streamflow.base.errors import FencedError
 from streamflow.engine.combine import PreAggregation, RowCombiner, combiner_of
 from streamflow.engine.context import StepContext
 from streamflow.engine.heads import CreateHead, GroupingHead, Head, SinkHead, SourceHead
+from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.operators import compile_steps
 from streamflow.engine.pace import BEHIND_S, rest_s
 from streamflow.engine.plan import Plan, Stage
 from streamflow.engine.source import SourceDecoder
+from streamflow.engine.stateful import StatefulHead
 from streamflow.engine.stores import SinkWriter, open_sink
 from streamflow.engine.triggered import TriggeredHead
 from streamflow.model.batch import OFFSET, together
@@ -34,6 +36,7 @@ from streamflow.model.watermark import Horizon, advance, source_watermark
 from streamflow.topics import codec
 from streamflow.topics.protocol import Claim, Log, Record, SegmentInfo, Snapshot, StateSegment, StepCommit
 from streamflow.transforms.combine import Grouping
+from streamflow.transforms.core import ParDo
 from streamflow.transforms.io import ReadFromTopic, WriteToTopic
 
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -263,6 +266,11 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
             watermark_us = claim.state.watermark_us
             return TriggeredHead(combiner, windowing, ledger, watermark_us, segments_max, stage.node.label)
         return GroupingHead(combiner, windowing, ledger, setting.memory, segments_max, stage.node.label)
+    if isinstance(transform, ParDo):
+        gone_at = stage.node.inputs[0].windowing.gone_at
+        ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
+        state = KeyedState(ledger, gone_at, claim.state.watermark_us, setting.plan.settings.compact_segments)
+        return StatefulHead(transform, state, gone_at, stage.node.label)
     if stage.kind == "sink":
         writer = open_sink(stage, setting.data)
         try:

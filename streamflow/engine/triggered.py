@@ -46,7 +46,7 @@ class TriggeredHead:
         self.combiner, self.label, self.watermark_us = combiner, label, watermark_us
         self.machine = PaneMachine(windowing)
         self._at_end = windowing.timestamp_combiner is TimestampCombiner.OUTPUT_AT_EOW
-        self._held = Accumulators(combiner, KeyedState(ledger, self._gone_at, watermark_us, segments_max))
+        self._held = Accumulators(combiner, KeyedState(ledger, windowing.gone_at, watermark_us, segments_max))
         self._windows: dict[bytes, Windows] = defaultdict(dict)
         self._ends, self._dues, self._holds = Moments(), Moments(), Moments()
         self._changed: set[Place] = set()
@@ -94,9 +94,6 @@ class TriggeredHead:
         return self._held.state.delta(stamp, watermark_us)
 
     def close(self) -> None: ...
-
-    def _gone_at(self, end_us: int) -> int:
-        return min(end_us + self.machine.windowing.allowed_lateness_us, MAX_US)
 
     def _load(self) -> None:
         """What stands in the keyed state, once, after a claim."""

@@ -152,6 +152,10 @@ def pickled(batch: Elements) -> pl.DataFrame:
         data[WINDOW_START] = [window.start_us for window in batch.windows]
         data[WINDOW_END] = [window.end_us for window in batch.windows]
         schema |= {WINDOW_START: pl.Int64, WINDOW_END: pl.Int64}
+    if batch.panes is not None:
+        data[PANE] = [pane.index for pane in batch.panes]
+        data[PANE_INFO] = [pane.packed for pane in batch.panes]
+        schema |= {PANE: pl.Int64, PANE_INFO: pl.Int64}
     return pl.DataFrame(data, schema=schema)
 
 

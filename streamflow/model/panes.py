@@ -142,7 +142,7 @@ class PaneMachine:
 
     def gone_at(self, window: IntervalWindow) -> int:
         """The watermark at which nothing of it is needed any more."""
-        return min(window.end_us + self.windowing.allowed_lateness_us, MAX_US)
+        return self.windowing.gone_at(window.end_us)
 
     def hold_us(self, window: IntervalWindow, panes: WindowPanes) -> int | None:
         """A time beyond which the watermark of the results must not go yet."""

@@ -380,6 +380,10 @@ class Windowing:
                 raise DataError(f"{self.fn!r} assigned {each!r}, which is no IntervalWindow that ends after its start.")
         return assigned
 
+    def gone_at(self, end_us: int) -> int:
+        """The watermark at which a window that ends there is not needed any more."""
+        return min(end_us + self.allowed_lateness_us, MAX_US)
+
 
 @dataclass(frozen=True, slots=True)
 class TimestampedValue:

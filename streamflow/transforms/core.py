@@ -5,9 +5,8 @@ topic.
 """
 
 import copy
-import inspect
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Any, Self, TypeVar
@@ -28,18 +27,10 @@ from streamflow.model.window import (
 )
 from streamflow.transforms.columns import Where
 from streamflow.transforms.outputs import DoOutputsTuple, TaggedOutput, iterated
+from streamflow.transforms.params import Param, params_of
+from streamflow.transforms.userstate import StateParam, TimerParam, is_stateful_dofn, validate_stateful_dofn
 
 _E = TypeVar("_E", bound=Enum)
-
-
-class _Param:
-    """A default value that asks the engine for something: `def process(self, element, time=DoFn.TimestampParam)`."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return f"DoFn.{self.name}"
 
 
 class DoFn:
@@ -47,14 +38,19 @@ class DoFn:
 
     `setup` runs once when a worker takes the stage up, `start_bundle` and `finish_bundle` around each batch,
     `teardown` when the worker lets go. `finish_bundle` may return or yield outputs too, as `WindowedValue`s. A copy is
-    made per task; nothing kept on `self` survives a restart.
+    made per task; nothing kept on `self` survives a restart. What is to survive is state (`streamflow.transforms
+    .userstate`): a DoFn that asks for `DoFn.StateParam(spec)` or `DoFn.TimerParam(spec)` stands behind (key, value)
+    pairs, all pairs of a key come to one task, and it runs once for each of an element's windows.
     """
 
-    ElementParam: Any = _Param("ElementParam")
-    TimestampParam: Any = _Param("TimestampParam")
-    WindowParam: Any = _Param("WindowParam")
-    KeyParam: Any = _Param("KeyParam")
-    PaneInfoParam: Any = _Param("PaneInfoParam")
+    ElementParam: Any = Param("ElementParam")
+    TimestampParam: Any = Param("TimestampParam")
+    WindowParam: Any = Param("WindowParam")
+    KeyParam: Any = Param("KeyParam")
+    PaneInfoParam: Any = Param("PaneInfoParam")
+    DynamicTimerTagParam: Any = Param("DynamicTimerTagParam")
+    StateParam: Any = StateParam
+    TimerParam: Any = TimerParam
 
     def setup(self) -> None: ...
 
@@ -99,15 +95,29 @@ class ParDo(Primitive):
         self.main: str | None = None
         self.allow_unknown_tags = False
         self.args, self.kwargs = args, kwargs
-        self.params = _params(fn.process if isinstance(fn, DoFn) else fn)
+        self.params = params_of(fn.process if isinstance(fn, DoFn) else fn)
+        self.stateful = is_stateful_dofn(self.fn)
+        """It begins a stage of its own, behind a shuffle by key."""
+        if self.stateful:
+            validate_stateful_dofn(self.fn)
+        else:
+            _check_asks_no_state(fn, self.params)
 
     def default_label(self) -> str:
         return self.label or f"ParDo({_name(self.fn)})"
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         (pcoll,) = inputs
+        if self.stateful and pcoll.windowing.is_merging:
+            raise PipelineError(
+                "state has no window where windows still merge. Group by key before, or use windows that do not merge."
+            )
         # A function that asks for the window runs once per window, and its outputs stay in it.
-        asks = any(param is DoFn.WindowParam for param in self.params.values())
+        asks = self.stateful or any(param is DoFn.WindowParam for param in self.params.values())
+        if self.stateful and pcoll.shape.columns is not None:
+            raise PipelineError(
+                "state is kept per key, but the input has columns. Apply Map(lambda row: (row['…'], row)) before."
+            )
         windowing = replace(pcoll.windowing, assigned=True) if asks else pcoll.windowing
         return Shape(windowing, columns=None, bounded=pcoll.shape.bounded)
 
@@ -142,6 +152,8 @@ class ParDo(Primitive):
         """Give two PCollections: `good, bad = pcoll | Map(fn).with_exception_handling()`. An element for which the
         function raises `exc_class` is in the second one instead of in the dead-letter topic, as `(element, (class of
         the exception, its repr, lines of the traceback))`. `partial`: keep what it had given before it raised."""
+        if self.stateful:
+            raise PipelineError("a DoFn with state can't handle exceptions that way. Catch them in its process.")
         if threshold < 1:
             raise PipelineError("there is no threshold of bad elements. Count those of the second output instead.")
         guarded = copy.copy(self)
@@ -210,7 +222,8 @@ class _CallableTransform(ParDo):
         if not callable(fn):
             raise PipelineError(f"{name} takes a function, not {fn!r}.")
         super().__init__(self.wrap(fn), *args, **kwargs)
-        self.params = _params(fn)
+        self.params = params_of(fn)
+        _check_asks_no_state(fn, self.params)
         self.name = f"{name}({_name(fn)})"
 
     def default_label(self) -> str:
@@ -376,13 +389,10 @@ def _member(enum: type[_E], value: _E, name: str) -> _E:
     return value
 
 
-def _params(fn: Callable[..., Any]) -> dict[str, _Param]:
-    """The parameters that ask for the timestamp or window, by name."""
-    try:
-        signature = inspect.signature(fn)
-    except (TypeError, ValueError):
-        return {}
-    return {name: p.default for name, p in signature.parameters.items() if isinstance(p.default, _Param)}
+def _check_asks_no_state(fn: Any, params: Mapping[str, Param]) -> None:
+    asks = [param for param in params.values() if isinstance(param, (StateParam, TimerParam))]
+    if asks:
+        raise PipelineError(f"the function {_name(fn)} asks for {asks[0]!r}. Write a DoFn, whose process may do so.")
 
 
 def _name(fn: Any) -> str:

@@ -1,12 +1,13 @@
 """Random events, windows, triggers, lateness, modes, batches and crashes: each pane is that of the reference model."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pipelines import end_topic, make_topic, ordered, publish_json, read_events
 from reference_model import END, Model
 
 import streamflow as sf
@@ -17,6 +18,9 @@ from streamflow.engine.triggered import TriggeredHead
 from streamflow.model.batch import Elements
 from streamflow.model.time import MAX_US, MIN_US
 from streamflow.model.window import Windowing
+from streamflow.runtime.launch import launch
+from streamflow.runtime.progress import is_finished
+from streamflow.runtime.worker import Worker
 from streamflow.topics import codec
 from streamflow.topics.protocol import SegmentInfo
 from streamflow.transforms import trigger as t
@@ -218,8 +222,57 @@ def test_each_pane_is_that_of_the_reference_model(
     assert len(engine.segments) == 0
 
 
-def test_segments_are_read_back_only_after_a_claim() -> None:
-    engine = Engine(sf.WindowInto(Sessions(5)).windowing)
-    engine.step(0, [("a", 0, 1)], MIN_US, crashes=False)
-    assert [info.rows for info, _ in engine.segments.values()] == [3]
-    assert isinstance(codec.read_frame(next(iter(engine.segments.values()))[1]), pl.DataFrame)
+def last_pane(pair: Any, window: Any = sf.DoFn.WindowParam, pane: Any = sf.DoFn.PaneInfoParam) -> list[Any]:
+    return [[pair[0], int(window.start), int(window.end), sorted(pair[1])]] if pane.is_last else []
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    window=windows,
+    early=st.sampled_from([("count", 2), ("time", 0), ("any", ("count", 3), ("time", 1)), ("default",)]),
+    events=st.lists(st.tuples(st.sampled_from("abc"), st.integers(-5, 40), st.integers(0, 9)), min_size=1, max_size=20),
+    partitions=st.sampled_from([1, 3]),
+    step_events=st.sampled_from([1, 3, 1000]),
+    workers=st.sampled_from([1, 3]),
+    drains=st.sets(st.integers(0, 20)),
+)
+def test_last_panes_depend_on_no_batch_partition_or_worker(
+    window: Any,
+    early: Any,
+    events: Sequence[tuple[str, int, int]],
+    partitions: int,
+    step_events: int,
+    workers: int,
+    drains: set[int],
+) -> None:
+    log = sf.connect("memory://")
+    make_topic(log, partitions=2)
+    base_s = MIDNIGHT_S - 20 if window[0] == "days" else 0
+    p = sf.Pipeline("p", settings=sf.Settings(partitions=partitions, step_events_max=step_events))
+    windowed = (
+        p
+        | sf.ReadFromTopic("in", disorder=1000)
+        | sf.WindowInto(
+            WINDOWS[window[0]](*window[1:]),
+            t.AfterWatermark(early=trigger_of(early)),
+            t.AccumulationMode.ACCUMULATING,
+        )
+    )
+    grouped = windowed | sf.Map(lambda event: (event["k"], event["v"])) | sf.GroupByKey()
+    grouped | sf.FlatMap(last_pane) | sf.WriteToTopic("out")
+    for i, (key, at, value) in enumerate(events):
+        publish_json(log, [{"k": key, "v": value}], [(base_s + at) * S], partition=i % 2)
+        if i in drains:
+            p.run(on=log, until="drained")
+    end_topic(log)
+    plan = launch(p, log, p.settings)
+    running = [Worker(plan, log, None, until=lambda snapshot: is_finished(plan, snapshot)) for _ in range(workers)]
+    threads = [threading.Thread(target=worker.run) for worker in running]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    model = Model(window, ("watermark", early, None), 0, True)
+    model.play(0, [(key, base_s + at, value) for key, at, value in events], -END)
+    expected = [[*pane[:3], pane[-1]] for pane in model.play(0, [], END) if pane[7]]
+    assert ordered(read_events(log)) == ordered(expected)

@@ -2,13 +2,14 @@
 is that of an undisturbed run.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import polars as pl
 import pytest
+from crashing import Died, WrappedLog, dying
 from pipelines import dead_letters, end_topic, make_topic, ordered, publish_frame, publish_json, read_events, records
 
 import streamflow as sf
@@ -18,50 +19,13 @@ from streamflow.engine.plan import Plan
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
 from streamflow.runtime.worker import Worker
-from streamflow.topics.protocol import Assignment, Log, StepCommit
+from streamflow.topics.protocol import Assignment, Log
 from streamflow.transforms.trigger import AfterCount, AfterWatermark
 
 NAME = "p"
 SETTINGS = sf.Settings(partitions=2, step_events_max=4, commit_events_max=1, compact_segments=1)
 ON_DISK = replace(SETTINGS, state_bytes_max=0)
 """All state is let go of after each commit, and worked on in slices of a few rows."""
-
-
-class Died(BaseException):
-    """The process is gone: no handler of the library may catch this."""
-
-
-class WrappedLog:
-    """A log that hands everything on, but for the commits, which `on_commit` may do something about."""
-
-    def __init__(self, log: Log, on_commit: Callable[[int, Callable[[], list[bool]]], list[bool]]) -> None:
-        self._log, self._on_commit = log, on_commit
-        self.commits = 0
-        self.dead = False
-
-    def __getattr__(self, name: str) -> Any:
-        if self.dead:
-            raise Died
-        return getattr(self._log, name)
-
-    def commit(self, commits: Sequence[StepCommit]) -> list[bool]:
-        self.commits += 1
-        return self._on_commit(self.commits - 1, lambda: self._log.commit(commits))
-
-
-def dying(log: Log, at: int, *, applied: bool) -> Log:
-    """Dies at its commit number `at`, with all that would follow."""
-
-    def on_commit(n: int, commit: Callable[[], list[bool]]) -> list[bool]:
-        if n < at:
-            return commit()
-        if applied:
-            commit()
-        wrapped.dead = True
-        raise Died
-
-    wrapped = WrappedLog(log, on_commit)
-    return cast(Log, wrapped)
 
 
 def filled(log: Log) -> Log:

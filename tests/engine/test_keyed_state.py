@@ -1,43 +1,14 @@
 """Keyed state is a dict, whatever steps, compactions, claims and deaths lie between."""
 
-from dataclasses import dataclass, field
-
 from hypothesis import given
 from hypothesis import strategies as st
+from keyed_making import Durable, gone_at
 
 from streamflow.engine.keyed import KeyedState
-from streamflow.engine.ledger import Delta, Ledger
-from streamflow.model.time import MAX_US, MIN_US
+from streamflow.engine.ledger import Ledger
 from streamflow.model.window import GLOBAL_WINDOW, IntervalWindow
-from streamflow.topics.protocol import SegmentInfo
 
-LATENESS_US = 5
 WINDOWS = [*(IntervalWindow.of_us(*bounds) for bounds in ((0, 10), (10, 20), (0, 30))), GLOBAL_WINDOW]
-
-
-def gone_at(end_us: int) -> int:
-    return min(end_us + LATENESS_US, MAX_US)
-
-
-@dataclass
-class Durable:
-    """The segments of a task as a log keeps them."""
-
-    infos: dict[int, SegmentInfo] = field(default_factory=dict)
-    payloads: dict[int, bytes] = field(default_factory=dict)
-    watermark_us: int = MIN_US
-
-    def commit(self, delta: Delta, watermark_us: int) -> None:
-        for sequence in delta.drop:
-            del self.infos[sequence], self.payloads[sequence]
-        for segment in delta.add:
-            self.infos[segment.info.sequence] = segment.info
-            self.payloads[segment.info.sequence] = segment.payload
-        self.watermark_us = watermark_us
-
-    def claimed(self, segments_max: int = 1) -> KeyedState:
-        infos = [self.infos[sequence] for sequence in sorted(self.infos)]
-        return KeyedState(Ledger(infos, self.payloads.__getitem__), gone_at, self.watermark_us, segments_max)
 
 
 def contents(state: KeyedState) -> dict[tuple[bytes, IntervalWindow, bytes], bytes]:
@@ -133,3 +104,21 @@ def test_windows_that_are_over_take_their_segments_with_them() -> None:
     delta = state.delta(1, 15)
     assert delta.drop == [0]
     assert not delta.add
+
+
+def test_what_was_deleted_stays_so_while_a_large_older_segment_still_has_it() -> None:
+    durable = Durable()
+    state = durable.claimed()
+    names = [b"%d" % n for n in range(900)]
+    for name in names:
+        state.put(b"k", GLOBAL_WINDOW, name, b"old")
+    durable.commit(state.delta(0, 0), 0)
+    for n in range(30):
+        state.delete(b"k", GLOBAL_WINDOW, names[n])
+        state.put(b"k", GLOBAL_WINDOW, names[n + 400], b"new")
+        durable.commit(state.delta(n, 0), 0)
+        old, new = set(names[n + 1 : 400]) | set(names[n + 401 :]), set(names[400 : n + 401])
+        expected = {(b"k", GLOBAL_WINDOW, name): b"new" if name in new else b"old" for name in old | new}
+        assert contents(durable.claimed()) == expected
+    assert 2 <= len(durable.infos) < 20
+    assert 0 in durable.infos, "the large one was not written again"

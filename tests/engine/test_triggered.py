@@ -1,5 +1,6 @@
 """Groupings with triggers and merging windows in whole pipelines, in Apache Beam's words."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,11 @@ from streamflow.transforms.window import (
 )
 
 S = 1_000_000
+
+
+@pytest.fixture(params=["memory", "folder"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
+    return "memory://" if request.param == "memory" else tmp_path
 
 
 def visits(p: sf.Pipeline, *events: tuple[str, int]) -> Any:
@@ -123,6 +129,33 @@ def test_result_has_the_earliest_event_time_of_its_pane() -> None:
         return times | sf.WindowInto(FixedWindows(5)) | sf.Map(lambda t, w=sf.DoFn.WindowParam: (t, float(w.start)))
 
     assert collected(build) == [(3.0, 0.0)]
+
+
+def test_results_held_back_hold_the_watermark_of_what_comes_after(place: str | Path) -> None:
+    """Without the hold the watermark behind the first grouping would be past their time, and they would be dropped."""
+    log = sf.connect(place)
+    make_topic(log, partitions=1)
+
+    def run(until: Any) -> sf.PipelineResult:
+        p = sf.Pipeline("p", on=log, settings=sf.Settings(partitions=1))
+        pairs = p | sf.ReadFromTopic("in") | sf.Map(lambda event: ("k", event["v"]))
+        sums = (
+            pairs
+            | sf.WindowInto(FixedWindows(100), timestamp_combiner=TimestampCombiner.OUTPUT_AT_EARLIEST)
+            | sf.CombinePerKey(sum)
+        )
+        again = sums | sf.WindowInto(FixedWindows(10)) | "Again" >> sf.CombinePerKey(sum)
+        again | sf.Map(lambda pair, w=sf.DoFn.WindowParam: [int(w.start), pair[1]]) | sf.WriteToTopic("out")
+        return p.run(until=until)
+
+    for at in (3, 50, 90):
+        publish_json(log, [{"v": at}], [at * S])
+        run("drained")
+    assert read_events(log) == []
+    end_topic(log)
+    assert run("finished").total("dropped") == 0
+    assert read_events(log) == [[0, 143]]
+    log.close()
 
 
 class ByLength(NonMergingWindowFn):
