@@ -38,6 +38,7 @@ from streamflow.model.window import (
 from streamflow.runtime.pipeline import Pipeline, PipelineResult
 from streamflow.topics import Publisher, connect
 from streamflow.topics.protocol import TopicConfig
+from streamflow.transforms import trigger, window
 from streamflow.transforms.batching import BatchElements, GroupIntoBatches
 from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
 from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, GroupByKey
@@ -52,10 +53,10 @@ from streamflow.transforms.core import (
     ParDo,
     Partition,
     PartitionFn,
-    WindowInto,
 )
 from streamflow.transforms.io import Message, ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
 from streamflow.transforms.outputs import TaggedOutput, WindowedValue
+from streamflow.transforms.window import WindowInto
 
 __version__ = version("streamflow")
 
@@ -127,4 +128,6 @@ __all__ = [
     "connect",
     "lit",
     "pvalue",
+    "trigger",
+    "window",
 ]

@@ -37,9 +37,10 @@ from streamflow.model.time import Timestamp
 from streamflow.model.window import TIME, IntervalWindow, Windowing
 from streamflow.transforms.columns import AsColumns, FrameTransform, missing_column
 from streamflow.transforms.combine import Grouping
-from streamflow.transforms.core import DoFn, ParDo, RowFilter, WindowInto
+from streamflow.transforms.core import DoFn, ParDo, RowFilter
 from streamflow.transforms.io import StoreSink
 from streamflow.transforms.outputs import Tagged, iterated
+from streamflow.transforms.window import WindowInto
 
 FrameFunction = Callable[[pl.LazyFrame], pl.LazyFrame]
 PartitionsOf = Callable[[str], int]

@@ -17,10 +17,11 @@ from streamflow.model.graph import Graph, Node, PCollection
 from streamflow.model.window import Windowing
 from streamflow.transforms.columns import FrameTransform
 from streamflow.transforms.combine import Aggregate, Grouping, PerKey
-from streamflow.transforms.core import Create, Flatten, ParDo, WindowInto
+from streamflow.transforms.core import Create, Flatten, ParDo
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToTopic
 from streamflow.transforms.outputs import Tagged
 from streamflow.transforms.userstate import get_dofn_specs
+from streamflow.transforms.window import WindowInto
 
 DEAD_LETTER = "dead-letter"
 StageKind = Literal["source", "create", "grouping", "stateful", "sink"]

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from streamflow.base.errors import DataError, PipelineError
+from streamflow.model.composite_trigger import AfterWatermark
 from streamflow.model.time import (
     MAX_US,
     MIN_US,
@@ -24,7 +25,7 @@ from streamflow.model.time import (
     duration_us,
     timestamp_us,
 )
-from streamflow.model.trigger import AfterWatermark, DefaultTrigger, Never, TriggerFn
+from streamflow.model.trigger import DefaultTrigger, Never, TriggerFn
 
 TIME = "_time"
 WINDOW_START = "_wstart"
@@ -83,7 +84,7 @@ class IntervalWindow:
         return IntervalWindow.of_us, (self.start_us, self.end_us)
 
     def __repr__(self) -> str:
-        return f"[{self.start_us / 1e6:g}, {self.end_us / 1e6:g})"
+        return f"[{float(self.start)}, {float(self.end)})"
 
 
 BoundedWindow = IntervalWindow
@@ -111,7 +112,7 @@ class WindowFn:
 
     A function of the user's own is called once per element where WindowInto stands; groupings behind it are on the row
     path. Its windows must be IntervalWindows. Two functions are equal if they are of one class and have equal
-    attributes."""
+    attributes, which need a `repr` that is the same in every process: it is part of what names the pipeline's state."""
 
     by_time = False
     """Windows depend on the event time alone: `at` and `assign_columns` give them too."""

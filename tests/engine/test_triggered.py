@@ -23,6 +23,7 @@ from streamflow.transforms.window import (
     TimestampedValue,
     WindowFn,
 )
+from streamflow.utils.windowed_value import PaneInfo, PaneInfoTiming
 
 S = 1_000_000
 
@@ -39,6 +40,16 @@ def visits(p: sf.Pipeline, *events: tuple[str, int]) -> Any:
 def shown(pair: Any, window: Any = sf.DoFn.WindowParam, pane: Any = sf.DoFn.PaneInfoParam) -> Any:
     key, values = pair
     return key, int(window.start), int(window.end), pane.timing.name, pane.index, sorted(values)
+
+
+def test_names_stand_where_beams_users_import_them_from() -> None:
+    assert sf.window.FixedWindows(5).assign(sf.window.WindowFn.AssignContext(7)) == [IntervalWindow(5, 10)]
+    assert sf.transforms.trigger.AfterCount is sf.trigger.AfterCount is AfterCount
+    assert repr(IntervalWindow(0, 10)) == "[0.0, 10.0)"
+    assert PaneInfo(timing=PaneInfoTiming.EARLY).timing == PaneInfoTiming.EARLY
+    assert AfterWatermark(early=AfterCount(2), late=AfterCount(3)).get_continuation_trigger() == AfterWatermark(
+        early=AfterCount(1), late=AfterCount(1)
+    )
 
 
 def test_sessions_are_per_key_and_carry_their_window() -> None:
