@@ -5,27 +5,34 @@ A failing event is isolated: rows one by one on the row path, by bisection on th
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import polars as pl
 
 from streamflow.base.errors import DataError
-from streamflow.engine.combine import EVENTS, KEY, ColumnCombiner, PreAggregation, RowCombiner, combiner_of
+from streamflow.engine.combine import (
+    EVENTS,
+    KEY,
+    ColumnCombiner,
+    PreAggregation,
+    RowCombiner,
+    combiner_of,
+    windows_apart,
+)
 from streamflow.engine.context import StepContext
 from streamflow.engine.outputs import SPECIAL, finished, json_event, key_of, keyed_rows, placed, with_tag, without_tags
 from streamflow.engine.plan import Step
 from streamflow.engine.slices import SHUFFLE_SEED, hashes
+from streamflow.engine.spread import Spread
 from streamflow.model.batch import (
-    OFFSET,
     RESERVED,
     VALUE,
     Batch,
     Elements,
     OnBad,
     in_windows,
-    pickled,
     public,
     tell,
     to_elements,
@@ -37,7 +44,7 @@ from streamflow.model.time import Timestamp
 from streamflow.model.window import TIME, IntervalWindow, Windowing
 from streamflow.transforms.columns import AsColumns, FrameTransform, missing_column
 from streamflow.transforms.combine import Grouping
-from streamflow.transforms.core import DoFn, ParDo, RowFilter
+from streamflow.transforms.core import DoFn, ParDo, Reshuffle, RowFilter
 from streamflow.transforms.io import StoreSink
 from streamflow.transforms.outputs import Tagged, iterated
 from streamflow.transforms.window import WindowInto
@@ -45,6 +52,9 @@ from streamflow.transforms.window import WindowInto
 FrameFunction = Callable[[pl.LazyFrame], pl.LazyFrame]
 PartitionsOf = Callable[[str], int]
 
+_APART_ROWS_MIN = 1_000
+"""Partials of one window take less room and time from here to its end; but a record costs as much as hundreds of
+rows."""
 _QUERY_ERRORS = (Exception, pl.exceptions.PanicException)
 """Python functions inside a query raise what they like."""
 
@@ -108,7 +118,9 @@ class _Compiler:
         if isinstance(transform, ParDo):
             return KeyedRows(label, step.windowing, [Shuffle(topic, [KEY], self.partitions_of(topic))])
         if isinstance(transform, StoreSink):
-            return FrameOperator([(label, transform.prepare)], [Append(topic, 0)])
+            return FrameOperator([(label, transform.prepare)], [Spread(label, topic, 1, 0)])
+        if isinstance(transform, Reshuffle):
+            return Spread(label, topic, self.partitions_of(topic), self.partition)
         return Publish(label, topic, self.partition % self.partitions_of(topic))
 
 
@@ -333,26 +345,16 @@ class Shuffle:
         assert isinstance(batch, pl.DataFrame)
         if self.pre_aggregation is not None:
             self.pre_aggregation.seen(int(batch[EVENTS].sum()), batch.height)
+        for frame in windows_apart(batch, _APART_ROWS_MIN * self.partitions):
+            for partition, part in self._parts(frame):
+                context.frames[self.topic, partition].append(part)
+
+    def _parts(self, frame: pl.DataFrame) -> Iterable[tuple[int, pl.DataFrame]]:
         if self.partitions == 1 or not self.keys:
-            context.frames[self.topic, 0].append(batch)
-            return
-        target = (hashes(batch, self.keys, SHUFFLE_SEED) % self.partitions).alias("_target")
-        parts = batch.with_columns(target).partition_by("_target", as_dict=True, include_key=False)
-        for (partition,), part in parts.items():
-            context.frames[self.topic, int(partition)].append(part)
-
-    def close(self) -> None: ...
-
-
-class Append:
-    """Appends the batch to one partition of an internal log."""
-
-    def __init__(self, topic: str, partition: int) -> None:
-        self.topic, self.partition = topic, partition
-
-    def run(self, batch: Batch, context: StepContext) -> None:
-        frame = batch if isinstance(batch, pl.DataFrame) else pickled(batch)
-        context.frames[self.topic, self.partition].append(frame.drop(OFFSET, strict=False))
+            return [(0, frame)]
+        target = (hashes(frame, self.keys, SHUFFLE_SEED) % self.partitions).alias("_target")
+        parts = frame.with_columns(target).partition_by("_target", as_dict=True, include_key=False)
+        return ((int(partition), part) for (partition,), part in parts.items())
 
     def close(self) -> None: ...
 

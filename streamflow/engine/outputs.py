@@ -8,8 +8,9 @@ import orjson
 import polars as pl
 
 from streamflow.base.errors import DataError, PipelineError
-from streamflow.engine.combine import KEY, encode_key
+from streamflow.engine.combine import KEY
 from streamflow.model.batch import OFFSET, VALUE, Elements, OnBad, pickled
+from streamflow.model.keys import encode_key
 from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, MAX_US
 from streamflow.model.window import IntervalWindow, TimestampedValue, Windowing
 from streamflow.topics import codec

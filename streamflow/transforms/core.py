@@ -132,7 +132,7 @@ class ParDo(Primitive):
         main_tag: str = "good",
         dead_letter_tag: str = "bad",
         *,
-        exc_class: type[Exception] = Exception,
+        exc_class: type[Exception] | tuple[type[Exception], ...] = Exception,
         partial: bool = False,
         threshold: float = 1,
     ) -> Self:
@@ -151,7 +151,9 @@ class ParDo(Primitive):
 class _Guarded(DoFn):
     """Gives what `fn` gives; an element that makes it raise becomes an output with the tag."""
 
-    def __init__(self, fn: DoFn, tag: str, exc_class: type[Exception], partial: bool) -> None:
+    def __init__(
+        self, fn: DoFn, tag: str, exc_class: type[Exception] | tuple[type[Exception], ...], partial: bool
+    ) -> None:
         self.fn, self.tag, self.exc_class, self.partial = fn, tag, exc_class, partial
 
     def setup(self) -> None:
@@ -235,7 +237,17 @@ class MapTuple(Map):
 
     def __init__(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(lambda element, *a, **kw: fn(*element, *a, **kw), *args, **kwargs)
+        self.params = params_of(fn)
         self.name = f"MapTuple({_name(fn)})"
+
+
+class FlatMapTuple(FlatMap):
+    """FlatMap for elements that are tuples: `FlatMapTuple(lambda key, values: …)`."""
+
+    def __init__(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(lambda element, *a, **kw: fn(*element, *a, **kw), *args, **kwargs)
+        self.params = params_of(fn)
+        self.name = f"FlatMapTuple({_name(fn)})"
 
 
 class RowFilter(_CallableTransform):
@@ -315,6 +327,11 @@ class Flatten(Primitive):
             columns=first.columns if same else None,
             bounded=all(pcoll.shape.bounded for pcoll in inputs),
         )
+
+
+class Reshuffle(Primitive):
+    """The same elements with their event times and windows, spread anew over tasks by way of a log: what follows runs
+    in a stage of its own, and after a crash goes on without repeating what stands before."""
 
 
 def _check_asks_no_state(fn: Any, params: Mapping[str, Param]) -> None:

@@ -23,7 +23,8 @@ from streamflow.topics.protocol import Assignment, Log
 from streamflow.transforms.trigger import AfterCount, AfterWatermark
 
 NAME = "p"
-SETTINGS = sf.Settings(partitions=2, step_events_max=4, commit_events_max=1, compact_segments=1)
+SETTINGS = sf.Settings(partitions=2, step_events_max=4, commit_events_max=1, compact_segments=1, heartbeat_s=60)
+"""No sign of life within a test: the thread that gives them would find its process dead already."""
 ON_DISK = replace(SETTINGS, state_bytes_max=0)
 """All state is let go of after each commit, and worked on in slices of a few rows."""
 
@@ -59,13 +60,13 @@ def _slices_of_a_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pipeline() -> sf.Pipeline:
-    """Two groupings in a row on columns, one on rows; the disorder lets no event be late, however steps fall."""
+    """Two groupings in a row on columns, one on rows behind a reshuffle; the disorder lets no event be late."""
     p = sf.Pipeline(NAME, settings=SETTINGS)
     events = read(p) | sf.WindowInto(sf.FixedWindows(10))
     counts = events | "Counts" >> sf.Aggregate(by=["k"], n=sf.Count(), s=sf.Sum("v"))
     counts | "Out" >> sf.WriteToTopic("out")
     counts | "Totals" >> sf.Aggregate(keys=sf.Count(), n=sf.Sum("n")) | "Out totals" >> sf.WriteToTopic("totals")
-    pairs = events | sf.Map(lambda row: (row["k"], row["v"])) | "Lists" >> sf.GroupByKey()
+    pairs = events | sf.Map(lambda row: (row["k"], row["v"])) | sf.Reshuffle() | "Lists" >> sf.GroupByKey()
     lists = pairs | sf.MapTuple(lambda key, values: {"k": key, "vs": sorted(values, key=repr)})
     lists | "Out lists" >> sf.WriteToTopic("lists")
     return p
