@@ -18,11 +18,12 @@ from streamflow.model.graph import Graph, Node, PCollection
 from streamflow.model.window import Windowing
 from streamflow.transforms.columns import FrameTransform
 from streamflow.transforms.combine import Aggregate
-from streamflow.transforms.core import Create, Flatten, ParDo, Reshuffle, WindowInto
+from streamflow.transforms.core import Create, Flatten, ParDo, Reshuffle
 from streamflow.transforms.grouping import Grouping, PerKey
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToTopic
 from streamflow.transforms.outputs import Tagged
 from streamflow.transforms.userstate import get_dofn_specs
+from streamflow.transforms.window import WindowInto
 
 DEAD_LETTER = "dead-letter"
 StageKind = Literal["source", "create", "grouping", "stateful", "reshuffle", "sides", "sink"]
@@ -175,6 +176,8 @@ def _steps(graph: Graph, pcoll: PCollection) -> tuple[Step, ...]:
 
 def _step(graph: Graph, node: Node, windowing: Windowing) -> tuple[Step, ...]:
     transform = node.transform
+    if isinstance(transform, WindowInto) and transform.assigns:
+        return (Step(node, windowing, _steps(graph, node.output)),)
     if isinstance(transform, (Flatten, WindowInto)):
         return _steps(graph, node.output)
     begins = isinstance(transform, ParDo) and (transform.stateful or transform.sides)

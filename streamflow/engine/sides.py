@@ -95,8 +95,10 @@ def closes(windowing: Windowing, before_us: int, after_us: int) -> bool:
     """Whether a window has closed, or may have, while the watermark went on."""
     if windowing.is_global or after_us >= MAX_US:
         return after_us >= MAX_US > before_us
-    windows = windowing.fn.assign(after_us)
-    return after_us > before_us and (not windows or windows != windowing.fn.assign(before_us))
+    if after_us <= before_us or not windowing.fn.by_time:
+        return after_us > before_us
+    windows = windowing.fn.at(after_us)
+    return not windows or windows != windowing.fn.at(before_us)
 
 
 class Views:
@@ -149,7 +151,7 @@ class Views:
         for side in self._sides:
             windowing = side.pvalue.windowing
             # Of several the one that starts first, as in Apache Beam.
-            windows = [GLOBAL_WINDOW] if windowing.is_global else windowing.fn.assign(window.end_us - 1)
+            windows = windowing.windows(window.end_us - 1, None, window)
             found.append(windows[-1] if windows else None)
         return tuple(found)
 

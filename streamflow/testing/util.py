@@ -14,7 +14,8 @@ from streamflow.model.combine_fns import ToListCombineFn
 from streamflow.model.graph import PCollection, PTransform, Shape
 from streamflow.model.window import GlobalWindows
 from streamflow.transforms.combine import CombineGlobally
-from streamflow.transforms.core import DoFn, Map, WindowInto
+from streamflow.transforms.core import DoFn, Map
+from streamflow.transforms.window import WindowInto
 
 __all__ = [
     "AssertThat",

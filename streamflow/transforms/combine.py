@@ -18,9 +18,10 @@ from streamflow.model.expressions import row_expression
 from streamflow.model.graph import PCollection, PTransform, Shape
 from streamflow.model.window import AccumulationMode
 from streamflow.transforms.columns import RESERVED_PREFIX, resolve_columns
-from streamflow.transforms.core import DoFn, Map, MapTuple, ParDo, WindowInto
+from streamflow.transforms.core import DoFn, Map, MapTuple, ParDo
 from streamflow.transforms.grouping import Grouping, PerKey, combine_fn
 from streamflow.transforms.sides import AsSingleton
+from streamflow.transforms.window import WindowInto
 
 WINDOW_COLUMNS = ("window_start", "window_end")
 
@@ -131,6 +132,9 @@ class _HotKeyFanout(PTransform):
         self.fn, self.fanout = fn, fanout
 
     def expand(self, pcoll: PCollection) -> Any:
+        if not pcoll.windowing.is_plain:
+            # Parts would merge their windows, and count their elements, each for itself.
+            return pcoll | CombinePerKey(self.fn)
         parts = (
             pcoll
             | "Spread" >> ParDo(_Spread(self.fanout))
@@ -152,6 +156,8 @@ class _GlobalFanout(PTransform):
         return _GlobalFanout(self.whole.without_defaults(), self.fanout)
 
     def expand(self, pcoll: PCollection) -> Any:
+        if not pcoll.windowing.is_plain:
+            return pcoll | self.whole
         parts = (
             pcoll
             | "Pair" >> Map(lambda value: (None, value))

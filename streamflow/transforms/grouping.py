@@ -24,13 +24,19 @@ class Grouping(Primitive):
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         (pcoll,) = inputs
-        shape = pcoll.shape
-        if shape.windowing.is_global and not shape.bounded:
+        shape, windowing = pcoll.shape, pcoll.windowing
+        if windowing.is_global and not shape.bounded and not windowing.trigger.fires_early:
             raise PipelineError(
                 "an endless input in the global window would never give a result. Apply e.g. "
                 "WindowInto(FixedWindows(60)) before, or read with bounded=True if the topic will be ended."
             )
-        return Shape(replace(shape.windowing, assigned=True), self.columns(shape), shape.bounded)
+        if windowing.trigger.may_lose_data(windowing) and not pcoll.pipeline.allow_unsafe_triggers:
+            raise PipelineError(
+                f"{windowing.trigger!r} finishes, and what comes to a window after that would be lost. Use Repeatedly("
+                "…), AfterWatermark(late=…) where lateness is allowed, or Settings(allow_unsafe_triggers=True)."
+            )
+        behind = replace(windowing, assigned=True, grouped=True, trigger=windowing.trigger.get_continuation_trigger())
+        return Shape(behind, self.columns(shape), shape.bounded)
 
     def columns(self, shape: Shape) -> dict[str, pl.DataType] | None:
         return None

@@ -21,10 +21,11 @@ class View(PerKey):
         return f"View({self.of})"
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
-        if inputs[0].windowing.is_global and not inputs[0].shape.bounded:
+        windowing = inputs[0].windowing
+        if windowing.is_global and not inputs[0].shape.bounded and not windowing.trigger.fires_early:
             raise PipelineError(
                 f"{inputs[0]!r} is endless and in the global window, so as a side input it would never be ready. Apply "
-                "e.g. WindowInto(FixedWindows(60)) to it before."
+                "e.g. WindowInto(FixedWindows(60)) to it before, or a trigger that fires repeatedly."
             )
         return super().output(inputs)
 

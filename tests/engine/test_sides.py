@@ -16,7 +16,9 @@ from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_drained
 from streamflow.runtime.worker import Worker
 from streamflow.topics.protocol import Log
+from streamflow.transforms import trigger
 from streamflow.transforms.userstate import ReadModifyWriteStateSpec
+from streamflow.transforms.window import Sessions
 
 WORDS = ["a", "bb", "ccc", "dddd"]
 TEN, TWENTY = sf.FixedWindows(10), sf.FixedWindows(20)
@@ -309,6 +311,45 @@ def test_bounded_side_of_an_endless_input_is_read_once_and_kept() -> None:
     assert [letter["input"] for letter in dead_letters(live.log, "p")] == [3]
 
 
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_side_that_changes_slowly_is_that_of_the_newest_pane(partitions: int) -> None:
+    def build(p: sf.Pipeline) -> Any:
+        every = sf.WindowInto(
+            sf.GlobalWindows(),
+            trigger=trigger.Repeatedly(trigger.AfterCount(1)),
+            accumulation_mode=sf.AccumulationMode.DISCARDING,
+        )
+        newest = pvalue.AsSingleton(read(p, SIDE, every))
+        return read(p, MAIN, None) | "Both" >> sf.Map(lambda n, s: {"n": n, "s": s}, newest)
+
+    live = Live(build, partitions)
+    assert live.step(main=[(1, 1), (2, 900)]) == []
+    assert live.mark_s("both") == 1
+    assert live.step(side=[(70, 3)]) == [{"n": 1, "s": 70}, {"n": 2, "s": 70}]
+    assert live.mark_s("both") == 900
+    assert live.step(main=[(3, 2)]) == [{"n": 3, "s": 70}]
+    assert live.step(side=[(71, 4)]) == []
+    assert live.step(main=[(4, 901)]) == [{"n": 4, "s": 71}]
+
+
+@pytest.mark.parametrize(
+    ("mode", "seen"), [(sf.AccumulationMode.DISCARDING, 7), (sf.AccumulationMode.ACCUMULATING, 12)]
+)
+def test_early_panes_of_a_combination_make_elements_ready(mode: Any, seen: int) -> None:
+    def build(p: sf.Pipeline) -> Any:
+        early = trigger.AfterWatermark(early=trigger.AfterCount(1))
+        total = read(p, SIDE, sf.WindowInto(TEN, trigger=early, accumulation_mode=mode))
+        view = total | sf.CombineGlobally(sum).as_singleton_view()
+        main = read(p, MAIN, sf.WindowInto(TEN))
+        return main | "Both" >> sf.Map(lambda n, s: {"n": n, "s": s}, view)
+
+    live = Live(build)
+    assert live.step(main=[(1, 1)]) == []
+    assert live.step(side=[(5, 3)]) == [{"n": 1, "s": 5}]
+    assert live.step(side=[(7, 4)]) == []
+    assert live.step(main=[(2, 2)]) == [{"n": 2, "s": seen}]
+
+
 def test_plan_tells_side_inputs_from_inputs() -> None:
     p = sf.Pipeline("p", settings=sf.Settings(partitions=3))
     letters = p | "Letters" >> sf.Create(["a", "b"])
@@ -358,9 +399,25 @@ class Remembers(sf.DoFn):
             lambda p, one: one | sf.Map(max, pvalue.AsList(one | sf.WindowInto(TEN))),
             "a side input with windows, but the input is in the global window",
         ),
+        (
+            lambda p, one: (
+                one | sf.WindowInto(TEN) | sf.Map(max, pvalue.AsList(one | "S" >> sf.WindowInto(Sessions(5))))
+            ),
+            "has windows that merge, so none belongs to an element",
+        ),
         (lambda p, one: one | sf.ParDo(Remembers(), pvalue.AsList(one)), "DoFn with state can't have side inputs"),
     ],
-    ids=["bare", "bare outputs", "combination", "no PCollection", "other pipeline", "endless", "windows", "state"],
+    ids=[
+        "bare",
+        "bare outputs",
+        "combination",
+        "no PCollection",
+        "other pipeline",
+        "endless",
+        "windows",
+        "merging",
+        "state",
+    ],
 )
 def test_side_inputs_that_cannot_work_are_refused(build: Any, error: str) -> None:
     p = sf.Pipeline()
