@@ -22,6 +22,7 @@ from streamflow.base.errors import (
 )
 from streamflow.base.settings import Settings
 from streamflow.model.aggregates import AggregateFn, Count, Max, Mean, Min, Sum
+from streamflow.model.calendar_windows import CalendarWindows
 from streamflow.model.collecting import CollectList, CollectSet, First, Last, TopK
 from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PCollection, PTransform
@@ -32,13 +33,15 @@ from streamflow.model.window import (
     FixedWindows,
     GlobalWindows,
     IntervalWindow,
+    Sessions,
     SlidingWindows,
+    TimestampCombiner,
     TimestampedValue,
 )
 from streamflow.runtime.pipeline import Pipeline, PipelineResult
 from streamflow.topics import Publisher, connect
 from streamflow.topics.protocol import TopicConfig
-from streamflow.transforms import combiners
+from streamflow.transforms import combiners, trigger, window
 from streamflow.transforms.batching import BatchElements, GroupIntoBatches
 from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
 from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, CombineValues, GroupByKey
@@ -55,7 +58,6 @@ from streamflow.transforms.core import (
     Partition,
     PartitionFn,
     Reshuffle,
-    WindowInto,
 )
 from streamflow.transforms.io import Message, ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
 from streamflow.transforms.join import Join
@@ -76,6 +78,7 @@ from streamflow.transforms.util import (
     Values,
     WithKeys,
 )
+from streamflow.transforms.window import WindowInto
 
 __version__ = version("streamflow")
 
@@ -91,6 +94,7 @@ __all__ = [
     "AsColumns",
     "AssertionFailedError",
     "BatchElements",
+    "CalendarWindows",
     "CoGroupByKey",
     "CollectList",
     "CollectSet",
@@ -145,6 +149,7 @@ __all__ = [
     "Reify",
     "Reshuffle",
     "Select",
+    "Sessions",
     "Settings",
     "SlidingWindows",
     "StdDev",
@@ -153,6 +158,7 @@ __all__ = [
     "TaggedOutput",
     "Tee",
     "Timestamp",
+    "TimestampCombiner",
     "TimestampedValue",
     "ToString",
     "TopK",
@@ -174,4 +180,6 @@ __all__ = [
     "lit",
     "ptransform_fn",
     "pvalue",
+    "trigger",
+    "window",
 ]

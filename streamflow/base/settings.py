@@ -23,6 +23,7 @@ class Settings:
     state_bytes_max: how much memory a worker's window state may take, over all its tasks. What exceeds it is read back
         from the log when it is needed. A sixteenth of it (4 MiB or more) is worked on at a time.
     prune_s: how often space that nothing needs any more is given back.
+    allow_unsafe_triggers: accept triggers that finish, though what comes to a window after that is lost.
     rows_only: run aggregates on the row path, one event at a time; for comparison and tests.
     """
 
@@ -39,4 +40,5 @@ class Settings:
     compact_segments: int = 32
     state_bytes_max: int = 256 << 20
     prune_s: float = 10.0
+    allow_unsafe_triggers: bool = False
     rows_only: bool = False

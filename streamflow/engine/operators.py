@@ -12,7 +12,15 @@ from typing import Any, Protocol
 import polars as pl
 
 from streamflow.base.errors import DataError
-from streamflow.engine.combine import EVENTS, KEY, ColumnCombiner, PreAggregation, combiner_of, windows_apart
+from streamflow.engine.combine import (
+    EVENTS,
+    KEY,
+    ColumnCombiner,
+    PreAggregation,
+    RowCombiner,
+    combiner_of,
+    windows_apart,
+)
 from streamflow.engine.context import StepContext
 from streamflow.engine.outputs import SPECIAL, finished, json_event, key_of, keyed_rows, placed, with_tag, without_tags
 from streamflow.engine.plan import Step
@@ -24,11 +32,13 @@ from streamflow.model.batch import (
     Batch,
     Elements,
     OnBad,
+    in_windows,
     public,
     tell,
     to_elements,
     to_frame,
 )
+from streamflow.model.panes import PANE_UNKNOWN
 from streamflow.model.schema import Schema
 from streamflow.model.time import Timestamp
 from streamflow.model.window import TIME, IntervalWindow, Windowing
@@ -37,6 +47,7 @@ from streamflow.transforms.combine import Grouping
 from streamflow.transforms.core import DoFn, ParDo, Reshuffle, RowFilter
 from streamflow.transforms.io import StoreSink
 from streamflow.transforms.outputs import Tagged, iterated
+from streamflow.transforms.window import WindowInto
 
 FrameFunction = Callable[[pl.LazyFrame], pl.LazyFrame]
 PartitionsOf = Callable[[str], int]
@@ -85,6 +96,8 @@ class _Compiler:
             return fused(FrameOperator([(step.node.label, transform.apply_frame)], children))
         if isinstance(transform, Tagged):
             return TaggedOperator(step.node.label, transform.tag, children)
+        if isinstance(transform, WindowInto):
+            return WindowOperator(step.node.label, transform, step.windowing, children)
         assert isinstance(transform, ParDo)
         operator = FilterOperator if isinstance(transform, RowFilter) and transform.tags is None else RowOperator
         return operator(step.node.label, transform, step.windowing, children)
@@ -96,6 +109,9 @@ class _Compiler:
             combiner = combiner_of(transform, step.windowing, rows_only=self.rows_only, pre_aggregation=known)
             pre_aggregation = combiner.pre_aggregation if isinstance(combiner, ColumnCombiner) else None
             shuffle = Shuffle(topic, combiner.keys, self.partitions_of(topic), pre_aggregation)
+            if not step.windowing.is_plain:
+                assert isinstance(combiner, RowCombiner)
+                return PartialOperator(label, combiner.singles, [shuffle])
             if isinstance(combiner, ColumnCombiner):
                 return FrameOperator([(label, combiner.partial_frame)], [shuffle])
             return PartialOperator(label, combiner.partial, [shuffle])
@@ -214,7 +230,7 @@ class RowOperator(_Inner):
                 on_bad(value, elements.offsets[i], error)
                 continue
             for result, time_us, window in results:
-                out.append(result, time_us, elements.offsets[i], window)
+                out.append(result, time_us, elements.offsets[i], window, elements.pane(i))
         windowed = self.windowing.assigned or self.per_window
         for result, time_us, window in finished(self.fn, windowed):
             out.append(result, time_us, -1, window)
@@ -226,10 +242,10 @@ class RowOperator(_Inner):
         time_us, window = elements.times[i], elements.window(i) if self.windowing.assigned else None
         windows: Sequence[IntervalWindow | None] = [window]
         if self.per_window and window is None:
-            windows = self.windowing.fn.assign(time_us)
+            windows = self.windowing.fn.at(time_us)
         results: list[tuple[Any, int, IntervalWindow | None]] = []
         for each in windows:
-            outputs = self.fn.process(value, *self.args, **self.kwargs, **self._asked(time_us, each, value))
+            outputs = self.fn.process(value, *self.args, **self.kwargs, **self._asked(elements, i, each))
             for output in iterated(outputs):
                 if type(output) in SPECIAL:
                     results += placed(output, time_us, each)
@@ -237,14 +253,16 @@ class RowOperator(_Inner):
                     results.append((output, time_us, each))
         return results
 
-    def _asked(self, time_us: int, window: IntervalWindow | None, value: Any) -> dict[str, Any]:
+    def _asked(self, elements: Elements, i: int, window: IntervalWindow | None) -> dict[str, Any]:
         if not self.params:
             return {}
+        value = elements.values[i]
         offers = {
-            DoFn.TimestampParam: Timestamp(micros=time_us),
+            DoFn.TimestampParam: Timestamp(micros=elements.times[i]),
             DoFn.WindowParam: window,
             DoFn.ElementParam: value,
             DoFn.KeyParam: key_of(value) if self.asks_key else None,
+            DoFn.PaneInfoParam: elements.pane(i) or PANE_UNKNOWN,
         }
         return {name: offers[param] for name, param in self.params.items()}
 
@@ -263,6 +281,29 @@ class TaggedOperator(_Inner):
     def run(self, batch: Batch, context: StepContext) -> None:
         assert isinstance(batch, Elements)
         self.hand_on(with_tag(batch, self.tag), context)
+
+
+class WindowOperator(_Inner):
+    """Windows of a function of the user's own, given to each element where it comes by."""
+
+    def __init__(self, label: str, transform: WindowInto, before: Windowing, children: Sequence[Operator]) -> None:
+        super().__init__(label, children)
+        self.windowing, self.before = transform.windowing, before
+
+    def run(self, batch: Batch, context: StepContext) -> None:
+        elements, on_bad = to_elements(batch), context.on_bad(self.label)
+        rows: list[int] = []
+        windows: list[IntervalWindow] = []
+        for i, value in enumerate(elements.values):
+            so_far = elements.window(i) if self.before.assigned else None
+            try:
+                assigned = self.windowing.windows(elements.times[i], value, so_far)
+            except Exception as error:
+                on_bad(value, elements.offsets[i], error)
+                continue
+            rows += [i] * len(assigned)
+            windows += assigned
+        self.hand_on(in_windows(batch, rows, windows), context)
 
 
 class FilterOperator(RowOperator):

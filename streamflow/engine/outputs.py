@@ -58,7 +58,8 @@ def with_tag(elements: Elements, tag: str | None) -> Elements:
     for i, value in enumerate(elements.values):
         tagged = type(value) is TaggedOutput
         if (value.tag if tagged else None) == tag:
-            out.append(value.value if tagged else value, elements.times[i], elements.offsets[i], elements.window(i))
+            plain = value.value if tagged else value
+            out.append(plain, elements.times[i], elements.offsets[i], elements.window(i), elements.pane(i))
     return out
 
 
@@ -69,7 +70,7 @@ def without_tags(elements: Elements) -> int:
     total = len(elements)
     plain = with_tag(elements, None)
     elements.values, elements.times, elements.offsets = plain.values, plain.times, plain.offsets
-    elements.windows = plain.windows
+    elements.windows, elements.panes = plain.windows, plain.panes
     return total - len(plain)
 
 
@@ -83,8 +84,8 @@ def keyed_rows(elements: Elements, windowing: Windowing, on_bad: OnBad) -> pl.Da
             on_bad(value, elements.offsets[i], error)
             continue
         window = elements.window(i) if windowing.assigned else None
-        for each in [window] if window else windowing.fn.assign(elements.times[i]):
-            rows.append(None, elements.times[i], elements.offsets[i], each)
+        for each in [window] if window else windowing.fn.at(elements.times[i]):
+            rows.append(None, elements.times[i], elements.offsets[i], each, elements.pane(i))
             keys.append(key)
             encodings.append(encoded)
     columns = [pl.Series(KEY, keys, dtype=pl.Binary), pl.Series(VALUE, encodings, dtype=pl.Binary)]

@@ -17,10 +17,11 @@ from streamflow.model.graph import Graph, Node, PCollection
 from streamflow.model.window import Windowing
 from streamflow.transforms.columns import FrameTransform
 from streamflow.transforms.combine import Aggregate, Grouping, PerKey
-from streamflow.transforms.core import Create, Flatten, ParDo, Reshuffle, WindowInto
+from streamflow.transforms.core import Create, Flatten, ParDo, Reshuffle
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToTopic
 from streamflow.transforms.outputs import Tagged
 from streamflow.transforms.userstate import get_dofn_specs
+from streamflow.transforms.window import Restated, WindowInto
 
 DEAD_LETTER = "dead-letter"
 StageKind = Literal["source", "create", "grouping", "stateful", "reshuffle", "sink"]
@@ -157,7 +158,9 @@ def _steps(graph: Graph, pcoll: PCollection) -> tuple[Step, ...]:
 
 def _step(graph: Graph, node: Node, windowing: Windowing) -> tuple[Step, ...]:
     transform = node.transform
-    if isinstance(transform, (Flatten, WindowInto)):
+    if isinstance(transform, WindowInto) and not transform.windowing.fn.by_time:
+        return (Step(node, windowing, _steps(graph, node.output)),)
+    if isinstance(transform, (Flatten, Restated, WindowInto)):
         return _steps(graph, node.output)
     stateful = isinstance(transform, ParDo) and transform.stateful
     if stateful or isinstance(transform, (Grouping, Reshuffle, StoreSink)):

@@ -23,6 +23,7 @@ from streamflow.engine.outputs import SPECIAL, Placed, finished, placed, without
 from streamflow.engine.source import with_offsets
 from streamflow.engine.timers import CLOCK, EVENT, EXPIRY, KINDS, Timer, Timers
 from streamflow.model.batch import Batch, Elements, to_elements
+from streamflow.model.panes import PANE_UNKNOWN, PaneInfo
 from streamflow.model.time import MAX_US, MIN_US, DurationTypes, Timestamp, TimestampTypes, duration_us, timestamp_us
 from streamflow.model.window import IntervalWindow
 from streamflow.topics.protocol import Record
@@ -58,6 +59,7 @@ class Moment:
     user_key: bytes
     element: Any = None
     tag: str = ""
+    pane: PaneInfo = PANE_UNKNOWN
 
 
 def _key(moment: Moment) -> Any:
@@ -79,6 +81,7 @@ _OFFERS: dict[Param, Callable[[Moment], Any]] = {
     DoFn.TimestampParam: lambda moment: Timestamp(micros=moment.time_us),
     DoFn.WindowParam: lambda moment: moment.window,
     DoFn.DynamicTimerTagParam: lambda moment: moment.tag,
+    DoFn.PaneInfoParam: lambda moment: moment.pane,
 }
 
 
@@ -216,7 +219,8 @@ class StatefulHead:
     ) -> list[Placed]:
         value, time_us = elements.values[i], elements.times[i]
         user_key = pickle.dumps(value[0], protocol=5) if self._callbacks else b""
-        moment = Moment(key, window, time_us, time_us, user_key, value)
+        pane = elements.pane(i) or PANE_UNKNOWN
+        moment = Moment(key, window, time_us, time_us, user_key, value, pane=pane)
         bad = partial(context.on_bad(self.label), value, elements.offsets[i])
         call = partial(self.fn.process, value, *self.args, **self.kwargs)
         return self._called(call, self._process, moment, bad)

@@ -17,7 +17,7 @@ import polars as pl
 
 from streamflow.base.clock import Clock
 from streamflow.base.errors import FencedError
-from streamflow.engine.combine import PreAggregation, combiner_of
+from streamflow.engine.combine import PreAggregation, RowCombiner, combiner_of
 from streamflow.engine.context import StepContext
 from streamflow.engine.heads import GroupingHead, Head, LogHead, SinkHead, SourceHead
 from streamflow.engine.keyed import KeyedState
@@ -29,6 +29,7 @@ from streamflow.engine.plan import Plan, Stage
 from streamflow.engine.source import SourceDecoder
 from streamflow.engine.stateful import StatefulHead
 from streamflow.engine.stores import SinkWriter, open_sink
+from streamflow.engine.triggered import TriggeredHead
 from streamflow.model.batch import OFFSET, together
 from streamflow.model.time import MAX_US
 from streamflow.model.watermark import Horizon, advance, source_watermark
@@ -270,6 +271,10 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         combiner = combiner_of(transform, windowing, rows_only=setting.plan.settings.rows_only)
         ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
         segments_max = setting.plan.settings.compact_segments
+        if not windowing.is_plain:
+            assert isinstance(combiner, RowCombiner)
+            watermark_us = claim.state.watermark_us
+            return TriggeredHead(combiner, windowing, ledger, watermark_us, segments_max, stage.node.label)
         return GroupingHead(combiner, windowing, ledger, setting.memory, segments_max, stage.node.label)
     if isinstance(transform, ParDo):
         gone_at = stage.node.inputs[0].windowing.gone_at

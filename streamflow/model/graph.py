@@ -114,6 +114,9 @@ class PCollection:
 class Graph:
     """Nodes in the order in which they were applied, which is a topological order."""
 
+    allow_unsafe_triggers = False
+    """Whether triggers may finish, so that what comes after is lost."""
+
     def __init__(self, name: str = "pipeline") -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
             raise PipelineError(f"pipeline name {name!r} must be 1-64 letters, digits, '_' or '-'.")

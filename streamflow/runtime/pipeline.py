@@ -71,6 +71,7 @@ class Pipeline(Graph):
                 "`runner` and `options` are Apache Beam's. Here: Pipeline(on='folder'), or `streamflow run`."
             )
         self.on, self.data, self.settings = on, data, settings or Settings()
+        self.allow_unsafe_triggers = self.settings.allow_unsafe_triggers
 
     def run(
         self,

@@ -18,7 +18,8 @@ from streamflow.model.expressions import row_expression
 from streamflow.model.graph import PCollection, Primitive, PTransform, Shape
 from streamflow.model.window import AccumulationMode
 from streamflow.transforms.columns import RESERVED_PREFIX, resolve_columns
-from streamflow.transforms.core import DoFn, Map, MapTuple, ParDo, WindowInto
+from streamflow.transforms.core import DoFn, Map, MapTuple, ParDo
+from streamflow.transforms.window import Restated
 
 WINDOW_COLUMNS = ("window_start", "window_end")
 
@@ -35,13 +36,19 @@ class Grouping(Primitive):
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         (pcoll,) = inputs
-        shape = pcoll.shape
-        if shape.windowing.is_global and not shape.bounded:
+        shape, windowing = pcoll.shape, pcoll.windowing
+        if windowing.is_global and not shape.bounded and not windowing.trigger.fires_early:
             raise PipelineError(
                 "an endless input in the global window would never give a result. Apply e.g. "
                 "WindowInto(FixedWindows(60)) before, or read with bounded=True if the topic will be ended."
             )
-        return Shape(replace(shape.windowing, assigned=True), self.columns(shape), shape.bounded)
+        if windowing.trigger.may_lose_data(windowing) and not pcoll.pipeline.allow_unsafe_triggers:
+            raise PipelineError(
+                f"{windowing.trigger!r} finishes, and what comes to a window after that would be lost. Use Repeatedly("
+                "…), AfterWatermark(late=…) where lateness is allowed, or Settings(allow_unsafe_triggers=True)."
+            )
+        behind = replace(windowing, assigned=True, grouped=True, trigger=windowing.trigger.get_continuation_trigger())
+        return Shape(behind, self.columns(shape), shape.bounded)
 
     def columns(self, shape: Shape) -> dict[str, pl.DataType] | None:
         return None
@@ -134,7 +141,7 @@ class _Spread(DoFn):
         return [((key, self._turn % max(1, parts)), value)]
 
 
-class _Panes(WindowInto):
+class _Panes(Restated):
     """The same windows with panes of the given kind."""
 
     def __init__(self, mode: AccumulationMode) -> None:
@@ -143,6 +150,14 @@ class _Panes(WindowInto):
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         (pcoll,) = inputs
         return replace(pcoll.shape, windowing=replace(pcoll.windowing, accumulation_mode=self.mode))
+
+
+def _check_fanout(pcoll: PCollection) -> None:
+    if pcoll.windowing.is_merging:
+        raise PipelineError(
+            f"a fanout can't be combined with {pcoll.windowing.fn!r}: windows of the parts of a key would merge apart. "
+            "Combine without it."
+        )
 
 
 class _HotKeyFanout(PTransform):
@@ -155,6 +170,7 @@ class _HotKeyFanout(PTransform):
         self.fn, self.fanout = fn, fanout
 
     def expand(self, pcoll: PCollection) -> Any:
+        _check_fanout(pcoll)
         parts = (
             pcoll
             | "Spread" >> ParDo(_Spread(self.fanout))
@@ -176,6 +192,7 @@ class _GlobalFanout(PTransform):
         return _GlobalFanout(self.whole.without_defaults(), self.fanout)
 
     def expand(self, pcoll: PCollection) -> Any:
+        _check_fanout(pcoll)
         parts = (
             pcoll
             | "Pair" >> Map(lambda value: (None, value))

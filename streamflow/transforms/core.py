@@ -14,8 +14,6 @@ import polars as pl
 
 from streamflow.base.errors import DataError, PipelineError
 from streamflow.model.graph import PCollection, Primitive, PTransform, Shape
-from streamflow.model.time import DurationTypes, duration_us
-from streamflow.model.window import AccumulationMode, WindowFn, Windowing
 from streamflow.transforms.columns import Where
 from streamflow.transforms.outputs import DoOutputsTuple, TaggedOutput, iterated
 from streamflow.transforms.params import Param, params_of
@@ -36,6 +34,7 @@ class DoFn:
     TimestampParam: Any = Param("TimestampParam")
     WindowParam: Any = Param("WindowParam")
     KeyParam: Any = Param("KeyParam")
+    PaneInfoParam: Any = Param("PaneInfoParam")
     DynamicTimerTagParam: Any = Param("DynamicTimerTagParam")
     StateParam: Any = StateParam
     TimerParam: Any = TimerParam
@@ -96,6 +95,10 @@ class ParDo(Primitive):
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         (pcoll,) = inputs
+        if self.stateful and pcoll.windowing.is_merging:
+            raise PipelineError(
+                "state has no window where windows still merge. Group by key before, or use windows that do not merge."
+            )
         # A function that asks for the window runs once per window, and its outputs stay in it.
         asks = self.stateful or any(param is DoFn.WindowParam for param in self.params.values())
         if self.stateful and pcoll.shape.columns is not None:
@@ -327,34 +330,6 @@ class Flatten(Primitive):
 class Reshuffle(Primitive):
     """The same elements with their event times and windows, spread anew over tasks by way of a log: what follows runs
     in a stage of its own, and after a crash goes on without repeating what stands before."""
-
-
-class WindowInto(Primitive):
-    """Sets how the groupings that follow divide event time.
-
-    `allowed_lateness` (seconds, or Duration): how long after a window has closed an event may still change it; later
-    ones are dropped and counted. With lateness a window gives further panes: only what is new
-    (`AccumulationMode.DISCARDING`, the
-    default) or everything so far (`ACCUMULATING`).
-    """
-
-    def __init__(
-        self,
-        windowfn: WindowFn,
-        *,
-        accumulation_mode: AccumulationMode = AccumulationMode.DISCARDING,
-        allowed_lateness: DurationTypes = 0,
-    ) -> None:
-        if not hasattr(windowfn, "assign"):
-            raise PipelineError(f"WindowInto takes a window function, e.g. FixedWindows(60), not {windowfn!r}.")
-        lateness_us = duration_us(allowed_lateness)
-        if lateness_us < 0:
-            raise PipelineError(f"allowed_lateness can't be negative, got {allowed_lateness!r}.")
-        self.windowing = Windowing(windowfn, lateness_us, accumulation_mode)
-
-    def output(self, inputs: Sequence[PCollection]) -> Shape:
-        (pcoll,) = inputs
-        return Shape(self.windowing, pcoll.shape.columns, pcoll.shape.bounded)
 
 
 def _check_asks_no_state(fn: Any, params: Mapping[str, Param]) -> None:

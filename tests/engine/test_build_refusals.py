@@ -7,6 +7,10 @@ import pytest
 
 import streamflow as sf
 from streamflow.base.errors import PipelineError
+from streamflow.coders import PickleCoder
+from streamflow.transforms.trigger import AfterCount, AfterWatermark, Repeatedly
+from streamflow.transforms.userstate import BagStateSpec
+from streamflow.transforms.window import GlobalWindows
 
 ACCUMULATING = sf.AccumulationMode.ACCUMULATING
 SCHEMA = {"price": float, "item": str}
@@ -36,6 +40,13 @@ def mixed(p: sf.Pipeline) -> Any:
 
 class Bundled(sf.DoFn):
     def process(self, element: Any) -> list[Any]:
+        return [element]
+
+
+class Stateful(sf.DoFn):
+    BAG = BagStateSpec("bag", PickleCoder())
+
+    def process(self, element: Any, bag: Any = sf.DoFn.StateParam(BAG)) -> list[Any]:
         return [element]
 
 
@@ -128,6 +139,26 @@ WINDOWS: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
         lambda p: counted(p, allowed_lateness=5, accumulation_mode=ACCUMULATING) | sf.WriteToTable("t"),
         r"Give key=\[…\]",
     ),
+    "state in windows that merge": (
+        lambda p: p | sf.Create([(1, 1)]) | sf.WindowInto(sf.Sessions(5)) | sf.ParDo(Stateful()),
+        "windows still merge. Group by key before",
+    ),
+    "endless input under a trigger that waits for the end": (
+        lambda p: (
+            events(p)
+            | sf.WindowInto(GlobalWindows(), AfterWatermark(late=AfterCount(1)), ACCUMULATING)
+            | sf.Aggregate(n=sf.Count())
+        ),
+        "an endless input in the global window",
+    ),
+    "early panes that would replace the whole": (
+        lambda p: (
+            windowed(p, trigger=Repeatedly(AfterCount(1)), accumulation_mode=sf.AccumulationMode.DISCARDING)
+            | sf.Aggregate(by=["item"], n=sf.Count())
+            | sf.WriteToTable("t", key=["item"])
+        ),
+        "would replace the whole",
+    ),
     "negative lateness": (lambda p: windowed(p, allowed_lateness=-1), "allowed_lateness can't be negative"),
     "negative disorder": (lambda p: p | sf.ReadFromTopic("t", disorder=-1), "disorder can't be negative"),
     "number instead of a window": (
@@ -207,6 +238,18 @@ def test_late_panes_fit_a_table_when_mode_and_key_go_together() -> None:
     counted(p, allowed_lateness=5, accumulation_mode=ACCUMULATING) | "A" >> sf.WriteToTable("t", key=["item"])
     counted(p, allowed_lateness=5) | "B" >> sf.WriteToTable("u")
     assert "stage a [sink]" in p.explain()
+
+
+def test_unsafe_trigger_is_accepted_where_settings_say_so() -> None:
+    p = sf.Pipeline("p", settings=sf.Settings(allow_unsafe_triggers=True))
+    windowed(p, trigger=AfterCount(1), accumulation_mode=ACCUMULATING) | sf.Aggregate(n=sf.Count())
+    assert "grouping" in p.explain()
+
+
+def test_endless_input_may_be_grouped_in_the_global_window_by_a_trigger_that_fires_early() -> None:
+    p = sf.Pipeline("p")
+    events(p) | sf.WindowInto(GlobalWindows(), Repeatedly(AfterCount(1)), ACCUMULATING) | sf.Aggregate(n=sf.Count())
+    assert "grouping" in p.explain()
 
 
 def test_bounded_topic_may_be_grouped_in_the_global_window() -> None:

@@ -4,11 +4,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pipelines import make_topic, publish_json
+from pipelines import make_topic, publish_json, read_events
 
 import streamflow as sf
 from streamflow.runtime.launch import launch
@@ -16,6 +17,7 @@ from streamflow.runtime.worker import Stop, Worker
 from streamflow.topics.embedded import truth
 from streamflow.topics.protocol import Log, Snapshot
 from streamflow.transforms.timeutil import TimeDomain
+from streamflow.transforms.trigger import AfterProcessingTime, Repeatedly
 from streamflow.transforms.userstate import TimerSpec, on_timer
 
 NEVER_S = 60.0
@@ -108,6 +110,22 @@ def test_idle_worker_looks_at_nothing_while_workers_say_that_they_live(
         monkeypatch.setattr(of_worker, "heartbeat", beating)
         wait_until(log, lambda: len(beats) >= 20, "twenty signs of life")
         assert len(looks) <= 3, "the rounds that were under way when the tasks had been claimed"
+    kept.close()
+
+
+def test_trigger_that_waits_for_the_clock_wakes_the_worker(url: str) -> None:
+    kept = prepare(url)
+    p = sf.Pipeline("p", settings=replace(SETTINGS, partitions=1))
+    pairs = p | sf.ReadFromTopic("in") | sf.Map(lambda event: ("k", event["n"]))
+    panes = pairs | sf.WindowInto(
+        sf.GlobalWindows(), Repeatedly(AfterProcessingTime(0.1)), sf.AccumulationMode.DISCARDING
+    )
+    panes | sf.CombinePerKey(sum) | sf.WriteToTopic("out")
+    with working(p, url) as (_, log):
+        for nth in range(1, 4):
+            publish_json(log, [{"n": nth}])
+            wait_until(log, lambda nth=nth: log.end("out", 0) == nth, f"pane {nth}")
+    assert [event[1] for event in read_events(kept)] == [1, 2, 3]
     kept.close()
 
 

@@ -23,8 +23,6 @@ from streamflow.testing.util import (
     matches_all,
 )
 
-US = 1_000_000
-
 
 class Even:
     def matches(self, element: int) -> bool:
@@ -88,7 +86,7 @@ def test_of_what_is_equal_in_several_ways_as_much_as_possible_is_paired() -> Non
 
 
 STAMPED = [sf.TimestampedValue("a", 1), sf.TimestampedValue("b", 61), sf.TimestampedValue("c", 2)]
-FIRST, SECOND = sf.IntervalWindow(0, 60 * US), sf.IntervalWindow(60 * US, 120 * US)
+FIRST, SECOND = sf.IntervalWindow(0, 60), sf.IntervalWindow(60, 120)
 
 
 def minutes(p: sf.Pipeline) -> Any:
