@@ -84,7 +84,8 @@ class Pipeline(Graph):
         """Execute in this process and return when done.
 
         until='finished': every input has been ended by its publishers and all of it is through. 'drained': what has
-        been published so far is through; windows that are still open stay open, and a later run goes on from there.
+        been published so far is through; windows that are still open stay open, timers that wait for the clock go on
+        waiting, and a later run goes on from there.
         PipelineError, NotFoundError or ConflictError if it can't be started; a step that keeps failing raises its
         error, and an assertion that does not hold (`streamflow.testing`) AssertionFailedError.
         """

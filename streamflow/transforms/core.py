@@ -132,7 +132,7 @@ class ParDo(Primitive):
         main_tag: str = "good",
         dead_letter_tag: str = "bad",
         *,
-        exc_class: type[Exception] = Exception,
+        exc_class: type[Exception] | tuple[type[Exception], ...] = Exception,
         partial: bool = False,
         threshold: float = 1,
     ) -> Self:
@@ -151,7 +151,9 @@ class ParDo(Primitive):
 class _Guarded(DoFn):
     """Gives what `fn` gives; an element that makes it raise becomes an output with the tag."""
 
-    def __init__(self, fn: DoFn, tag: str, exc_class: type[Exception], partial: bool) -> None:
+    def __init__(
+        self, fn: DoFn, tag: str, exc_class: type[Exception] | tuple[type[Exception], ...], partial: bool
+    ) -> None:
         self.fn, self.tag, self.exc_class, self.partial = fn, tag, exc_class, partial
 
     def setup(self) -> None:

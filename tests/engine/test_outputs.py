@@ -129,11 +129,12 @@ def tenfold(n: float) -> Iterator[float]:
     [
         (sf.Map(invert).with_exception_handling(), [0.5, 1.0]),
         (sf.Map(invert).with_exception_handling(exc_class=ZeroDivisionError), [0.5, 1.0]),
+        (sf.Map(invert).with_exception_handling(exc_class=(KeyError, ArithmeticError)), [0.5, 1.0]),
         (sf.Filter(lambda n: 1 / n > 0.5).with_exception_handling(), [1]),  # type: ignore[attr-defined]
         (sf.FlatMap(tenfold).with_exception_handling(), [0.5, 1.0, 10, 20]),
         (sf.FlatMap(tenfold).with_exception_handling(partial=True), [0, 0.5, 1.0, 10, 20]),
     ],
-    ids=["Map", "Map of a class", "Filter", "FlatMap", "FlatMap partial"],
+    ids=["Map", "Map of a class", "Map of classes", "Filter", "FlatMap", "FlatMap partial"],
 )
 def test_elements_that_raise_are_an_output(transform: Any, good: list[Any]) -> None:
     def build(p: sf.Pipeline) -> dict[str, Any]:
