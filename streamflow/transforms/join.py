@@ -144,7 +144,11 @@ class _Side(FrameTransform):
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         shape = super().output(inputs)
-        return shape if self.windowing is None else replace(shape, windowing=replace(shape.windowing, assigned=True))
+        if self.windowing is None:
+            return shape
+        # Windows that merge are not those of the other side, which is grouped already.
+        grouped = shape.windowing.grouped or not shape.windowing.is_merging
+        return replace(shape, windowing=replace(shape.windowing, assigned=True, grouped=grouped))
 
 
 class _Pairs(FrameTransform):

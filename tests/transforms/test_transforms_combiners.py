@@ -138,7 +138,7 @@ def test_windows_are_combined_one_by_one() -> None:
     values = [sf.TimestampedValue(value, time) for value, time in [(5, 1), (7, 59), (1, 61)]]
     with TestPipeline() as p:
         windowed = p | sf.Create(values) | sf.WindowInto(sf.FixedWindows(60))
-        first, second = sf.IntervalWindow(0, 60 * US), sf.IntervalWindow(60 * US, 120 * US)
+        first, second = sf.IntervalWindow(0, 60), sf.IntervalWindow(60, 120)
         largest = windowed | combiners.Top.Largest(1, has_defaults=False)
         assert_that(largest, equal_to_per_window({first: [[7]], second: [[1]]}))
         fanned = windowed | sf.CombineGlobally(sum).without_defaults().with_fanout(2)
