@@ -152,14 +152,6 @@ class _Panes(Restated):
         return replace(pcoll.shape, windowing=replace(pcoll.windowing, accumulation_mode=self.mode))
 
 
-def _check_fanout(pcoll: PCollection) -> None:
-    if pcoll.windowing.is_merging:
-        raise PipelineError(
-            f"a fanout can't be combined with {pcoll.windowing.fn!r}: windows of the parts of a key would merge apart. "
-            "Combine without it."
-        )
-
-
 class _HotKeyFanout(PTransform):
     """Accumulators of the parts of each key, then what they merge to.
 
@@ -170,7 +162,9 @@ class _HotKeyFanout(PTransform):
         self.fn, self.fanout = fn, fanout
 
     def expand(self, pcoll: PCollection) -> Any:
-        _check_fanout(pcoll)
+        if not pcoll.windowing.is_plain:
+            # Parts would merge their windows, and count their elements, each for itself.
+            return pcoll | CombinePerKey(self.fn)
         parts = (
             pcoll
             | "Spread" >> ParDo(_Spread(self.fanout))
@@ -192,7 +186,8 @@ class _GlobalFanout(PTransform):
         return _GlobalFanout(self.whole.without_defaults(), self.fanout)
 
     def expand(self, pcoll: PCollection) -> Any:
-        _check_fanout(pcoll)
+        if not pcoll.windowing.is_plain:
+            return pcoll | self.whole
         parts = (
             pcoll
             | "Pair" >> Map(lambda value: (None, value))

@@ -61,6 +61,9 @@ class WindowInto(Primitive):
     `closing_behavior`: whether panes without anything new are given.
     """
 
+    assigns = False
+    """The windows are those of a function of the user's own, given to each element where this stands."""
+
     def __init__(
         self,
         windowfn: WindowFn,
@@ -85,11 +88,12 @@ class WindowInto(Primitive):
                     "so far, DISCARDING for what is new."
                 )
             accumulation_mode = AccumulationMode.DISCARDING
+        self.assigns = not windowfn.by_time
         self.windowing = Windowing(
             windowfn,
             lateness_us,
             _member(AccumulationMode, accumulation_mode, "accumulation_mode"),
-            not windowfn.by_time,
+            self.assigns,
             chosen,
             _member(TimestampCombiner, timestamp_combiner or TimestampCombiner.OUTPUT_AT_EOW, "timestamp_combiner"),
             _member(OnTimeBehavior, on_time_behavior, "on_time_behavior"),

@@ -214,3 +214,19 @@ def test_pane_whose_values_do_not_go_together_is_a_dead_letter() -> None:
     result = p.run()
     assert seen == [("b", 3)]
     assert [letter["input"] for letter in result.dead_letters] == ["a"]
+
+
+def test_fanout_leaves_sessions_whole() -> None:
+    def build(p: sf.Pipeline, fanout: int) -> Any:
+        windowed = visits(p, *(("a", at) for at in (0, 4, 8, 12, 40))) | sf.WindowInto(Sessions(5))
+        return windowed | sf.CombinePerKey(sum).with_hot_key_fanout(fanout)
+
+    assert ordered(collected(lambda p: build(p, 3))) == [("a", 24), ("a", 40)]
+
+
+def test_panes_of_another_kind_leave_the_users_windows_as_they_are() -> None:
+    def build(p: sf.Pipeline) -> Any:
+        windowed = visits(p, ("a", 1), ("long", 2), ("a", 12)) | sf.WindowInto(ByLength())
+        return windowed | sf.Map(lambda pair: ("k", pair[1])) | sf.CombinePerKey(sum).with_hot_key_fanout(2)
+
+    assert ordered(collected(build)) == [("k", 1), ("k", 12), ("k", 2)]

@@ -181,8 +181,8 @@ def test_a_seeded_sample_is_the_same_in_every_run() -> None:
     assert len(set(samples[0])) == 5
 
 
-def test_a_fanout_over_windows_that_merge_is_refused() -> None:
-    pipeline = sf.Pipeline()
-    pairs = pipeline | sf.Create([("a", 1)]) | sf.WindowInto(sf.Sessions(10))
-    with pytest.raises(sf.PipelineError, match="fanout can't be combined with Sessions"):
-        pairs | sf.CombinePerKey(sum).with_hot_key_fanout(2)
+def test_a_fanout_leaves_windows_that_merge_whole() -> None:
+    with TestPipeline() as p:
+        stamped = [sf.TimestampedValue(("a", 1), time) for time in (0, 5, 9, 30)]
+        pairs = p | sf.Create(stamped) | sf.WindowInto(sf.Sessions(10))
+        assert_that(pairs | sf.CombinePerKey(sum).with_hot_key_fanout(3), equal_to([("a", 3), ("a", 1)]))
