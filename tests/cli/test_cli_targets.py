@@ -1,6 +1,7 @@
 """How the pipeline is found that a command names, and what is said of a module that can't be loaded."""
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from cli.command import refused, told
@@ -97,3 +98,16 @@ def test_an_error_of_ours_keeps_its_class_and_gains_its_place() -> None:
 def test_explain_prints_the_plan() -> None:
     write("shown.py", ONE.format(name="p"))
     assert "stage create [create]" in told("explain", "shown.py")
+
+
+def test_explain_draws_into_the_file_that_is_named() -> None:
+    write("shown.py", ONE.format(name="p"))
+    assert told("explain", "shown.py", "--svg", "plan.svg") == "wrote 'plan.svg'\n"
+    assert ElementTree.parse("plan.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_explain_says_that_a_file_cannot_be_written() -> None:
+    write("shown.py", ONE.format(name="p"))
+    assert "'no/plan.svg' can't be used: No such file or directory" in refused(
+        "explain", "shown.py", "--svg", "no/plan.svg"
+    )

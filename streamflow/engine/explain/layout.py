@@ -18,7 +18,9 @@ _Key = tuple[str, object]
 """Of a node: its sort (box, frame, label, in, out, skip) and which."""
 
 GAP_X, GAP_Y, PAD = 26.0, 24.0, 16.0
-_SWEEPS = 40
+_SWEEPS = 12
+_STRAIGHT = 4.0
+"""An edge that would bend by less than this has no bend."""
 
 
 def lay_out(diagram: Diagram, sizes: Sizes) -> Layout:
@@ -171,6 +173,9 @@ class _Level:
                 points += [(at, y + top), (at, y + top if key[0] == "skip" else rect.y)]
             if key != chain[-1]:
                 points += [(at, y + top if key[0] == "in" else rect.y + rect.height), (at, y + bottom)]
+        places = [x for x, _ in points]
+        if max(places) - min(places) < _STRAIGHT and {chain[0][0], chain[-1][0]} <= {"box", "label"}:
+            points = [(sum(places) / len(places), y) for _, y in points]
         return list(dict.fromkeys(points))
 
     def _x(self, edge: int, key: _Key, rect: Rect, *, ends: bool) -> float:

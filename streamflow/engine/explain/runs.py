@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from streamflow.engine.combine import ColumnCombiner
+from streamflow.engine.combine import ACCUMULATOR, EVENTS, KEY, ColumnCombiner
 from streamflow.engine.explain.diagram import Box, Diagram, Edge, Frame
 from streamflow.engine.explain.words import columns, heads, in_stage, kind_of, schema
 from streamflow.engine.plan import Plan, Stage, Step
@@ -108,9 +108,9 @@ def crossing(step: Step, *, rows_only: bool = False) -> str:
     """What a step writes to a log: its columns, as far as they are known before anything runs."""
     transform, shape = step.node.transform, step.node.inputs[0].shape
     if isinstance(transform, PerKey) or (isinstance(transform, Grouping) and rows_only):
-        return "key, accumulator (pickled) + window, number of events, time"
+        return columns(dict.fromkeys((KEY, WINDOW_START, WINDOW_END, EVENTS, ACCUMULATOR, TIME)))
     if shape.columns is None:
-        return columns(None)
+        return "columns as the values turn out to have them"
     windowed = {WINDOW_START: pl.Int64(), WINDOW_END: pl.Int64()} if step.windowing.assigned else {}
     frame = pl.LazyFrame(schema={**shape.columns, TIME: pl.Int64(), **windowed})
     if isinstance(transform, Aggregate):

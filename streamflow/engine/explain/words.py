@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from streamflow.engine.combine import ACCUMULATOR, EVENTS, KEY, KEY_VALUE
 from streamflow.engine.explain.diagram import BoxKind
 from streamflow.model.batch import OFFSET, PANE, VALUE
 from streamflow.model.graph import Primitive, Shape
@@ -38,19 +39,22 @@ _OWN = {
     WINDOW_END: "window",
     PANE: "pane",
     VALUE: "pickled value",
-    "_n": "number of events",
+    EVENTS: "number of events",
+    KEY: "key",
+    KEY_VALUE: "key",
+    ACCUMULATOR: "accumulator (pickled)",
     "_row_key": "row key",
 }
 """The engine's own columns."""
 
 
 def columns(known: Mapping[str, Any] | None) -> str:
-    """Names and types; the engine's own columns in words, behind a '+'."""
+    """Names and types, then the engine's own columns in words, behind a '+'."""
     if known is None:
         return PYTHON_VALUES
     public = [f"{name} {type_name(dtype)}" for name, dtype in known.items() if not name.startswith("_")]
     own = dict.fromkeys(_OWN.get(name, name) for name in known if name.startswith("_"))
-    return ", ".join(public) + (f" + {', '.join(own)}" if own else "")
+    return " + ".join(", ".join(part) for part in (public, own) if part)
 
 
 def type_name(dtype: Any) -> str:
