@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-import msgspec
 import polars as pl
 
 from streamflow.base.errors import DataError
 from streamflow.model.aggregates import RecordCombineFn
 from streamflow.model.batch import PANE, Batch, Elements, OnBad, to_elements, to_frame
 from streamflow.model.combiner import CombineFn
+from streamflow.model.keys import encode_key
 from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, MAX_US, Timestamp
 from streamflow.model.window import (
     GLOBAL_WINDOW,
@@ -317,7 +317,8 @@ class RowAggregate(RowCombiner):
         keys = frame.select(by.alias(name) for by, name in zip(self.transform.by, names, strict=True))
         elements = to_elements(frame)
         rows = keys.rows() if names else [()] * len(elements)
-        elements.values = list(zip(rows, elements.values, strict=True))
+        timed = [row | {TIME: time_us} for row, time_us in zip(elements.values, elements.times, strict=True)]
+        elements.values = list(zip(rows, timed, strict=True))
         return elements
 
     def result(self, key: Any, result: Any, window: IntervalWindow) -> Any:
@@ -332,20 +333,7 @@ def _datetime(time_us: int) -> datetime | None:
     return Timestamp(micros=time_us).as_datetime() if EVENT_MIN_US <= time_us <= EVENT_MAX_US else None
 
 
-def encode_key(key: Any) -> bytes:
-    """Equal keys give equal bytes, in every process. DataError for a type without such an encoding."""
-    try:
-        return _encoder.encode(key)
-    except (TypeError, OverflowError) as error:
-        raise DataError(
-            f"{key!r} can't be a key: {error}. Use numbers, strings, bytes, dates, tuples, dataclasses or None."
-        ) from error
-
-
 def _pair(element: Any) -> tuple[Any, Any]:
     if isinstance(element, (tuple, list)) and len(element) == 2:
         return element[0], element[1]
     raise DataError(f"grouping by key needs (key, value) pairs, got {element!r}. Make them with Map.")
-
-
-_encoder = msgspec.msgpack.Encoder(order="deterministic")

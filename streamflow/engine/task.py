@@ -8,6 +8,7 @@ commit.
 A task that was fenced learns it from the refused commit, and must be thrown away: its memory is ahead of the truth.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +19,15 @@ from streamflow.base.clock import Clock
 from streamflow.base.errors import FencedError
 from streamflow.engine.combine import PreAggregation, combiner_of
 from streamflow.engine.context import StepContext
-from streamflow.engine.heads import CreateHead, GroupingHead, Head, SinkHead, SourceHead
+from streamflow.engine.heads import GroupingHead, Head, LogHead, SinkHead, SourceHead
+from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.operators import compile_steps
 from streamflow.engine.pace import BEHIND_S, rest_s
 from streamflow.engine.plan import Plan, Stage
 from streamflow.engine.source import SourceDecoder
+from streamflow.engine.stateful import StatefulHead
 from streamflow.engine.stores import SinkWriter, open_sink
 from streamflow.model.batch import OFFSET, together
 from streamflow.model.time import MAX_US
@@ -32,6 +35,7 @@ from streamflow.model.watermark import Horizon, advance, source_watermark
 from streamflow.topics import codec
 from streamflow.topics.protocol import Claim, Log, Record, SegmentInfo, Snapshot, StateSegment, StepCommit
 from streamflow.transforms.combine import Grouping
+from streamflow.transforms.core import ParDo
 from streamflow.transforms.io import ReadFromTopic, WriteToTopic
 
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -69,6 +73,8 @@ class Task:
         self.id, self.epoch = claim.state.task, claim.state.epoch
         self.offset, self.watermark_us = claim.state.offset, claim.state.watermark_us
         self.counters = dict(claim.state.counters)
+        self._promised_us = claim.state.output_watermark_us
+        """What those behind this task have been promised: it never goes back."""
         self._horizon = Horizon(-1, self.watermark_us)
         self.stepped_s = self.rested_s = self.clock.monotonic_s()
         self._head = _open_head(setting, stage, claim)
@@ -81,8 +87,8 @@ class Task:
         )
 
     def ready(self, snapshot: Snapshot, stage_watermark_us: int, *, busy: bool = False) -> bool:
-        """Is there something to do: events to read, or a watermark to take up? `busy`: sources are, so that who stands
-        behind them collects for a while."""
+        """Is there something to do: events to read, a watermark to take up, or something that is due by the clock?
+        `busy`: sources are, so that who stands behind them collects for a while."""
         waiting = self.waiting(snapshot)
         if self.stage.kind == "sink":
             # Where nothing more will come there is nothing to wait for.
@@ -90,8 +96,13 @@ class Task:
             return waiting > 0 and (rested or waiting >= self.settings.step_events_max)
         self._see(snapshot, stage_watermark_us)
         if busy and self.stage.upstream and waiting < self.settings.step_events_max:
-            return waiting > 0 and self.clock.monotonic_s() >= self.stepped_s + BEHIND_S
-        return waiting > 0 or self._input_watermark() > self.watermark_us
+            return (waiting > 0 or self.due_in_s() <= 0) and self.clock.monotonic_s() >= self.stepped_s + BEHIND_S
+        return waiting > 0 or self.due_in_s() <= 0 or self._input_watermark() > self.watermark_us
+
+    def due_in_s(self) -> float:
+        """Seconds until there is something to do though nothing comes in; infinite if there is nothing."""
+        due_us = self._head.due_us
+        return math.inf if due_us is None else (due_us - self.clock.now_us()) / 1e6
 
     def waiting(self, snapshot: Snapshot) -> int:
         """Events committed to the input and not yet read."""
@@ -101,7 +112,7 @@ class Task:
         """One round up to its commit. `stage_watermark_us`: of the stage's input at the instant of the snapshot."""
         began_s = self.clock.monotonic_s()
         self._see(snapshot, stage_watermark_us)
-        context = StepContext()
+        context = StepContext(now_us=self.clock.now_us())
         records = self._read(snapshot.ends[self.stage.topic, self.id.partition], context)
         self._head.absorb(records, context)
         outputs: list[Record] = []
@@ -165,6 +176,8 @@ class Task:
         context.counts["dead_lettered"] += len(context.dead)
         delta = self._head.delta(self.offset, self.watermark_us, context)
         self._count(context.counts, seconds)
+        hold_us = max(self._head.hold_us, self._promised_us)
+        self._promised_us = min(self.watermark_us, hold_us)
         return StepCommit(
             self.id,
             self.epoch,
@@ -174,6 +187,7 @@ class Task:
             delta.add,
             delta.drop,
             dict(self.counters),
+            hold_us,
         )
 
     def _encoded(self, context: StepContext) -> list[Record]:
@@ -256,6 +270,11 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
         segments_max = setting.plan.settings.compact_segments
         return GroupingHead(combiner, windowing, ledger, setting.memory, segments_max, stage.node.label)
+    if isinstance(transform, ParDo):
+        gone_at = stage.node.inputs[0].windowing.gone_at
+        ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
+        state = KeyedState(ledger, gone_at, claim.state.watermark_us, setting.plan.settings.compact_segments)
+        return StatefulHead(transform, state, gone_at, stage.node.label)
     if stage.kind == "sink":
         writer = open_sink(stage, setting.data)
         try:
@@ -263,7 +282,7 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         except BaseException:
             writer.close()
             raise
-    return CreateHead()
+    return LogHead()
 
 
 def _read_state(log: Log, claim: Claim, sequence: int) -> bytes:

@@ -61,6 +61,10 @@ class Primitive(PTransform):
         """Shape of the result, having checked that the inputs fit; PipelineError if they can't work."""
         return inputs[0].shape
 
+    def result(self, output: "PCollection") -> Any:
+        """What `pcoll | transform` gives: the output, or several made of it."""
+        return output
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -138,7 +142,7 @@ class Graph:
             node = Node(label, transform, tuple(inputs), tuple(self._scope))
             node.output = PCollection(self, node, _checked_shape(node))
             self.nodes.append(node)
-            return node.output
+            return transform.result(node.output)
         self._scope.append(label.rsplit("/", 1)[-1])
         try:
             return transform.expand(left)

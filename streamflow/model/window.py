@@ -34,6 +34,10 @@ class IntervalWindow:
     start_us: int
     end_us: int
 
+    @staticmethod
+    def of_us(start_us: int, end_us: int) -> "IntervalWindow":
+        return IntervalWindow(start_us, end_us)
+
     @property
     def start(self) -> Timestamp:
         return Timestamp(micros=self.start_us)
@@ -159,6 +163,10 @@ class Windowing:
     @property
     def is_global(self) -> bool:
         return isinstance(self.fn, GlobalWindows)
+
+    def gone_at(self, end_us: int) -> int:
+        """The watermark at which a window that ends there is not needed any more."""
+        return min(end_us + self.allowed_lateness_us, MAX_US)
 
 
 @dataclass(frozen=True, slots=True)

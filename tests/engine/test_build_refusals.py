@@ -1,6 +1,6 @@
 """What can't work is refused when the pipeline is built, with the name of what is wrong and a hint."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -37,9 +37,6 @@ def mixed(p: sf.Pipeline) -> Any:
 class Bundled(sf.DoFn):
     def process(self, element: Any) -> list[Any]:
         return [element]
-
-    def finish_bundle(self) -> Iterator[Any]:  # type: ignore[override]
-        yield 1
 
 
 COLUMNS: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
@@ -153,10 +150,20 @@ VALUES: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
         lambda p: p | sf.Create([1]) | sf.ParDo(3),  # type: ignore[arg-type]
         "ParDo takes a DoFn or a function, not 3",
     ),
-    "outputs from finish_bundle": (
-        lambda p: p | sf.Create([1]) | sf.ParDo(Bundled()),
-        "Bundled.finish_bundle can't yield",
+    "the main output's tag given twice": (
+        lambda p: p | sf.Create([1]) | sf.FlatMap(str).with_outputs("a", main="a"),
+        "tag 'a' is that of another output",
     ),
+    "a tag given twice": (lambda p: p | sf.Create([1]) | sf.FlatMap(str).with_outputs("a", "a"), "given once"),
+    "an output that there is not": (
+        lambda p: (p | sf.Create([1]) | sf.Map(str).with_outputs("a", main="m")).b,
+        r"Map\(str\) has no output 'b', but \['a', 'm'\]. Name it in with_outputs",
+    ),
+    "a threshold of bad elements": (
+        lambda p: p | sf.Create([1]) | sf.Map(str).with_exception_handling(threshold=0.5),
+        "Count those of the second output",
+    ),
+    "partition into none": (lambda p: p | sf.Create([1]) | sf.Partition(hash, 0), "must be at least 1, got 0"),
     "side input": (lambda p: p | "A" >> sf.Create([1]) | sf.Map(max, p | sf.Create([2])), "there are no side inputs"),
     "combining with a number": (lambda p: p | sf.Create([(1, 2)]) | sf.CombinePerKey(3), "3 can't combine"),  # type: ignore[arg-type]
     "no transform": (lambda p: p | sf.Create([1]) | str, "is no transform"),

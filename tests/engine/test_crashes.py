@@ -2,13 +2,14 @@
 is that of an undisturbed run.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import polars as pl
 import pytest
+from crashing import Died, WrappedLog, dying
 from pipelines import dead_letters, end_topic, make_topic, ordered, publish_frame, publish_json, read_events, records
 
 import streamflow as sf
@@ -18,49 +19,12 @@ from streamflow.engine.plan import Plan
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
 from streamflow.runtime.worker import Worker
-from streamflow.topics.protocol import Assignment, Log, StepCommit
+from streamflow.topics.protocol import Assignment, Log
 
 NAME = "p"
 SETTINGS = sf.Settings(partitions=2, step_events_max=4, commit_events_max=1, compact_segments=1)
 ON_DISK = replace(SETTINGS, state_bytes_max=0)
 """All state is let go of after each commit, and worked on in slices of a few rows."""
-
-
-class Died(BaseException):
-    """The process is gone: no handler of the library may catch this."""
-
-
-class WrappedLog:
-    """A log that hands everything on, but for the commits, which `on_commit` may do something about."""
-
-    def __init__(self, log: Log, on_commit: Callable[[int, Callable[[], list[bool]]], list[bool]]) -> None:
-        self._log, self._on_commit = log, on_commit
-        self.commits = 0
-        self.dead = False
-
-    def __getattr__(self, name: str) -> Any:
-        if self.dead:
-            raise Died
-        return getattr(self._log, name)
-
-    def commit(self, commits: Sequence[StepCommit]) -> list[bool]:
-        self.commits += 1
-        return self._on_commit(self.commits - 1, lambda: self._log.commit(commits))
-
-
-def dying(log: Log, at: int, *, applied: bool) -> Log:
-    """Dies at its commit number `at`, with all that would follow."""
-
-    def on_commit(n: int, commit: Callable[[], list[bool]]) -> list[bool]:
-        if n < at:
-            return commit()
-        if applied:
-            commit()
-        wrapped.dead = True
-        raise Died
-
-    wrapped = WrappedLog(log, on_commit)
-    return cast(Log, wrapped)
 
 
 @pytest.fixture(params=["memory", "folder"])
@@ -90,7 +54,7 @@ def _slices_of_a_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pipeline() -> sf.Pipeline:
-    """Two groupings in a row on columns, one on rows; the disorder lets no event be late, however steps fall."""
+    """Two groupings in a row on columns, one on rows behind a reshuffle; the disorder lets no event be late."""
     p = sf.Pipeline(NAME, settings=SETTINGS)
     schema = {"k": str, "v": pl.Int64, "at": int}
     events = (
@@ -99,7 +63,7 @@ def pipeline() -> sf.Pipeline:
     counts = events | "Counts" >> sf.Aggregate(by=["k"], n=sf.Count(), s=sf.Sum("v"))
     counts | "Out" >> sf.WriteToTopic("out")
     counts | "Totals" >> sf.Aggregate(keys=sf.Count(), n=sf.Sum("n")) | "Out totals" >> sf.WriteToTopic("totals")
-    pairs = events | sf.Map(lambda row: (row["k"], row["v"])) | "Lists" >> sf.GroupByKey()
+    pairs = events | sf.Map(lambda row: (row["k"], row["v"])) | sf.Reshuffle() | "Lists" >> sf.GroupByKey()
     lists = pairs | sf.MapTuple(lambda key, values: {"k": key, "vs": sorted(values, key=repr)})
     lists | "Out lists" >> sf.WriteToTopic("lists")
     return p

@@ -22,12 +22,15 @@ from streamflow.engine.explain.runs import as_run, query
 from streamflow.engine.explain.svg import placed
 from streamflow.engine.explain.words import columns, duration
 from streamflow.engine.explain.written import as_written
-from streamflow.engine.operators import Append, FrameOperator, Shuffle, compile_steps
+from streamflow.engine.operators import FrameOperator, Shuffle, compile_steps
 from streamflow.engine.plan import build_plan
+from streamflow.engine.spread import Spread
 from streamflow.examples import ads, flights
 from streamflow.examples.nexmark import q3, q4, q5, q8
 from streamflow.model.batch import OFFSET
 from streamflow.topics.memory import MemoryLog
+from streamflow.transforms.timeutil import TimeDomain
+from streamflow.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
 
 MINUTE = sf.FixedWindows(60)
 SCHEMA = {"k": str, "v": int}
@@ -72,6 +75,33 @@ def composed() -> sf.Pipeline:
     right = p | "B" >> sf.ReadFromTopic("b", event_time="at")
     joined = (left, right) | "Join" >> Joined()
     joined | "Rows" >> sf.WriteToRows("rows", row_key="k", family="f")
+    return p
+
+
+class Numbered(sf.DoFn):
+    COUNT = ReadModifyWriteStateSpec("count")
+    FLUSH = TimerSpec("flush", TimeDomain.WATERMARK)
+
+    def process(self, pair: Any, count: Any = sf.DoFn.StateParam(COUNT), flush: Any = sf.DoFn.TimerParam(FLUSH)) -> Any:
+        count.write((count.read() or 0) + 1)
+        yield pair[0], count.read()
+        yield sf.TaggedOutput("odd", pair)
+
+    @on_timer(FLUSH)
+    def flushed(self) -> Any:
+        return []
+
+
+def stateful() -> sf.Pipeline:
+    p = sf.Pipeline("state", settings=sf.Settings(partitions=2))
+    outputs = p | sf.Create([("a", 1)]) | "Number" >> sf.ParDo(Numbered()).with_outputs("odd", main="all")
+    outputs["all"] | sf.Reshuffle() | "Out" >> sf.WriteToTopic("out")
+    outputs["odd"] | "Odd" >> sf.WriteToTopic("raw")
+    counts = (
+        p | "In" >> sf.ReadFromTopic("in", schema=SCHEMA, bounded=True) | "Count" >> sf.Aggregate(by="k", n=sf.Count())
+    )
+    counts | "Fresh" >> sf.WriteToRows("rows", row_key="k", family="f")
+    counts | sf.AsColumns({"k": str, "n": int}) | "Spread" >> sf.Reshuffle() | "Told" >> sf.WriteToTopic("raw")
     return p
 
 
@@ -302,6 +332,18 @@ def test_explain_tells_what_was_written_and_what_runs(build: Callable[[], sf.Pip
     assert build().explain() == told
 
 
+def test_a_stage_with_state_says_what_it_keeps() -> None:
+    assert """
+  stage number [stateful]: reads state.number, 2 tasks
+    Number
+        ParDo(Numbered)
+        keeps per key:
+        ReadModifyWriteState(count)
+        Timer(flush, WATERMARK)
+      → Number.main
+""" in stateful().explain()
+
+
 def test_another_format_is_refused() -> None:
     with pytest.raises(PipelineError, match="There are: 'text', 'svg'"):
         rows().explain("png")  # type: ignore[arg-type]
@@ -333,7 +375,7 @@ def test_what_is_said_to_be_one_query_is_one(pipeline: sf.Pipeline) -> None:
             assert [label for label, _ in parts] == [each.node.label for each in query(step)]
 
 
-@pytest.mark.parametrize("build", [columnar, rows, composed])
+@pytest.mark.parametrize("build", [columnar, rows, composed, stateful])
 @pytest.mark.parametrize("rows_only", [False, True])
 def test_columns_that_are_said_to_cross_a_log_do(
     build: Callable[[], sf.Pipeline], rows_only: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -341,13 +383,14 @@ def test_columns_that_are_said_to_cross_a_log_do(
     crossed: dict[str, str] = {}
 
     def watched(run: Callable[[Any, pl.DataFrame, StepContext], None]) -> Any:
-        def noting(self: Any, batch: pl.DataFrame, context: StepContext) -> None:
-            crossed[self.topic] = columns(batch.drop(OFFSET, strict=False).schema)
+        def noting(self: Any, batch: Any, context: StepContext) -> None:
+            known = batch.drop(OFFSET, strict=False).schema if isinstance(batch, pl.DataFrame) else None
+            crossed[self.topic] = columns(known) if known else "Python values, pickled"
             run(self, batch, context)
 
         return noting
 
-    for operator in (Shuffle, Append):
+    for operator in (Shuffle, Spread):
         monkeypatch.setattr(operator, "run", watched(operator.run))
     pipeline = build()
     pipeline.settings = replace(pipeline.settings, rows_only=rows_only)
@@ -366,7 +409,7 @@ def drawn(pipeline: sf.Pipeline) -> list[Diagram]:
     return [as_written(pipeline), as_run(build_plan(pipeline, pipeline.settings))]
 
 
-DRAWN = [*(each.pipeline for each in (ads, flights, q3, q4, q5, q8)), columnar(), rows(), composed()]
+DRAWN = [*(each.pipeline for each in (ads, flights, q3, q4, q5, q8)), columnar(), rows(), composed(), stateful()]
 
 
 @pytest.mark.parametrize("pipeline", DRAWN, ids=lambda pipeline: pipeline.name)

@@ -8,12 +8,14 @@ import polars as pl
 
 from streamflow.engine.combine import ACCUMULATOR, EVENTS, KEY, ColumnCombiner
 from streamflow.engine.explain.diagram import Box, Diagram, Edge, Frame
-from streamflow.engine.explain.words import columns, heads, in_stage, kind_of, schema
+from streamflow.engine.explain.words import columns, heads, in_stage, kind_of, schema, split
 from streamflow.engine.plan import Plan, Stage, Step
-from streamflow.model.graph import Node
+from streamflow.model.batch import PANE, VALUE
+from streamflow.model.graph import Node, PCollection
 from streamflow.model.window import TIME, WINDOW_END, WINDOW_START
 from streamflow.transforms.columns import AsColumns, FrameTransform
 from streamflow.transforms.combine import Aggregate, Grouping, PerKey
+from streamflow.transforms.core import ParDo, Reshuffle, RowFilter, WindowInto
 from streamflow.transforms.io import StoreSink, WriteToTopic
 
 
@@ -97,24 +99,34 @@ def _said(step: Step) -> tuple[str, ...]:
 
 def _log(stage: Stage) -> str:
     """The log in front of a stage, and how it is split."""
-    transform = stage.node.transform
     if stage.partitions == 1:
         return f"log {stage.topic}, 1 partition"
-    keys = ", ".join(transform.keys) if isinstance(transform, Aggregate) else "key"
-    return f"log {stage.topic}, {stage.partitions} partitions by {keys}"
+    return f"log {stage.topic}, {stage.partitions} partitions {split(stage.node.transform)}"
 
 
 def crossing(step: Step, *, rows_only: bool = False) -> str:
     """What a step writes to a log: its columns, as far as they are known before anything runs."""
-    transform, shape = step.node.transform, step.node.inputs[0].shape
+    transform, (pcoll, *_) = step.node.transform, step.node.inputs
     if isinstance(transform, PerKey) or (isinstance(transform, Grouping) and rows_only):
         return columns(dict.fromkeys((KEY, WINDOW_START, WINDOW_END, EVENTS, ACCUMULATOR, TIME)))
-    if shape.columns is None:
-        return "columns as the values turn out to have them"
-    windowed = {WINDOW_START: pl.Int64(), WINDOW_END: pl.Int64()} if step.windowing.assigned else {}
-    frame = pl.LazyFrame(schema={**shape.columns, TIME: pl.Int64(), **windowed})
+    if isinstance(transform, ParDo):
+        return columns(dict.fromkeys((TIME, WINDOW_START, WINDOW_END, KEY, VALUE)))
+    if pcoll.shape.columns is None:
+        pickled = isinstance(transform, Reshuffle)
+        return f"{columns(None)}, pickled" if pickled else "columns as the values turn out to have them"
+    own = [TIME, *([WINDOW_START, WINDOW_END] if step.windowing.assigned else [])]
+    own += [PANE] if _has_panes(pcoll) and not rows_only else []
+    frame = pl.LazyFrame(schema={**pcoll.shape.columns, **dict.fromkeys(own, pl.Int64())})
     if isinstance(transform, Aggregate):
         frame = ColumnCombiner(transform, step.windowing).partial_frame(frame)
     elif isinstance(transform, StoreSink):
         frame = transform.prepare(frame)
     return columns(frame.collect_schema())
+
+
+def _has_panes(pcoll: PCollection) -> bool:
+    """Whether its rows say which pane they are: results of an aggregation on columns that have stayed columns."""
+    node = pcoll.producer
+    if isinstance(node.transform, (FrameTransform, RowFilter, WindowInto)):
+        return _has_panes(node.inputs[0])
+    return isinstance(node.transform, Aggregate)

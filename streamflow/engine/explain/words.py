@@ -26,8 +26,10 @@ from streamflow.model.window import (
 )
 from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
 from streamflow.transforms.combine import Aggregate, Grouping, PerKey
-from streamflow.transforms.core import Create, WindowInto
+from streamflow.transforms.core import Create, ParDo, Reshuffle, WindowInto
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToRows, WriteToTable, WriteToTopic
+from streamflow.transforms.outputs import Tagged
+from streamflow.transforms.userstate import get_dofn_specs
 
 PYTHON_VALUES = "Python values"
 _EXPRESSION_CHARS_MAX = 60
@@ -127,7 +129,18 @@ def per(transform: Grouping, windowing: Windowing) -> str:
         keys += transform.keys
     elif not isinstance(transform, PerKey) or transform.keyed:
         keys.append("key")
-    return listed([*keys, "window"] if not windowing.is_global or not keys else keys)
+    return listed(_named(keys, windowing))
+
+
+def _named(keys: list[str], windowing: Windowing) -> list[str]:
+    return [*keys, "window"] if not windowing.is_global or not keys else keys
+
+
+def split(transform: Primitive) -> str:
+    """By what the log in front of it is split, in several partitions."""
+    if isinstance(transform, Aggregate):
+        return f"by {', '.join(transform.keys)}"
+    return "in equal parts" if isinstance(transform, Reshuffle) else "by key"
 
 
 @singledispatch
@@ -139,6 +152,12 @@ def kind_of(transform: Primitive) -> BoxKind:
 @kind_of.register
 def _(transform: Grouping) -> BoxKind:
     return "grouping"
+
+
+@kind_of.register(Reshuffle)
+@kind_of.register(ParDo)
+def _(transform: Reshuffle | ParDo) -> BoxKind:
+    return "transform" if isinstance(transform, ParDo) and not transform.stateful else "grouping"
 
 
 @singledispatch
@@ -195,6 +214,11 @@ def _(transform: Aggregate) -> tuple[str, ...]:
 
 
 @asked.register
+def _(transform: Tagged) -> tuple[str, ...]:
+    return ("outputs without a tag" if transform.tag is None else f"outputs with the tag '{transform.tag}'",)
+
+
+@asked.register
 def _(transform: WriteToTopic) -> tuple[str, ...]:
     return (f"topic '{transform.topic}'",)
 
@@ -231,14 +255,30 @@ def _(transform: Grouping, windowing: Windowing) -> tuple[str, ...]:
 
 
 @heads.register
+def _(transform: ParDo, windowing: Windowing) -> tuple[str, ...]:
+    states, timers = get_dofn_specs(transform.fn)
+    kept = sorted(repr(spec).replace("Spec(", "(") for spec in (*states, *timers))
+    return *asked(transform), f"keeps per {listed(_named(['key'], windowing))}:", *kept
+
+
+@heads.register
+def _(transform: Reshuffle, windowing: Windowing) -> tuple[str, ...]:
+    return ("goes on with the elements as they are",)
+
+
+@heads.register
 def _(transform: StoreSink, windowing: Windowing) -> tuple[str, ...]:
     return *asked(transform), "writes each row once: by its offset in the log"
 
 
 def in_stage(transform: Primitive, windowing: Windowing) -> tuple[str, ...]:
-    """What it does inside a stage; a grouping and a store sink stand there with what they do before their log."""
+    """What it does inside a stage; what begins a stage of its own stands there with what it does before its log."""
     if isinstance(transform, Grouping):
         return (f"partial aggregation per {per(transform, windowing)}",)
+    if isinstance(transform, ParDo) and transform.stateful:
+        return ("splits elements by key",)
+    if isinstance(transform, Reshuffle):
+        return ("splits elements in equal parts",)
     if isinstance(transform, StoreSink):
         return ("prepares rows for the store",)
     return asked(transform)
