@@ -9,7 +9,7 @@ leaves write to logs. A tree is built anew for each stage that reaches it, so Fl
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from streamflow.base.errors import PipelineError
 from streamflow.base.settings import Settings
@@ -189,24 +189,3 @@ def _meaning(node: Node) -> str:
     if isinstance(transform, StoreSink):
         return repr(sorted((k, str(v)) for k, v in vars(transform).items() if k != "label"))
     return ""
-
-
-def describe(plan: Plan) -> str:
-    """The plan as text, a stage a block."""
-    lines: list[str] = [f"pipeline {plan.pipeline}"]
-    for stage in plan.stages:
-        plural = "" if stage.partitions == 1 else "s"
-        parts = f"{stage.partitions} partition{plural}" if stage.partitions else "the topic's partitions"
-        lines.append(f"  stage {stage.name} [{stage.kind}] reads {stage.topic} ({parts})")
-        lines += _describe_steps(stage.steps, "    ")
-    return "\n".join(lines)
-
-
-def _describe_steps(steps: tuple[Step, ...], indent: str) -> list[str]:
-    lines: list[str] = []
-    for step in steps:
-        target = f" → {step.topic}" if step.topic else ""
-        partial: Any = " (partial)" if isinstance(step.node.transform, Grouping) else ""
-        lines.append(f"{indent}{step.node.label}{partial}{target}")
-        lines += _describe_steps(step.children, indent + "  ")
-    return lines

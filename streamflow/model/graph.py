@@ -84,6 +84,8 @@ class Node:
     label: str
     transform: Primitive
     inputs: tuple["PCollection", ...]
+    scope: tuple[str, ...] = ()
+    """The composites it stands in, outermost first."""
     output: "PCollection" = field(init=False)
 
     @property
@@ -140,7 +142,7 @@ class Graph:
         label = self._unique_label(transform)
         if transform.primitive:
             assert isinstance(transform, Primitive)
-            node = Node(label, transform, tuple(inputs))
+            node = Node(label, transform, tuple(inputs), tuple(self._scope))
             node.output = PCollection(self, node, _checked_shape(node))
             self.nodes.append(node)
             return transform.result(node.output)
