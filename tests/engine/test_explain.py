@@ -318,7 +318,7 @@ As run
     Rows
         prepares rows for the store
       → Rows through log both.rows, 1 partition
-          k String + time, window, row key
+          k String + time, window, pane, row key
   stage rows [sink]: reads both.rows, 1 task
     Rows
         row store 'rows', family 'f'
@@ -500,3 +500,17 @@ def diagrams(draw: st.DrawFn) -> Diagram:
 @given(diagrams())
 def test_nothing_in_any_drawing_collides(diagram: Diagram) -> None:
     assert_readable(diagram)
+
+
+def test_a_grouping_with_a_trigger_says_when_it_gives_panes_and_that_elements_cross_one_by_one() -> None:
+    pipeline = sf.Pipeline("clicks")
+    windows = sf.WindowInto(
+        sf.Sessions(600),
+        trigger=sf.trigger.AfterWatermark(early=sf.trigger.AfterCount(10)),
+        accumulation_mode=sf.AccumulationMode.ACCUMULATING,
+    )
+    pipeline | sf.ReadFromTopic("in", schema={"k": str}) | windows | sf.Aggregate(by=["k"], n=sf.Count())
+    said = pipeline.explain()
+    assert "gives panes by AfterWatermark(early=AfterCount(10))" in said
+    assert "hands on each element" in said
+    assert "partial aggregation" not in said

@@ -10,12 +10,12 @@ from streamflow.engine.combine import ACCUMULATOR, EVENTS, KEY, ColumnCombiner
 from streamflow.engine.explain.diagram import Box, Diagram, Edge, Frame
 from streamflow.engine.explain.words import columns, heads, in_stage, kind_of, schema, split
 from streamflow.engine.plan import Plan, Stage, Step
-from streamflow.model.batch import PANE, VALUE
+from streamflow.model.batch import PANE, PANE_INFO, VALUE
 from streamflow.model.graph import Node, PCollection
 from streamflow.model.window import TIME, WINDOW_END, WINDOW_START
 from streamflow.transforms.columns import AsColumns, FrameTransform
-from streamflow.transforms.combine import Aggregate, Grouping, PerKey
-from streamflow.transforms.core import ParDo, Reshuffle, RowFilter, WindowInto
+from streamflow.transforms.combine import Aggregate, Grouping
+from streamflow.transforms.core import ParDo, Reshuffle
 from streamflow.transforms.io import StoreSink, WriteToTopic
 
 
@@ -42,7 +42,7 @@ def query(step: Step, *, rows_only: bool = False) -> tuple[Step, ...]:
 def _on_columns(step: Step, rows_only: bool) -> bool:
     transform = step.node.transform
     if isinstance(transform, Aggregate):
-        return not rows_only
+        return not rows_only and step.windowing.is_plain
     return isinstance(transform, StoreSink) or (
         isinstance(transform, FrameTransform) and not isinstance(transform, AsColumns)
     )
@@ -107,7 +107,7 @@ def _log(stage: Stage) -> str:
 def crossing(step: Step, *, rows_only: bool = False) -> str:
     """What a step writes to a log: its columns, as far as they are known before anything runs."""
     transform, (pcoll, *_) = step.node.transform, step.node.inputs
-    if isinstance(transform, PerKey) or (isinstance(transform, Grouping) and rows_only):
+    if isinstance(transform, Grouping) and not _on_columns(step, rows_only):
         return columns(dict.fromkeys((KEY, WINDOW_START, WINDOW_END, EVENTS, ACCUMULATOR, TIME)))
     if isinstance(transform, ParDo):
         return columns(dict.fromkeys((TIME, WINDOW_START, WINDOW_END, KEY, VALUE)))
@@ -115,7 +115,7 @@ def crossing(step: Step, *, rows_only: bool = False) -> str:
         pickled = isinstance(transform, Reshuffle)
         return f"{columns(None)}, pickled" if pickled else "columns as the values turn out to have them"
     own = [TIME, *([WINDOW_START, WINDOW_END] if step.windowing.assigned else [])]
-    own += [PANE] if _has_panes(pcoll) and not rows_only else []
+    own += [PANE, PANE_INFO] if _has_panes(pcoll) else []
     frame = pl.LazyFrame(schema={**pcoll.shape.columns, **dict.fromkeys(own, pl.Int64())})
     if isinstance(transform, Aggregate):
         frame = ColumnCombiner(transform, step.windowing).partial_frame(frame)
@@ -125,8 +125,9 @@ def crossing(step: Step, *, rows_only: bool = False) -> str:
 
 
 def _has_panes(pcoll: PCollection) -> bool:
-    """Whether its rows say which pane they are: results of an aggregation on columns that have stayed columns."""
+    """Whether its elements say which pane they are of: they come from a grouping, and no log but that of a Reshuffle
+    stands in between."""
     node = pcoll.producer
-    if isinstance(node.transform, (FrameTransform, RowFilter, WindowInto)):
-        return _has_panes(node.inputs[0])
-    return isinstance(node.transform, Aggregate)
+    if isinstance(node.transform, ParDo) and node.transform.stateful:
+        return False
+    return isinstance(node.transform, Grouping) or any(map(_has_panes, node.inputs))

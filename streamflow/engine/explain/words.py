@@ -11,9 +11,11 @@ import polars as pl
 
 from streamflow.engine.combine import ACCUMULATOR, EVENTS, KEY, KEY_VALUE
 from streamflow.engine.explain.diagram import BoxKind
-from streamflow.model.batch import OFFSET, PANE, VALUE
+from streamflow.model.batch import OFFSET, PANE, PANE_INFO, VALUE
+from streamflow.model.composite_trigger import AfterWatermark
 from streamflow.model.graph import Primitive, Shape
 from streamflow.model.time import Duration
+from streamflow.model.trigger import DefaultTrigger
 from streamflow.model.window import (
     TIME,
     WINDOW_END,
@@ -26,10 +28,11 @@ from streamflow.model.window import (
 )
 from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
 from streamflow.transforms.combine import Aggregate, Grouping, PerKey
-from streamflow.transforms.core import Create, ParDo, Reshuffle, WindowInto
+from streamflow.transforms.core import Create, ParDo, Reshuffle
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToRows, WriteToTable, WriteToTopic
 from streamflow.transforms.outputs import Tagged
 from streamflow.transforms.userstate import get_dofn_specs
+from streamflow.transforms.window import WindowInto
 
 PYTHON_VALUES = "Python values"
 _EXPRESSION_CHARS_MAX = 60
@@ -40,6 +43,7 @@ _OWN = {
     WINDOW_START: "window",
     WINDOW_END: "window",
     PANE: "pane",
+    PANE_INFO: "pane",
     VALUE: "pickled value",
     EVENTS: "number of events",
     KEY: "key",
@@ -72,14 +76,19 @@ def schema(shape: Shape, windowing: Windowing) -> tuple[str, ...]:
 def windows(windowing: Windowing) -> str:
     """The window function, and what of late events differs from the default."""
     said = _window_fn(windowing.fn)
+    if windowing.trigger != DefaultTrigger():
+        said += f", {windowing.trigger!r}"
     if windowing.allowed_lateness_us:
         said += f", lateness {duration(windowing.allowed_lateness_us)}"
+    if not windowing.ends_once:
         said += ", accumulating" if windowing.accumulation_mode is AccumulationMode.ACCUMULATING else ", discarding"
     return said
 
 
 def firing(windowing: Windowing) -> tuple[str, ...]:
     """When a grouping gives its results."""
+    if windowing.trigger not in (DefaultTrigger(), AfterWatermark()):
+        return (f"gives panes by {windowing.trigger!r}",)
     if windowing.is_global:
         return ("gives results when its input has ended",)
     on_time = "gives a pane when the watermark passes a window's end"
@@ -251,7 +260,8 @@ def _(transform: ReadFromTopic, windowing: Windowing) -> tuple[str, ...]:
 
 @heads.register
 def _(transform: Grouping, windowing: Windowing) -> tuple[str, ...]:
-    return f"merges partials per {per(transform, windowing)}", *firing(windowing)
+    what = "partials" if windowing.is_plain else "elements"
+    return f"merges {what} per {per(transform, windowing)}", *firing(windowing)
 
 
 @heads.register
@@ -274,6 +284,8 @@ def _(transform: StoreSink, windowing: Windowing) -> tuple[str, ...]:
 def in_stage(transform: Primitive, windowing: Windowing) -> tuple[str, ...]:
     """What it does inside a stage; what begins a stage of its own stands there with what it does before its log."""
     if isinstance(transform, Grouping):
+        if not windowing.is_plain:
+            return ("hands on each element, as windows merge or a trigger decides by element",)
         return (f"partial aggregation per {per(transform, windowing)}",)
     if isinstance(transform, ParDo) and transform.stateful:
         return ("splits elements by key",)
