@@ -218,9 +218,11 @@ impl<'a> Cursor<'a> {
 
     /// Halves of surrogate pairs are left to the general decoder.
     fn skip_escape(&mut self) -> Option<()> {
-        let escape = self.text.bytes.get(self.at..self.at + 2)?;
-        self.at += 2;
-        match escape[1] {
+        // A control character is marked as a backslash is.
+        self.expect(b'\\')?;
+        let escaped = self.peek()?;
+        self.at += 1;
+        match escaped {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
             b'u' => {
                 let digits = self.text.bytes.get(self.at..self.at + 4)?;

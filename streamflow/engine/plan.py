@@ -10,7 +10,7 @@ that reaches it, so Flatten costs nothing.
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from streamflow.base.errors import PipelineError
 from streamflow.base.settings import Settings
@@ -23,7 +23,7 @@ from streamflow.transforms.grouping import Grouping, PerKey
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToTopic
 from streamflow.transforms.outputs import Tagged
 from streamflow.transforms.userstate import get_dofn_specs
-from streamflow.transforms.window import WindowInto
+from streamflow.transforms.window import Restated, WindowInto
 
 DEAD_LETTER = "dead-letter"
 StageKind = Literal["source", "create", "grouping", "stateful", "reshuffle", "sides", "sink"]
@@ -178,7 +178,7 @@ def _step(graph: Graph, node: Node, windowing: Windowing) -> tuple[Step, ...]:
     transform = node.transform
     if isinstance(transform, WindowInto) and transform.assigns:
         return (Step(node, windowing, _steps(graph, node.output)),)
-    if isinstance(transform, (Flatten, WindowInto)):
+    if isinstance(transform, (Flatten, Restated, WindowInto)):
         return _steps(graph, node.output)
     begins = isinstance(transform, ParDo) and (transform.stateful or transform.sides)
     if begins or isinstance(transform, (Grouping, Reshuffle, StoreSink)):
@@ -208,25 +208,3 @@ def _meaning(node: Node) -> str:
     if isinstance(transform, StoreSink):
         return repr(sorted((k, str(v)) for k, v in vars(transform).items() if k != "label"))
     return ""
-
-
-def describe(plan: Plan) -> str:
-    """The plan as text, a stage a block."""
-    lines: list[str] = [f"pipeline {plan.pipeline}"]
-    for stage in plan.stages:
-        plural = "" if stage.partitions == 1 else "s"
-        parts = f"{stage.partitions} partition{plural}" if stage.partitions else "the topic's partitions"
-        lines.append(f"  stage {stage.name} [{stage.kind}] reads {stage.topic} ({parts})")
-        lines += _describe_steps(stage.steps, "    ")
-    return "\n".join(lines)
-
-
-def _describe_steps(steps: tuple[Step, ...], indent: str) -> list[str]:
-    lines: list[str] = []
-    for step in steps:
-        target = f" → {step.topic}" if step.topic else ""
-        target = f" (side input {step.side}){target}" if step.side is not None else target
-        partial: Any = " (partial)" if isinstance(step.node.transform, Grouping) else ""
-        lines.append(f"{indent}{step.node.label}{partial}{target}")
-        lines += _describe_steps(step.children, indent + "  ")
-    return lines

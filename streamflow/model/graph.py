@@ -88,6 +88,8 @@ class Node:
     label: str
     transform: Primitive
     inputs: tuple["PCollection", ...]
+    scope: tuple[str, ...] = ()
+    """The composites it stands in, outermost first."""
     sides: tuple["PCollection", ...] = ()
     output: "PCollection" = field(init=False)
 
@@ -145,7 +147,8 @@ class Graph:
         label = self._unique_label(transform)
         if transform.primitive:
             assert isinstance(transform, Primitive)
-            node = Node(label, transform, tuple(inputs), tuple(transform.side_inputs(self)))
+            sides = tuple(transform.side_inputs(self))
+            node = Node(label, transform, tuple(inputs), tuple(self._scope), sides)
             node.output = PCollection(self, node, _checked_shape(node))
             self.nodes.append(node)
             return transform.result(node.output)

@@ -12,7 +12,8 @@ import orjson
 
 from streamflow.base.errors import AssertionFailedError, PipelineError
 from streamflow.base.settings import Settings
-from streamflow.engine.plan import build_plan, describe
+from streamflow.engine.explain import ExplainFormat, explain
+from streamflow.engine.plan import build_plan
 from streamflow.model.graph import Graph
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_drained, is_finished, stage_tasks
@@ -111,9 +112,13 @@ class Pipeline(Graph):
             if opened:
                 log.close()
 
-    def explain(self) -> str:
-        """The plan: stages, what each reads, runs and writes."""
-        return describe(build_plan(self, self.settings))
+    def explain(self, format: ExplainFormat = "text") -> str:
+        """The pipeline as it was written and as it runs, with the schema on every edge: what became which stage and one
+        query, what crosses which log. Nothing is run.
+
+        format='text' is for reading, 'svg' an SVG document. PipelineError if there is nothing to run.
+        """
+        return explain(self, build_plan(self, self.settings), format)
 
     def __enter__(self) -> Self:
         return self

@@ -15,7 +15,7 @@ from streamflow.model.graph import PCollection, PTransform, Shape
 from streamflow.model.window import GlobalWindows
 from streamflow.transforms.combine import CombineGlobally
 from streamflow.transforms.core import DoFn, Map
-from streamflow.transforms.window import WindowInto
+from streamflow.transforms.window import Restated, WindowInto
 
 __all__ = [
     "AssertThat",
@@ -108,10 +108,8 @@ class AssertThat(PTransform):
         return "Match" >> Map(match)
 
 
-class _Ending(WindowInto):
+class _Ending(Restated):
     """The same windows of what will end, whoever reads it: an assertion waits for that."""
-
-    def __init__(self) -> None: ...
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         return replace(inputs[0].shape, bounded=True)

@@ -21,7 +21,7 @@ from streamflow.transforms.columns import RESERVED_PREFIX, resolve_columns
 from streamflow.transforms.core import DoFn, Map, MapTuple, ParDo
 from streamflow.transforms.grouping import Grouping, PerKey, combine_fn
 from streamflow.transforms.sides import AsSingleton
-from streamflow.transforms.window import WindowInto
+from streamflow.transforms.window import Restated
 
 WINDOW_COLUMNS = ("window_start", "window_end")
 
@@ -111,7 +111,7 @@ class _Spread(DoFn):
         return [((key, self._turn % max(1, parts)), value)]
 
 
-class _Panes(WindowInto):
+class _Panes(Restated):
     """The same windows with panes of the given kind."""
 
     def __init__(self, mode: AccumulationMode) -> None:

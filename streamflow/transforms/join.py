@@ -59,8 +59,14 @@ class Join(PTransform):
                 raise PipelineError(f"column '{name}' is {kinds}. Cast one of them before the join.")
         rest = [pl.Struct(self._values(columns, side)) for columns, side in zip(known, sides, strict=True)]
         assigned = any(side.windowing.assigned for side in sides)
+        grouped = any(side.windowing.grouped for side in sides)
+        if grouped and any(side.windowing.is_merging for side in sides):
+            raise PipelineError(
+                "one side comes from a grouping and has its windows, those of the other have yet to merge. Group both, "
+                "or apply the WindowInto to both."
+            )
         tagged = [
-            side | f"Side-{place}" >> _Side(self.on, place, rest, side.windowing if assigned else None)
+            side | f"Side-{place}" >> _Side(self.on, place, rest, side.windowing if assigned else None, grouped)
             for place, side in enumerate(sides)
         ]
         lists = Aggregate(by=self.on, **{name: CollectList(name) for name in _SIDES})
@@ -118,20 +124,23 @@ def _pairs(pcolls: Any, how: How) -> Any:
 def _check_panes(sides: Sequence[PCollection]) -> None:
     for side in sides:
         windowing = side.windowing
-        if windowing.allowed_lateness_us and windowing.accumulation_mode is AccumulationMode.DISCARDING:
+        if not windowing.ends_once and windowing.accumulation_mode is AccumulationMode.DISCARDING:
             raise PipelineError(
-                "a late pane would hold only what is new, and not its partners. Use WindowInto(…, "
-                "accumulation_mode=AccumulationMode.ACCUMULATING), or no allowed lateness."
+                "a further pane would hold only what is new, and not its partners. Use WindowInto(…, "
+                "accumulation_mode=AccumulationMode.ACCUMULATING), or windows that give one pane."
             )
 
 
 class _Side(FrameTransform):
     """Rows as the keys, and all else in a struct of their side; the struct of the other side is null.
 
-    `windowing`: of rows that must get their windows here, because those of the other side have theirs already."""
+    `windowing`: of rows that must get their windows here, because those of the other side have theirs already;
+    `grouped`: from a grouping."""
 
-    def __init__(self, on: Sequence[str], place: int, rest: Sequence[pl.Struct], windowing: Windowing | None) -> None:
-        self.on, self.place, self.rest, self.windowing = on, place, rest, windowing
+    def __init__(
+        self, on: Sequence[str], place: int, rest: Sequence[pl.Struct], windowing: Windowing | None, grouped: bool
+    ) -> None:
+        self.on, self.place, self.rest, self.windowing, self.grouped = on, place, rest, windowing, grouped
 
     def apply_frame(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         if self.windowing is not None and not self.windowing.assigned:
@@ -144,7 +153,9 @@ class _Side(FrameTransform):
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         shape = super().output(inputs)
-        return shape if self.windowing is None else replace(shape, windowing=replace(shape.windowing, assigned=True))
+        if self.windowing is None:
+            return shape
+        return replace(shape, windowing=replace(shape.windowing, assigned=True, grouped=self.grouped))
 
 
 class _Pairs(FrameTransform):

@@ -9,14 +9,17 @@ from streamflow.base.errors import PipelineError
 from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PCollection, PTransform
 from streamflow.model.window import TimestampedValue
+from streamflow.transforms.batching import BatchElements, GroupIntoBatches
 from streamflow.transforms.combine import CombinePerKey
 from streamflow.transforms.core import DoFn, FlatMap, Flatten, Map, MapTuple, Reshuffle
 from streamflow.transforms.ptransform import ptransform_fn
 
 __all__ = [
+    "BatchElements",
     "CoGroupByKey",
     "Distinct",
     "FlattenWith",
+    "GroupIntoBatches",
     "Keys",
     "KvSwap",
     "LogElements",

@@ -109,3 +109,8 @@ def _member(enum: type[_E], value: _E, name: str) -> _E:
     if not isinstance(value, enum):
         raise PipelineError(f"{name} must be one of {enum.__name__}, got {value!r}.")
     return value
+
+
+class Restated(Primitive):
+    """The same elements in the same windows, of which something else is known from here on. Costs nothing when it
+    runs."""

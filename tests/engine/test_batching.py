@@ -9,12 +9,17 @@ from stateful_making import Machine
 import streamflow as sf
 from streamflow.base.clock import ManualClock
 from streamflow.model.window import FixedWindows, Windowing
+from streamflow.transforms import util
 from streamflow.transforms.batching import _GroupIntoBatches
 from streamflow.utils.sharded_key import ShardedKey
 
 
 def timed(values: list[Any]) -> list[sf.TimestampedValue]:
     return [sf.TimestampedValue(value, n) for n, value in enumerate(values)]
+
+
+def test_names_are_where_beams_users_look_for_them() -> None:
+    assert (util.BatchElements, util.GroupIntoBatches) == (sf.BatchElements, sf.GroupIntoBatches)
 
 
 def test_batch_elements_gives_lists_of_one_window_and_no_more_than_asked_for() -> None:

@@ -23,8 +23,7 @@ from streamflow.topics.protocol import Assignment, Log
 from streamflow.transforms.trigger import AfterCount, AfterWatermark
 
 NAME = "p"
-SETTINGS = sf.Settings(partitions=2, step_events_max=4, commit_events_max=1, compact_segments=1, heartbeat_s=60)
-"""No sign of life within a test: the thread that gives them would find its process dead already."""
+SETTINGS = sf.Settings(partitions=2, step_events_max=4, commit_events_max=1, compact_segments=1)
 ON_DISK = replace(SETTINGS, state_bytes_max=0)
 """All state is let go of after each commit, and worked on in slices of a few rows."""
 

@@ -225,6 +225,13 @@ def test_this_is_not_plainly_fine(line: str) -> None:
     assert plainly(AB, lines, 3) is None
 
 
+@pytest.mark.parametrize("char", ["\x00", "\x01", "\t", "\n", "\x1f"])
+def test_a_control_character_in_a_string_that_nobody_wants_is_refused(char: str) -> None:
+    """It may look like an escape: what follows it is one of an escape's letters."""
+    for text in (f"{char}n", f"\\n{char}n", f"\\u00e9{char}u00e9", f"{char}\\"):
+        assert plainly(AB, f'{{"a":1,"x":"{text}"}}\n'.encode(), 1) is None
+
+
 @pytest.mark.parametrize("bad", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xc0\xaf", b"\xf4\x90\x80\x80"])
 def test_bytes_that_are_no_utf_8_are_refused_wherever_they_are(bad: bytes) -> None:
     for line in (b'{"a":1,"b":"%s"}\n', b'{"a":1,"x":"%s"}\n', b'{"a":1,"%s":0}\n'):

@@ -361,7 +361,7 @@ def test_plan_tells_side_inputs_from_inputs() -> None:
     assert (a.kind, a.upstream, a.sideways, a.partitions) == ("sides", ("numbers",), ("view-letters",), 3)
     assert [stage.name for stage in plan.stages] == ["letters", "numbers", "view-letters", "a", "b"]
     assert plan.depth("a") == 3
-    assert "A (side input 1) → p.a" in p.explain()
+    assert "hands each pane to all tasks, as side input 1" in p.explain()
 
 
 def endless(p: sf.Pipeline) -> Any:

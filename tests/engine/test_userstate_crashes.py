@@ -27,8 +27,7 @@ from streamflow.transforms.userstate import (
 )
 
 NAME = "p"
-SETTINGS = sf.Settings(partitions=2, step_events_max=4, commit_events_max=1, compact_segments=1, heartbeat_s=60)
-"""No sign of life within a test: the thread that gives them would find its process dead already."""
+SETTINGS = sf.Settings(partitions=2, step_events_max=4, commit_events_max=1, compact_segments=1)
 DUE_S = 5.0
 """By the clock, which stands still in a life and goes on by more than that from one to the next."""
 

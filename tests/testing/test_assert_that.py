@@ -23,8 +23,6 @@ from streamflow.testing.util import (
     matches_all,
 )
 
-US = 1_000_000
-
 
 class Even:
     def matches(self, element: int) -> bool:
@@ -88,7 +86,7 @@ def test_of_what_is_equal_in_several_ways_as_much_as_possible_is_paired() -> Non
 
 
 STAMPED = [sf.TimestampedValue("a", 1), sf.TimestampedValue("b", 61), sf.TimestampedValue("c", 2)]
-FIRST, SECOND = sf.IntervalWindow(0, 60 * US), sf.IntervalWindow(60 * US, 120 * US)
+FIRST, SECOND = sf.IntervalWindow(0, 60), sf.IntervalWindow(60, 120)
 
 
 def minutes(p: sf.Pipeline) -> Any:
@@ -102,7 +100,7 @@ def test_each_window_has_its_own_expectation() -> None:
 
 @pytest.mark.parametrize("expected", [{FIRST: ["a", "c"]}, {FIRST: ["a"], SECOND: ["b"]}, {FIRST: ["a", "b", "c"]}])
 def test_an_element_in_another_window_is_a_difference(expected: dict[Any, list[str]]) -> None:
-    with pytest.raises(AssertionError, match="in IntervalWindow"), TestPipeline() as p:
+    with pytest.raises(AssertionError, match=r"in \[\d"), TestPipeline() as p:
         assert_that(minutes(p), equal_to_per_window(expected))
 
 

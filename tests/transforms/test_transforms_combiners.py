@@ -138,7 +138,7 @@ def test_windows_are_combined_one_by_one() -> None:
     values = [sf.TimestampedValue(value, time) for value, time in [(5, 1), (7, 59), (1, 61)]]
     with TestPipeline() as p:
         windowed = p | sf.Create(values) | sf.WindowInto(sf.FixedWindows(60))
-        first, second = sf.IntervalWindow(0, 60 * US), sf.IntervalWindow(60 * US, 120 * US)
+        first, second = sf.IntervalWindow(0, 60), sf.IntervalWindow(60, 120)
         largest = windowed | combiners.Top.Largest(1, has_defaults=False)
         assert_that(largest, equal_to_per_window({first: [[7]], second: [[1]]}))
         fanned = windowed | sf.CombineGlobally(sum).without_defaults().with_fanout(2)
@@ -179,3 +179,10 @@ def test_a_seeded_sample_is_the_same_in_every_run() -> None:
             p | sf.Create(range(1000)) | combiners.Sample.FixedSizeGlobally(5, seed=7) | sf.Map(samples.append)
     assert samples[0] == samples[1]
     assert len(set(samples[0])) == 5
+
+
+def test_a_fanout_leaves_windows_that_merge_whole() -> None:
+    with TestPipeline() as p:
+        stamped = [sf.TimestampedValue(("a", 1), time) for time in (0, 5, 9, 30)]
+        pairs = p | sf.Create(stamped) | sf.WindowInto(sf.Sessions(10))
+        assert_that(pairs | sf.CombinePerKey(sum).with_hot_key_fanout(3), equal_to([("a", 3), ("a", 1)]))

@@ -165,8 +165,8 @@ LATE = sf.WindowInto(sf.FixedWindows(10), allowed_lateness=5)
         (lambda p: side(p, {"k": int}) | sf.Join(p | sf.Create([]), on="k"), "no known columns"),
         (lambda p: side(p, {"k": int}) | sf.Join(side(p, {"k": int}), on=[]), "needs the columns"),
         (lambda p: side(p, {"k": int}) | sf.Join(side(p, {"k": int}), on="k", how="outer"), "can't be 'outer'"),
-        (lambda p: side(p, {"k": int}, LATE) | sf.Join(side(p, {"k": int}, LATE), on="k"), "late pane"),
-        (lambda p: (side(p, {"k": int}, LATE), side(p, {"k": int}, LATE)) | sf.Join.Inner(), "late pane"),
+        (lambda p: side(p, {"k": int}, LATE) | sf.Join(side(p, {"k": int}, LATE), on="k"), "further pane"),
+        (lambda p: (side(p, {"k": int}, LATE), side(p, {"k": int}, LATE)) | sf.Join.Inner(), "further pane"),
         (lambda p: [side(p, {"k": int})] | sf.Join.Inner(), "two PCollections"),
         (
             lambda p: side(p, {"k": int}) | sf.Join(side(p, {"k": int}, sf.WindowInto(sf.FixedWindows(1))), on="k"),

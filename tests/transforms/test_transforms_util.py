@@ -122,7 +122,7 @@ def test_tee_gives_its_input_and_to_each_consumer_too() -> None:
 
 STAMPED = [sf.TimestampedValue(("a", 1), 5), sf.TimestampedValue(("b", 2), 65)]
 US = 1_000_000
-WINDOWS = [sf.IntervalWindow(0, 60 * US), sf.IntervalWindow(60 * US, 120 * US)]
+WINDOWS = [sf.IntervalWindow(0, 60), sf.IntervalWindow(60, 120)]
 
 
 @pytest.mark.parametrize(
