@@ -5,7 +5,7 @@ A failing event is isolated: rows one by one on the row path, by bisection on th
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -13,9 +13,11 @@ import orjson
 import polars as pl
 
 from streamflow.base.errors import DataError
+from streamflow.engine.asynchronous import AsyncFn
+from streamflow.engine.calls import Calls
 from streamflow.engine.combine import EVENTS, KEY, ColumnCombiner, PreAggregation, combiner_of
 from streamflow.engine.context import StepContext
-from streamflow.engine.outputs import SPECIAL, finished, key_of, keyed_rows, placed, with_tag, without_tags
+from streamflow.engine.outputs import SPECIAL, Placed, finished, key_of, keyed_rows, placed, with_tag, without_tags
 from streamflow.engine.plan import Step
 from streamflow.engine.slices import SHUFFLE_SEED, hashes
 from streamflow.model.batch import (
@@ -61,18 +63,25 @@ def compile_steps(
     partition: int,
     rows_only: bool,
     learnt: dict[str, PreAggregation],
+    calls: Calls,
 ) -> list[Operator]:
     """Operators for the tree below a stage's head, as one task (of `partition`) runs them. `learnt`: what the tasks of
-    a worker have found out, by label."""
-    compiler = _Compiler(partitions_of, partition, rows_only, learnt)
+    a worker have found out, by label; `calls`: their event loop."""
+    compiler = _Compiler(partitions_of, partition, rows_only, learnt, calls)
     return [compiler.compile(step) for step in steps]
 
 
 class _Compiler:
     def __init__(
-        self, partitions_of: PartitionsOf, partition: int, rows_only: bool, learnt: dict[str, PreAggregation]
+        self,
+        partitions_of: PartitionsOf,
+        partition: int,
+        rows_only: bool,
+        learnt: dict[str, PreAggregation],
+        calls: Calls,
     ) -> None:
         self.partitions_of, self.partition, self.rows_only, self.learnt = partitions_of, partition, rows_only, learnt
+        self.calls = calls
 
     def compile(self, step: Step) -> Operator:
         if step.topic is not None:
@@ -87,7 +96,7 @@ class _Compiler:
             return TaggedOperator(step.node.label, transform.tag, children)
         assert isinstance(transform, ParDo)
         operator = FilterOperator if isinstance(transform, RowFilter) and transform.tags is None else RowOperator
-        return operator(step.node.label, transform, step.windowing, children)
+        return operator(step.node.label, transform, step.windowing, children, self.calls)
 
     def leaf(self, step: Step, topic: str) -> Operator:
         transform, label = step.node.transform, step.node.label
@@ -187,11 +196,15 @@ class PartialOperator(_Inner):
 
 
 class RowOperator(_Inner):
-    """A DoFn over the elements of the batch, one at a time."""
+    """A DoFn over the elements of the batch, one at a time, or if it is async many."""
 
-    def __init__(self, label: str, transform: ParDo, windowing: Windowing, children: Sequence[Operator]) -> None:
+    def __init__(
+        self, label: str, transform: ParDo, windowing: Windowing, children: Sequence[Operator], calls: Calls
+    ) -> None:
         super().__init__(label, children)
         self.fn = copy.deepcopy(transform.fn)
+        if transform.asynchronous is not None:
+            self.fn = AsyncFn(self.fn, transform.asynchronous, calls)
         self.args, self.kwargs, self.params = transform.args, transform.kwargs, transform.params
         self.tagged = transform.tags is not None
         self.windowing = windowing
@@ -205,12 +218,8 @@ class RowOperator(_Inner):
     def _outputs(self, elements: Elements, on_bad: OnBad, context: StepContext) -> Elements:
         out = Elements()
         self.fn.start_bundle()
-        for i, value in enumerate(elements.values):
-            try:
-                results = self._results(elements, i, value)
-            except Exception as error:
-                on_bad(value, elements.offsets[i], error)
-                continue
+        called = self._awaited if isinstance(self.fn, AsyncFn) else self._called
+        for i, results in called(elements, on_bad, context):
             for result, time_us, window in results:
                 out.append(result, time_us, elements.offsets[i], window)
         windowed = self.windowing.assigned or self.per_window
@@ -220,20 +229,48 @@ class RowOperator(_Inner):
             context.counts["outputs_unread"] += without_tags(out)
         return out
 
-    def _results(self, elements: Elements, i: int, value: Any) -> list[tuple[Any, int, IntervalWindow | None]]:
-        time_us, window = elements.times[i], elements.window(i) if self.windowing.assigned else None
-        windows: Sequence[IntervalWindow | None] = [window]
+    def _called(self, elements: Elements, on_bad: OnBad, context: StepContext) -> Iterator[tuple[int, list[Placed]]]:
+        for i, value in enumerate(elements.values):
+            try:
+                time_us, windows = elements.times[i], self._windows(elements, i)
+                results = [r for w in windows for r in _results(self._process(value, time_us, w), time_us, w)]
+            except Exception as error:
+                on_bad(value, elements.offsets[i], error)
+                continue
+            yield i, results
+
+    def _awaited(self, elements: Elements, on_bad: OnBad, context: StepContext) -> Iterator[tuple[int, list[Placed]]]:
+        """The same for an async function."""
+        assert isinstance(self.fn, AsyncFn)
+        values, times = elements.values, elements.times
+
+        def parts(i: int) -> Iterator[Any]:
+            return (self._process(values[i], times[i], window) for window in self._windows(elements, i))
+
+        for outcome in self.fn.outcomes(len(elements), parts, context):
+            i, error = outcome.index, outcome.error
+            outputs = outcome.value
+            if error is not None and (letter := self.fn.letter(values[i], error)) is not None:
+                outputs, error = [[letter] for _ in self._windows(elements, i)], None
+            try:
+                if error is not None:
+                    raise error
+                windows = self._windows(elements, i)
+                results = [r for o, w in zip(outputs, windows, strict=True) for r in _results(o, times[i], w)]
+            except Exception as failed:
+                on_bad(values[i], elements.offsets[i], failed)
+                continue
+            yield i, results
+
+    def _windows(self, elements: Elements, i: int) -> Sequence[IntervalWindow | None]:
+        """Those for which the function is called."""
+        window = elements.window(i) if self.windowing.assigned else None
         if self.per_window and window is None:
-            windows = self.windowing.fn.assign(time_us)
-        results: list[tuple[Any, int, IntervalWindow | None]] = []
-        for each in windows:
-            outputs = self.fn.process(value, *self.args, **self.kwargs, **self._asked(time_us, each, value))
-            for output in iterated(outputs):
-                if type(output) in SPECIAL:
-                    results += placed(output, time_us, each)
-                else:
-                    results.append((output, time_us, each))
-        return results
+            return self.windowing.fn.assign(elements.times[i])
+        return [window]
+
+    def _process(self, value: Any, time_us: int, window: IntervalWindow | None) -> Any:
+        return self.fn.process(value, *self.args, **self.kwargs, **self._asked(time_us, window, value))
 
     def _asked(self, time_us: int, window: IntervalWindow | None, value: Any) -> dict[str, Any]:
         if not self.params:
@@ -249,6 +286,16 @@ class RowOperator(_Inner):
     def close(self) -> None:
         self.fn.teardown()
         super().close()
+
+
+def _results(outputs: Any, time_us: int, window: IntervalWindow | None) -> list[Placed]:
+    results: list[Placed] = []
+    for output in iterated(outputs):
+        if type(output) in SPECIAL:
+            results += placed(output, time_us, window)
+        else:
+            results.append((output, time_us, window))
+    return results
 
 
 class TaggedOperator(_Inner):

@@ -58,6 +58,12 @@ class Stage:
         """Topic → the leaf that writes to it."""
         return {step.topic: step for root in self.steps for step in root.walk() if step.topic is not None}
 
+    @property
+    def calls_async(self) -> bool:
+        """Does it run async functions?"""
+        transforms = [step.node.transform for root in self.steps for step in root.walk()]
+        return any(isinstance(transform, ParDo) and transform.asynchronous for transform in transforms)
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -17,6 +17,7 @@ import polars as pl
 
 from streamflow.base.clock import Clock
 from streamflow.base.errors import FencedError
+from streamflow.engine.calls import Calls
 from streamflow.engine.combine import PreAggregation, combiner_of
 from streamflow.engine.context import StepContext
 from streamflow.engine.heads import CreateHead, GroupingHead, Head, SinkHead, SourceHead
@@ -24,7 +25,7 @@ from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.operators import compile_steps
-from streamflow.engine.pace import BEHIND_S, rest_s
+from streamflow.engine.pace import BEHIND_S, CALLING_EVENTS_FIRST, calling_events, rest_s
 from streamflow.engine.plan import Plan, Stage
 from streamflow.engine.source import SourceDecoder
 from streamflow.engine.stateful import StatefulHead
@@ -50,7 +51,7 @@ ROWS_WAITING_MAX = 250_000
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What all tasks of a worker share. `data`: the folder of the stores, if there is one. `pre_aggregations`: by
-    label, what has been learnt of grouping before the shuffle."""
+    label, what has been learnt of grouping before the shuffle; `calls`: the event loop of async functions."""
 
     plan: Plan
     log: Log
@@ -58,6 +59,7 @@ class Setting:
     clock: Clock
     memory: StateMemory
     pre_aggregations: dict[str, PreAggregation] = field(default_factory=dict)
+    calls: Calls = field(default_factory=Calls)
 
 
 class Task:
@@ -82,7 +84,11 @@ class Task:
             partition=self.id.partition,
             rows_only=self.settings.rows_only,
             learnt=setting.pre_aggregations,
+            calls=setting.calls,
         )
+        self._events_max, self._calling = self.settings.step_events_max, stage.calls_async
+        if self._calling:
+            self._events_max = min(self._events_max, CALLING_EVENTS_FIRST)
 
     def ready(self, snapshot: Snapshot, stage_watermark_us: int, *, busy: bool = False) -> bool:
         """Is there something to do: events to read, a watermark to take up, or something that is due by the clock?
@@ -124,6 +130,9 @@ class Task:
                 outputs += self._encoded(context)
         self.stepped_s = self.rested_s = self.clock.monotonic_s()
         seconds = self.stepped_s - began_s
+        if self._calling:
+            wanted = calling_events(self._events_max, int(context.counts["events_in"]), seconds)
+            self._events_max = min(self.settings.step_events_max, wanted)
         if isinstance(self._head, SinkHead):
             self.rested_s += rest_s(seconds, self._head.writer.rest_min_s, self.settings.sink_interval_s)
         return self._commit([*outputs, *self._encoded(context)], context, seconds)
@@ -139,7 +148,7 @@ class Task:
             self.id.partition,
             self.offset,
             end=end,
-            max_events=self.settings.step_events_max,
+            max_events=self._events_max,
             max_bytes=self.settings.step_bytes_max,
         )
         events = sum(record.count for record in records)
