@@ -3,14 +3,16 @@ waits for all of them. So a step's outputs are all there before it is committed,
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from streamflow.engine.calls import Calls, Outcome
 from streamflow.engine.context import StepContext
+from streamflow.engine.outputs import Place, Placed, all_placed
+from streamflow.model.batch import Elements, OnBad
+from streamflow.model.window import IntervalWindow
 from streamflow.transforms.asynchronous import AsyncOptions, given
 from streamflow.transforms.core import DoFn, Guarded
-from streamflow.transforms.outputs import TaggedOutput
 
 logger = logging.getLogger(__name__)
 
@@ -47,24 +49,46 @@ class AsyncFn(DoFn):
         except TimeoutError:
             logger.warning("%s.teardown took longer than %g s and was cancelled", type(self._fn), TEARDOWN_S_MAX)
 
-    def outcomes(self, count: int, parts: Callable[[int], Iterable[Any]], context: StepContext) -> Iterator[Outcome]:
-        """Of each element what its calls gave, as a list. `parts(i)` calls for element i: once for each of its windows,
-        where it has several; one try covers them all."""
+    def process_all(
+        self,
+        elements: Elements,
+        places: Callable[[Elements, int], Sequence[Place]],
+        process: Callable[[Any, int, IntervalWindow | None], Any],
+        on_bad: OnBad,
+        context: StepContext,
+        out: Elements,
+    ) -> None:
+        """Calls for all elements, once for each of their `places`, which one try covers together. What is given is
+        added to `out`, in the order that was chosen."""
 
-        async def call(index: int) -> list[Any]:
+        async def call(i: int) -> list[Any]:
             try:
-                return [await given(part) for part in parts(index)]
+                return [await given(process(elements.values[i], *place)) for place in places(elements, i)]
             except (SystemExit, KeyboardInterrupt) as error:
                 # It would end the loop's thread, and who waits for it would wait for ever.
                 raise RuntimeError(f"the function raised {type(error).__name__}") from error
 
-        bundle = self._calls.run(call, count, self._options)
+        bundle = self._calls.run(call, len(elements), self._options)
         context.counts["calls_retried"] += bundle.retried
         context.counts["calls_timed_out"] += bundle.timed_out
-        yield from bundle.outcomes
+        for outcome in bundle.outcomes:
+            value, offset = elements.values[outcome.index], elements.offsets[outcome.index]
+            results: list[Placed] = []
+            try:
+                of_element = places(elements, outcome.index)
+                for outputs, place in zip(self._given(value, outcome, len(of_element)), of_element, strict=True):
+                    results += all_placed(outputs, *place)
+            except Exception as error:
+                on_bad(value, offset, error)
+                continue
+            for result, time_us, window in results:
+                out.append(result, time_us, offset, window)
 
-    def letter(self, element: Any, error: Exception) -> TaggedOutput | None:
-        """What stands for an element that failed after its last try, if there is an output for such."""
-        if self._guard is None or not isinstance(error, self._guard.exc_class):
-            return None
-        return self._guard.letter(element, error)
+    def _given(self, element: Any, outcome: Outcome, count: int) -> Sequence[Any]:
+        """The outputs for each of the places; raises the error unless exceptions are an output."""
+        if outcome.error is None:
+            outputs: Sequence[Any] = outcome.value
+            return outputs
+        if self._guard is None or not isinstance(outcome.error, self._guard.exc_class):
+            raise outcome.error
+        return [[self._guard.letter(element, outcome.error)]] * count

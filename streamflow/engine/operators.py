@@ -5,7 +5,7 @@ A failing event is isolated: rows one by one on the row path, by bisection on th
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from streamflow.engine.asynchronous import AsyncFn
 from streamflow.engine.calls import Calls
 from streamflow.engine.combine import EVENTS, KEY, ColumnCombiner, PreAggregation, combiner_of
 from streamflow.engine.context import StepContext
-from streamflow.engine.outputs import SPECIAL, Placed, finished, key_of, keyed_rows, placed, with_tag, without_tags
+from streamflow.engine.outputs import Place, Placed, all_placed, finished, key_of, keyed_rows, with_tag, without_tags
 from streamflow.engine.plan import Step
 from streamflow.engine.slices import SHUFFLE_SEED, hashes
 from streamflow.model.batch import (
@@ -41,7 +41,7 @@ from streamflow.transforms.columns import AsColumns, FrameTransform, missing_col
 from streamflow.transforms.combine import Grouping
 from streamflow.transforms.core import DoFn, ParDo, RowFilter
 from streamflow.transforms.io import StoreSink
-from streamflow.transforms.outputs import Tagged, iterated
+from streamflow.transforms.outputs import Tagged
 
 FrameFunction = Callable[[pl.LazyFrame], pl.LazyFrame]
 PartitionsOf = Callable[[str], int]
@@ -218,10 +218,10 @@ class RowOperator(_Inner):
     def _outputs(self, elements: Elements, on_bad: OnBad, context: StepContext) -> Elements:
         out = Elements()
         self.fn.start_bundle()
-        called = self._awaited if isinstance(self.fn, AsyncFn) else self._called
-        for i, results in called(elements, on_bad, context):
-            for result, time_us, window in results:
-                out.append(result, time_us, elements.offsets[i], window)
+        if isinstance(self.fn, AsyncFn):
+            self.fn.process_all(elements, self._places, self._process, on_bad, context, out)
+        else:
+            self._process_each(elements, on_bad, out)
         windowed = self.windowing.assigned or self.per_window
         for result, time_us, window in finished(self.fn, windowed):
             out.append(result, time_us, -1, window)
@@ -229,45 +229,24 @@ class RowOperator(_Inner):
             context.counts["outputs_unread"] += without_tags(out)
         return out
 
-    def _called(self, elements: Elements, on_bad: OnBad, context: StepContext) -> Iterator[tuple[int, list[Placed]]]:
+    def _process_each(self, elements: Elements, on_bad: OnBad, out: Elements) -> None:
         for i, value in enumerate(elements.values):
+            results: list[Placed] = []
             try:
-                time_us, windows = elements.times[i], self._windows(elements, i)
-                results = [r for w in windows for r in _results(self._process(value, time_us, w), time_us, w)]
+                for time_us, window in self._places(elements, i):
+                    results += all_placed(self._process(value, time_us, window), time_us, window)
             except Exception as error:
                 on_bad(value, elements.offsets[i], error)
                 continue
-            yield i, results
+            for result, time_us, window in results:
+                out.append(result, time_us, elements.offsets[i], window)
 
-    def _awaited(self, elements: Elements, on_bad: OnBad, context: StepContext) -> Iterator[tuple[int, list[Placed]]]:
-        """The same for an async function."""
-        assert isinstance(self.fn, AsyncFn)
-        values, times = elements.values, elements.times
-
-        def parts(i: int) -> Iterator[Any]:
-            return (self._process(values[i], times[i], window) for window in self._windows(elements, i))
-
-        for outcome in self.fn.outcomes(len(elements), parts, context):
-            i, error = outcome.index, outcome.error
-            outputs = outcome.value
-            if error is not None and (letter := self.fn.letter(values[i], error)) is not None:
-                outputs, error = [[letter] for _ in self._windows(elements, i)], None
-            try:
-                if error is not None:
-                    raise error
-                windows = self._windows(elements, i)
-                results = [r for o, w in zip(outputs, windows, strict=True) for r in _results(o, times[i], w)]
-            except Exception as failed:
-                on_bad(values[i], elements.offsets[i], failed)
-                continue
-            yield i, results
-
-    def _windows(self, elements: Elements, i: int) -> Sequence[IntervalWindow | None]:
-        """Those for which the function is called."""
-        window = elements.window(i) if self.windowing.assigned else None
+    def _places(self, elements: Elements, i: int) -> Sequence[Place]:
+        """For each time and window that the function is called for the element."""
+        time_us, window = elements.times[i], elements.window(i) if self.windowing.assigned else None
         if self.per_window and window is None:
-            return self.windowing.fn.assign(elements.times[i])
-        return [window]
+            return [(time_us, each) for each in self.windowing.fn.assign(time_us)]
+        return ((time_us, window),)
 
     def _process(self, value: Any, time_us: int, window: IntervalWindow | None) -> Any:
         return self.fn.process(value, *self.args, **self.kwargs, **self._asked(time_us, window, value))
@@ -286,16 +265,6 @@ class RowOperator(_Inner):
     def close(self) -> None:
         self.fn.teardown()
         super().close()
-
-
-def _results(outputs: Any, time_us: int, window: IntervalWindow | None) -> list[Placed]:
-    results: list[Placed] = []
-    for output in iterated(outputs):
-        if type(output) in SPECIAL:
-            results += placed(output, time_us, window)
-        else:
-            results.append((output, time_us, window))
-    return results
 
 
 class TaggedOperator(_Inner):
