@@ -3,7 +3,8 @@
 The shape of a data set and its JSON form live here; no publishing, no clock.
 """
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -21,6 +22,9 @@ class Dataset:
     sequence. `time` is the event-time column, Int64 µs or Datetime("us"). `read(first, count)` gives the
     events `[first, first + count)`. `arrival_us`, ascending: when each event becomes known in the data's own
     time, which is what a replay at a multiple of real time follows; None if the data has no such notion.
+
+    A set may be part of a mixture, whose other parts go to other topics: `before(n)` is how many of the
+    mixture's first n events are of this set: n, if it is alone. It never falls, and rises by one at most.
     """
 
     producer: str
@@ -28,6 +32,14 @@ class Dataset:
     time: str
     read: Callable[[int, int], pl.DataFrame]
     arrival_us: Sequence[int] | None = None
+    before: Callable[[int], int] = int
+
+
+def position_in_mixture(datasets: Iterable[Dataset], done: Iterable[int]) -> int:
+    """How many of a mixture's first events are done, `done` being how many of each set's are."""
+    parts = list(zip(datasets, done, strict=True))
+    total = sum(dataset.events for dataset, _ in parts)
+    return min(bisect_right(range(total + 1), count, key=dataset.before) - 1 for dataset, count in parts)
 
 
 class Reader:
@@ -41,7 +53,8 @@ class Reader:
     def frame(self, first: int, end: int) -> pl.DataFrame:
         """Events `[first, end)`; `end` is at most the size of the set."""
         if first < self._first or end > self._first + self._block.height:
-            count = min(max(end - first, BLOCK_EVENTS), self._dataset.events - first)
+            # Nothing is left to read of a set that was made shorter after it had been published.
+            count = max(0, min(max(end - first, BLOCK_EVENTS), self._dataset.events - first))
             self._first, self._block = first, self._dataset.read(first, count)
         return self._block.slice(first - self._first, end - first)
 

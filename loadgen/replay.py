@@ -5,7 +5,7 @@ resumed at exactly the event that is not there yet, whatever batch size either r
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ Format = Literal["json", "envelope"]
 
 _TURNS = 1 << 16
 _AHEAD_BATCHES = 2
-"""Prepared and not yet published: enough to keep both threads busy, little enough to hold in memory."""
+"""Slots prepared and not yet published: enough to keep both threads busy, little enough to hold in memory."""
 
 
 def sequence_of(position: int, turn: int) -> int:
@@ -41,9 +41,21 @@ def position_of(sequence: int) -> int:
     return max(sequence, 0) // _TURNS
 
 
+@dataclass(frozen=True)
+class Feed:
+    """A data set and where it goes. `done`: how many of its events are in the topic already."""
+
+    dataset: Dataset
+    publisher: Publisher
+    done: int
+
+    @classmethod
+    def resumed(cls, dataset: Dataset, publisher: Publisher) -> "Feed":
+        return cls(dataset, publisher, position_of(publisher.last_sequence))
+
+
 def replay(
-    dataset: Dataset,
-    publisher: Publisher,
+    feeds: Sequence[Feed],
     slots: Iterable[Slot],
     tally: Tally,
     *,
@@ -52,52 +64,56 @@ def replay(
     wait: Callable[[float], bool],
     on_batch: Callable[[Tally], None] = lambda _: None,
 ) -> None:
-    """Publish each slot when it is due, keeping `tally` up to date.
+    """Publish each slot when it is due, keeping `tally` up to date. Slots number the events of the mixture.
 
-    `wait(seconds)` returns True as soon as the run is to stop; it is asked before each batch, with 0 when the
-    batch is due already. ConflictError if someone else publishes the same data set to the same topic at the
+    Of a slot, the events of one topic become durable before those of the next, in the order of `feeds`.
+    `wait(seconds)` returns True as soon as the run is to stop; it is asked before each slot, with 0 when the
+    slot is due already. ConflictError if someone else publishes the same data set to the same topic at the
     same time.
     """
-    turn = publisher.last_sequence + 1
+    turns = [feed.publisher.last_sequence + 1 for feed in feeds]
     start_s = clock.monotonic_s()
-    with closing(_prepared(dataset, slots, format)) as batches:
-        for batch in batches:
-            due_s = start_s + batch.slot.due_s
+    with closing(_prepared(feeds, slots, format)) as prepared:
+        for turn, (slot, batches) in enumerate(prepared):
+            due_s = start_s + slot.due_s
             if wait(max(0.0, due_s - clock.monotonic_s())):
                 return
             before_s = clock.monotonic_s()
-            _publish(dataset, publisher, batch, sequence_of(batch.slot.end, turn))
+            for batch, first_turn in zip(batches, turns, strict=True):
+                _publish(batch, sequence_of(batch.end, first_turn + turn))
             tally.publish_s.append(clock.monotonic_s() - before_s)
             tally.behind_s_max = max(tally.behind_s_max, before_s - due_s)
-            tally.disorder.add(batch.times_us)
-            tally.events += batch.frame.height
-            tally.bytes += batch.bytes
-            tally.position = batch.slot.end
-            turn += 1
+            for batch in batches:
+                tally.disorder[batch.feed.publisher.topic].add(batch.times_us)
+                tally.events += batch.frame.height
+                tally.bytes += batch.bytes
+            tally.position = slot.end
             on_batch(tally)
 
 
 @dataclass(frozen=True)
 class _Batch:
-    slot: Slot
+    """What of a slot goes to one topic: the events of its set up to number `end`."""
+
+    feed: Feed
+    end: int
     frame: pl.DataFrame
     times_us: pl.Series
     documents: list[bytes] | None
     bytes: int
 
 
-def _prepared(dataset: Dataset, slots: Iterable[Slot], format: Format) -> Generator[_Batch, None, None]:
+def _prepared(
+    feeds: Sequence[Feed], slots: Iterable[Slot], format: Format
+) -> Generator[tuple[Slot, list[_Batch]], None, None]:
     """Batches made by another thread while this one waits for the disk."""
-    reader = Reader(dataset)
+    readers = [Reader(feed.dataset) for feed in feeds]
 
-    def prepare(slot: Slot) -> _Batch:
-        frame = reader.frame(slot.first, slot.end)
-        documents = to_json(frame) if format == "json" else None
-        size = int(frame.estimated_size()) if documents is None else sum(map(len, documents))
-        return _Batch(slot, frame, times_us(frame, dataset.time), documents, size)
+    def prepare(slot: Slot) -> tuple[Slot, list[_Batch]]:
+        return slot, [_batch(feed, reader, slot, format) for feed, reader in zip(feeds, readers, strict=True)]
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="loadgen-prepare") as thread:
-        ahead: deque[Future[_Batch]] = deque()
+        ahead: deque[Future[tuple[Slot, list[_Batch]]]] = deque()
         for slot in slots:
             ahead.append(thread.submit(prepare, slot))
             if len(ahead) > _AHEAD_BATCHES:
@@ -106,12 +122,22 @@ def _prepared(dataset: Dataset, slots: Iterable[Slot], format: Format) -> Genera
             yield ahead.popleft().result()
 
 
-def _publish(dataset: Dataset, publisher: Publisher, batch: _Batch, sequence: int) -> None:
+def _batch(feed: Feed, reader: Reader, slot: Slot, format: Format) -> _Batch:
+    before = feed.dataset.before
+    end = max(feed.done, before(slot.end))
+    frame = reader.frame(max(feed.done, before(slot.first)), end)
+    documents = to_json(frame) if format == "json" else None
+    size = int(frame.estimated_size()) if documents is None else sum(map(len, documents))
+    return _Batch(feed, end, frame, times_us(frame, feed.dataset.time), documents, size)
+
+
+def _publish(batch: _Batch, sequence: int) -> None:
+    publisher, dataset = batch.feed.publisher, batch.feed.dataset
     if batch.documents is None:
         written = publisher.publish_frame(batch.frame, event_time=dataset.time, sequence=sequence)
     else:
         written = publisher.publish_batch(batch.documents, batch.times_us.to_list(), sequence=sequence)
-    if not written:
+    if written < batch.frame.height:
         raise ConflictError(
             f"'{dataset.producer}' was published to topic '{publisher.topic}' by someone else meanwhile. "
             "Let one loadgen finish before another one starts on the same topic"

@@ -1,6 +1,7 @@
 """What a run did: measured while it goes (`Tally`), told at its end (`Report`). No I/O, no clock."""
 
 from array import array
+from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -36,14 +37,23 @@ class Disorder:
 
 @dataclass
 class Tally:
-    """Running figures of one run. `position`: number of the next event; `publish_s`: one entry per batch."""
+    """Running figures of one run. `position`: number of the next event; `publish_s`: one entry per batch;
+    `disorder`: topic by topic, as their readers meet it."""
 
     position: int
     events: int = 0
     bytes: int = 0
     behind_s_max: float = 0.0
-    disorder: Disorder = field(default_factory=Disorder)
+    disorder: defaultdict[str, Disorder] = field(default_factory=lambda: defaultdict(Disorder))
     publish_s: "array[float]" = field(default_factory=lambda: array("d"))
+
+    @property
+    def out_of_order_share(self) -> float:
+        return sum(each.out_of_order for each in self.disorder.values()) / self.events if self.events else 0.0
+
+    @property
+    def latest_by_us(self) -> int:
+        return max((each.latest_by_us for each in self.disorder.values()), default=0)
 
     def publish_ms(self, quantile: float) -> float | None:
         """Durable publishing time of a batch, nearest rank; None before the first."""
@@ -57,6 +67,7 @@ class Tally:
 class Report:
     """The end report; `--json` prints exactly these fields.
 
+    `topic`: several are separated by commas, and have `partitions` each.
     `events` and `bytes` were published by this run, `skipped_events` by earlier ones. `bytes`: the JSON
     documents, or the frames' size in memory for envelopes, both before compression. `out_of_order_share` and
     `latest_by_s` are over the events of this run. `behind_s_max`: how late a batch was at worst against its

@@ -1,18 +1,20 @@
-"""One run from its settings to its report: opens the topic, finds where to go on, replays, ends the topic.
+"""One run from its settings to its report: opens the topics, finds where to go on, replays, ends the topics.
 
 No options, no printing and no exit codes: those are `cli.py`.
 """
 
 import sqlite3
 import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from rich.console import Console
 
-from loadgen.dataset import Dataset
+from loadgen.dataset import Dataset, position_in_mixture
 from loadgen.pacing import ConstantRate, Pace, Recorded, Unpaced, slots
 from loadgen.progress import shown
-from loadgen.replay import Format, position_of, replay
+from loadgen.replay import Feed, Format, replay
 from loadgen.report import Report, Tally
 from streamflow.base.clock import Clock
 from streamflow.base.errors import ConflictError, DataError, NotFoundError
@@ -28,9 +30,9 @@ BATCH_UNPACED: dict[Format, int] = {"json": 10_000, "envelope": 50_000}
 
 @dataclass(frozen=True)
 class Settings:
-    """How one data set goes to one topic.
+    """How a data set goes to its topic, or a mixture of several to theirs.
 
-    `to`: a folder or log URL. `topic`: made with `partitions` if it is not there. `rate` (events/s) and
+    `to`: a folder or log URL. `partitions`: of a topic that is not there yet. `rate` (events/s) and
     `speedup` (× the data's own time) exclude each other; without both as fast as possible. `max_events`: stop
     after that many of the set. `batch`: events per durable publish at most. `end`: mark the topic as
     complete; None: if the whole set is there. DataError for values that contradict each other or make no
@@ -38,7 +40,6 @@ class Settings:
     """
 
     to: str
-    topic: str
     partitions: int = 16
     format: Format = "json"
     rate: float | None = None
@@ -58,38 +59,43 @@ class Settings:
                 f"'{self.to}' lives inside one process and would be gone when this one ends. Give a folder: --to ./data"
             )
 
-    def pace(self, dataset: Dataset) -> Pace:
+    def pace(self, arrival_us: Sequence[int] | None) -> Pace:
         """DataError for a pace at or below 0, or a speed-up of data without a time of its own."""
         if self.rate is not None:
             return ConstantRate(self.rate)
         if self.speedup is None:
             return Unpaced()
-        if dataset.arrival_us is None:
+        if arrival_us is None:
             raise DataError("--speedup needs recorded data. Give --rate instead")
-        return Recorded(dataset.arrival_us, self.speedup)
+        return Recorded(arrival_us, self.speedup)
 
 
 def run(
     profile: str,
-    dataset: Dataset,
+    datasets: Mapping[str, Dataset],
     settings: Settings,
     *,
     clock: Clock,
     stop: threading.Event,
     console: Console,
 ) -> Report:
-    """Publish what of the data set is not in the topic yet, until done or `stop` is set.
+    """Publish what is not there yet of the data sets (topic → set; several make a mixture), until done or `stop`
+    is set.
 
-    ConflictError if the topic has ended with events missing, has another partition count, or is being filled
-    with the same data set by someone else. NotFoundError if there
-    can be no log at `settings.to`.
+    ConflictError if a topic has ended with events missing, has another partition count, or is being filled
+    with the same data set by someone else. NotFoundError if there can be no log at `settings.to`.
     """
-    pace = settings.pace(dataset)
+    arrival_us = next(iter(datasets.values())).arrival_us if len(datasets) == 1 else None
+    pace = settings.pace(arrival_us)
     log = _connected(settings.to)
     try:
-        log.create_topic(settings.topic, TopicConfig(partitions=settings.partitions))
-        with Publisher(log, settings.topic, name=dataset.producer, clock=clock) as publisher:
-            return _Run(profile, dataset, settings, pace, log, publisher, clock, stop, console).report()
+        with ExitStack() as stack:
+            feeds = []
+            for topic, dataset in datasets.items():
+                log.create_topic(topic, TopicConfig(partitions=settings.partitions))
+                publisher = Publisher(log, topic, name=dataset.producer, clock=clock)
+                feeds.append(Feed.resumed(dataset, stack.enter_context(publisher)))
+            return _Run(profile, feeds, settings, arrival_us, pace, log, clock, stop, console).report()
     finally:
         log.close()
 
@@ -104,26 +110,31 @@ def _connected(to: str) -> Log:
 @dataclass(frozen=True)
 class _Run:
     profile: str
-    dataset: Dataset
+    feeds: Sequence[Feed]
     settings: Settings
+    arrival_us: Sequence[int] | None
     pace: Pace
     log: Log
-    publisher: Publisher
     clock: Clock
     stop: threading.Event
     console: Console
 
+    @property
+    def events(self) -> int:
+        return sum(feed.dataset.events for feed in self.feeds)
+
     def report(self) -> Report:
-        first = position_of(self.publisher.last_sequence)
-        target = min(self.dataset.events, self.settings.max_events or self.dataset.events)
-        self._check_open(missing=target - first)
+        first = position_in_mixture([feed.dataset for feed in self.feeds], [feed.done for feed in self.feeds])
+        target = min(self.events, self.settings.max_events or self.events)
+        self._check_open(target)
         tally = Tally(position=first)
         start_s = self.clock.monotonic_s()
         self._replay(tally, target)
         seconds = self.clock.monotonic_s() - start_s
         interrupted = tally.position < target
         if not interrupted and self._is_to_end(tally.position):
-            self.publisher.end()
+            for feed in self.feeds:
+                feed.publisher.end()
         return self._told(tally, first, seconds, interrupted)
 
     def _replay(self, tally: Tally, target: int) -> None:
@@ -131,8 +142,7 @@ class _Run:
         batch = self.settings.batch or (BATCH_PACED if paced else BATCH_UNPACED[self.settings.format])
         with shown(self.console, target, tally.position, self.clock) as show:
             replay(
-                self.dataset,
-                self.publisher,
+                self.feeds,
                 slots(self.pace, tally.position, target, batch),
                 tally,
                 format=self.settings.format,
@@ -141,29 +151,31 @@ class _Run:
                 on_batch=show,
             )
 
-    def _ended(self) -> bool:
-        return self.log.topic(self.settings.topic).watermark_us >= MAX_US
+    def _ended(self, feed: Feed) -> bool:
+        return self.log.topic(feed.publisher.topic).watermark_us >= MAX_US
 
-    def _check_open(self, missing: int) -> None:
-        if missing > 0 and self._ended():
-            raise ConflictError(
-                f"topic '{self.settings.topic}' has ended, and {missing:,} events are not in it: "
-                "published now, all of them would be late. Give another --topic, or --no-end the first time"
-            )
+    def _check_open(self, target: int) -> None:
+        for feed in self.feeds:
+            missing = feed.dataset.before(target) - feed.done
+            if missing > 0 and self._ended(feed):
+                raise ConflictError(
+                    f"topic '{feed.publisher.topic}' has ended, and {missing:,} events are not in it: "
+                    "published now, all of them would be late. Give another --topic or --to, or --no-end the first time"
+                )
 
     def _is_to_end(self, position: int) -> bool:
-        whole = position >= self.dataset.events
+        whole = position >= self.events
         return whole if self.settings.end is None else self.settings.end
 
     def _told(self, tally: Tally, first: int, seconds: float, interrupted: bool) -> Report:
         settings = self.settings
         return Report(
             profile=self.profile,
-            topic=settings.topic,
+            topic=", ".join(feed.publisher.topic for feed in self.feeds),
             format=settings.format,
             partitions=settings.partitions,
             events=tally.events,
-            skipped_events=first,
+            skipped_events=sum(feed.done for feed in self.feeds),
             bytes=tally.bytes,
             seconds=round(seconds, 6),
             events_per_s=round(tally.events / seconds, 3) if seconds > 0 else 0.0,
@@ -173,14 +185,14 @@ class _Run:
             behind_s_max=None if isinstance(self.pace, Unpaced) else round(tally.behind_s_max, 6),
             publish_ms_p50=tally.publish_ms(0.5),
             publish_ms_p99=tally.publish_ms(0.99),
-            out_of_order_share=round(tally.disorder.share, 6),
-            latest_by_s=tally.disorder.latest_by_us / 1e6,
-            ended=self._ended(),
+            out_of_order_share=round(tally.out_of_order_share, 6),
+            latest_by_s=tally.latest_by_us / 1e6,
+            ended=all(map(self._ended, self.feeds)),
             interrupted=interrupted,
         )
 
     def _speedup(self, first: int, position: int, seconds: float) -> float | None:
-        arrival_us = self.dataset.arrival_us
+        arrival_us = self.arrival_us
         if arrival_us is None or position == first or seconds <= 0:
             return None
         return round((arrival_us[position - 1] - arrival_us[first]) / 1e6 / seconds, 3)

@@ -11,6 +11,7 @@ from polars import col, lit
 
 from streamflow import coders, pvalue
 from streamflow.base.errors import (
+    AssertionFailedError,
     ConflictError,
     CorruptionError,
     DataError,
@@ -21,8 +22,10 @@ from streamflow.base.errors import (
 )
 from streamflow.base.settings import Settings
 from streamflow.model.aggregates import AggregateFn, Count, Max, Mean, Min, Sum
+from streamflow.model.collecting import CollectList, CollectSet, First, Last, TopK
 from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PCollection, PTransform
+from streamflow.model.statistics import ApproxDistinct, Quantiles, StdDev, Variance
 from streamflow.model.time import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, Timestamp
 from streamflow.model.window import (
     AccumulationMode,
@@ -35,24 +38,44 @@ from streamflow.model.window import (
 from streamflow.runtime.pipeline import Pipeline, PipelineResult
 from streamflow.topics import Publisher, connect
 from streamflow.topics.protocol import TopicConfig
+from streamflow.transforms import combiners
 from streamflow.transforms.batching import BatchElements, GroupIntoBatches
 from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
-from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, GroupByKey
+from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, CombineValues, GroupByKey
 from streamflow.transforms.core import (
     Create,
     DoFn,
     Filter,
     FlatMap,
+    FlatMapTuple,
     Flatten,
     Map,
     MapTuple,
     ParDo,
     Partition,
     PartitionFn,
+    Reshuffle,
     WindowInto,
 )
 from streamflow.transforms.io import Message, ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
+from streamflow.transforms.join import Join
 from streamflow.transforms.outputs import TaggedOutput, WindowedValue
+from streamflow.transforms.ptransform import ptransform_fn
+from streamflow.transforms.stats import ApproximateQuantiles, ApproximateUnique
+from streamflow.transforms.util import (
+    CoGroupByKey,
+    Distinct,
+    FlattenWith,
+    Keys,
+    KvSwap,
+    LogElements,
+    Regex,
+    Reify,
+    Tee,
+    ToString,
+    Values,
+    WithKeys,
+)
 
 __version__ = version("streamflow")
 
@@ -62,27 +85,44 @@ __all__ = [
     "AccumulationMode",
     "Aggregate",
     "AggregateFn",
+    "ApproxDistinct",
+    "ApproximateQuantiles",
+    "ApproximateUnique",
     "AsColumns",
+    "AssertionFailedError",
     "BatchElements",
+    "CoGroupByKey",
+    "CollectList",
+    "CollectSet",
     "CombineFn",
     "CombineGlobally",
     "CombinePerKey",
+    "CombineValues",
     "ConflictError",
     "CorruptionError",
     "Count",
     "Create",
     "DataError",
+    "Distinct",
     "DoFn",
     "Duration",
     "FencedError",
     "Filter",
+    "First",
     "FixedWindows",
     "FlatMap",
+    "FlatMapTuple",
     "Flatten",
+    "FlattenWith",
     "GlobalWindows",
     "GroupByKey",
     "GroupIntoBatches",
     "IntervalWindow",
+    "Join",
+    "Keys",
+    "KvSwap",
+    "Last",
+    "LogElements",
     "Map",
     "MapTuple",
     "Max",
@@ -99,26 +139,39 @@ __all__ = [
     "PipelineError",
     "PipelineResult",
     "Publisher",
+    "Quantiles",
     "ReadFromTopic",
+    "Regex",
+    "Reify",
+    "Reshuffle",
     "Select",
     "Settings",
     "SlidingWindows",
+    "StdDev",
     "StreamFlowError",
     "Sum",
     "TaggedOutput",
+    "Tee",
     "Timestamp",
     "TimestampedValue",
+    "ToString",
+    "TopK",
     "TopicConfig",
+    "Values",
+    "Variance",
     "Where",
     "WindowInto",
     "WindowedValue",
     "WithColumns",
+    "WithKeys",
     "WriteToRows",
     "WriteToTable",
     "WriteToTopic",
     "coders",
     "col",
+    "combiners",
     "connect",
     "lit",
+    "ptransform_fn",
     "pvalue",
 ]

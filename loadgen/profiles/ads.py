@@ -1,8 +1,6 @@
 """Synthetic advertisement events in the shape of the Yahoo Streaming Benchmark (Chintapalli et al., 2016).
 
 Event number n is a pure function of (seed, n), so any range is made on its own: no state, no files, no clock.
-Random numbers come from SplitMix64 (Steele, Lea, Flood 2014) over the event number, computed column-wise;
-they are the same with every Polars version.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from loadgen.dataset import BLOCK_EVENTS, Dataset
+from loadgen.draws import draw, mix, pick
 from streamflow.base.errors import DataError
 
 ADS = 1_000
@@ -59,18 +58,18 @@ def events(
     spread.
     """
     number = pl.int_range(first, first + count, dtype=pl.UInt64, eager=True)
-    a = _draw(number, seed, _EVENT)
-    b = _mix(a)
-    c = _mix(b)
+    a = draw(number, seed, _EVENT)
+    b = mix(a)
+    c = mix(b)
     happened_us = start_us + (number.cast(pl.Float64) * (1e6 / events_per_s)).cast(pl.Int64)
     columns = {
         "user_id": _entity(a % users, seed, _USER),
-        "page_id": _pick(_pool(seed, _PAGE, PAGES), b),
-        "ad_id": _pick(_pool(seed, _AD, ADS), b // PAGES),
-        "ad_type": _pick(_AD_TYPES, b // (PAGES * ADS)),
-        "event_type": _pick(_EVENT_TYPES, a // users),
+        "page_id": pick(_pool(seed, _PAGE, PAGES), b),
+        "ad_id": pick(_pool(seed, _AD, ADS), b // PAGES),
+        "ad_type": pick(_AD_TYPES, b // (PAGES * ADS)),
+        "event_type": pick(_EVENT_TYPES, a // users),
         "event_time": happened_us - (c % DISORDER_US).cast(pl.Int64),
-        "ip_address": _joined([_pick(_OCTETS, c // (1 << shift)) for shift in (32, 40, 48, 56)], "."),
+        "ip_address": _joined([pick(_OCTETS, c // (1 << shift)) for shift in (32, 40, 48, 56)], "."),
     }
     return pl.DataFrame(columns, schema=SCHEMA)
 
@@ -114,23 +113,11 @@ def dataset(
     )
 
 
-def _mix(x: pl.Series) -> pl.Series:
-    """SplitMix64's output function, a bijection of 64 bits. UInt64 products wrap; `//` is the shift."""
-    x = (x ^ (x // (1 << 30))) * 0xBF58476D1CE4E5B9
-    x = (x ^ (x // (1 << 27))) * 0x94D049BB133111EB
-    return x ^ (x // (1 << 31))
-
-
-def _draw(number: pl.Series, seed: int, stream: int) -> pl.Series:
-    salt = _mix(pl.Series([(seed * 0x100 + stream) % (1 << 64)], dtype=pl.UInt64))
-    return _mix(number * 0x9E3779B97F4A7C15 + salt)
-
-
 def _entity(number: pl.Series, seed: int, stream: int) -> pl.Series:
     """36 characters in the layout of a UUID."""
-    high = _draw(number, seed, stream)
-    low = _mix(high)
-    h, w = ([_pick(_hex(), half // (1 << shift)) for shift in (48, 32, 16, 0)] for half in (high, low))
+    high = draw(number, seed, stream)
+    low = mix(high)
+    h, w = ([pick(_hex(), half // (1 << shift)) for shift in (48, 32, 16, 0)] for half in (high, low))
     dash = pl.lit("-")
     return _joined([h[0], h[1], dash, h[2], dash, h[3], dash, w[0], dash, w[1], w[2], w[3]])
 
@@ -147,7 +134,3 @@ def _hex() -> pl.Series:
 @cache
 def _pool(seed: int, stream: int, size: int) -> pl.Series:
     return _entity(pl.int_range(size, dtype=pl.UInt64, eager=True), seed, stream)
-
-
-def _pick(pool: pl.Series, number: pl.Series) -> pl.Series:
-    return pool.gather(number % len(pool))

@@ -1,13 +1,14 @@
 """Every exception that StreamFlow raises on purpose, and what the caller does about it.
 
 StreamFlowError
-├── PipelineError      fix your code: the pipeline can't work, refused when it is built
-├── DataError          fix your data: an event or row does not fit what was declared
-├── NotFoundError      fix the name: no such topic, table, row store or pipeline
-├── ConflictError      fix the request: it contradicts what exists (partition count, pipeline shape)
-├── FencedError        do nothing: another owner has taken over; drop the work, it is done elsewhere
-├── StepCancelledError do nothing: the worker stops in the middle of a step; whoever is next repeats it
-└── CorruptionError    report a bug: committed bytes fail their checksum
+├── PipelineError         fix your code: the pipeline can't work, refused when it is built
+├── DataError             fix your data: an event or row does not fit what was declared
+├── NotFoundError         fix the name: no such topic, table, row store or pipeline
+├── ConflictError         fix the request: it contradicts what exists (partition count, pipeline shape)
+├── FencedError           do nothing: another owner has taken over; drop the work, it is done elsewhere
+├── StepCancelledError    do nothing: the worker stops in the middle of a step; whoever is next repeats it
+├── AssertionFailedError  fix your code, or what the test expects: `assert_that` found something else
+└── CorruptionError       report a bug: committed bytes fail their checksum
 """
 
 
@@ -37,6 +38,10 @@ class FencedError(StreamFlowError):
 
 class StepCancelledError(StreamFlowError):
     """The worker was told to stop while a step waited; nothing of the step was applied."""
+
+
+class AssertionFailedError(StreamFlowError, AssertionError):
+    """What a test asserts of a PCollection does not hold. It is no bad event: it ends the run, and is raised by it."""
 
 
 class CorruptionError(StreamFlowError):

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from streamflow.base.errors import DataError
-from streamflow.engine.combine import encode_key
 from streamflow.engine.keyed import KeyedState
 from streamflow.model.coders import PickleCoder
 from streamflow.model.combiner import CombineFn
+from streamflow.model.keys import encode_key
 from streamflow.model.time import Timestamp, TimestampTypes, timestamp_us
 from streamflow.model.window import IntervalWindow
 from streamflow.transforms.userstate import (

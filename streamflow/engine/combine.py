@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-import msgspec
 import polars as pl
 
 from streamflow.base.errors import DataError
 from streamflow.model.aggregates import RecordCombineFn
 from streamflow.model.batch import PANE, Batch, Elements, OnBad, to_elements, to_frame
 from streamflow.model.combiner import CombineFn
+from streamflow.model.keys import encode_key
 from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, MAX_US, Timestamp
 from streamflow.model.window import (
     GLOBAL_WINDOW,
@@ -42,7 +42,7 @@ _SINGLE_BATCHES = 15
 
 _ROWS_CACHED_MAX = 50_000
 """From here on a table of all groups no longer fits the processor's cache: a window at a time takes half as long."""
-_WINDOW_ROWS_MIN = 5_000
+WINDOW_ROWS_MIN = 5_000
 """Windows of fewer rows are not worth a query of their own."""
 
 _UTC = pl.Datetime("us", "UTC")
@@ -90,6 +90,18 @@ def _merge_flags(frame: pl.DataFrame) -> list[pl.Expr]:
     if ON_TIME in frame.columns:
         merges += [pl.col(ON_TIME).max(), pl.col(LATE).sum()]
     return merges
+
+
+def windows_apart(frame: pl.DataFrame, rows_min: int) -> list[pl.DataFrame]:
+    """Frames of one window each, unless these would have fewer rows than that on average: then the frame as it is."""
+    if _of_one_window(frame) or frame[WINDOW_START].n_unique() > frame.height // rows_min:
+        return [frame]
+    return frame.partition_by(WINDOW_START, maintain_order=False)
+
+
+def _of_one_window(frame: pl.DataFrame) -> bool:
+    starts = frame[WINDOW_START]
+    return bool(starts.min() == starts.max())
 
 
 class PreAggregation:
@@ -140,12 +152,15 @@ class ColumnCombiner:
         return self.partial_frame(to_frame(batch, on_bad).lazy()).collect()
 
     def merge(self, frame: pl.DataFrame) -> pl.DataFrame:
-        if frame.height < _ROWS_CACHED_MAX or frame[WINDOW_START].n_unique() > frame.height // _WINDOW_ROWS_MIN:
+        if frame.height < _ROWS_CACHED_MAX:
             return self._merged(frame)
-        return pl.concat([self._merged(part) for part in frame.partition_by(WINDOW_START, maintain_order=False)])
+        return pl.concat([self._merged(part) for part in windows_apart(frame, WINDOW_ROWS_MIN)])
 
     def _merged(self, frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.group_by([*self.keys, WINDOW_START]).agg(*_merge_flags(frame), *self._merge)
+        flags = _merge_flags(frame)
+        if self.keys and _of_one_window(frame):  # a key less takes a fifth less
+            return frame.group_by(self.keys).agg(pl.col(WINDOW_START).first(), *flags, *self._merge)
+        return frame.group_by([*self.keys, WINDOW_START]).agg(*flags, *self._merge)
 
     def final(self, frame: pl.DataFrame, on_bad: OnBad) -> Batch:
         public = [
@@ -302,7 +317,8 @@ class RowAggregate(RowCombiner):
         keys = frame.select(by.alias(name) for by, name in zip(self.transform.by, names, strict=True))
         elements = to_elements(frame)
         rows = keys.rows() if names else [()] * len(elements)
-        elements.values = list(zip(rows, elements.values, strict=True))
+        timed = [row | {TIME: time_us} for row, time_us in zip(elements.values, elements.times, strict=True)]
+        elements.values = list(zip(rows, timed, strict=True))
         return elements
 
     def result(self, key: Any, result: Any, window: IntervalWindow) -> Any:
@@ -317,20 +333,7 @@ def _datetime(time_us: int) -> datetime | None:
     return Timestamp(micros=time_us).as_datetime() if EVENT_MIN_US <= time_us <= EVENT_MAX_US else None
 
 
-def encode_key(key: Any) -> bytes:
-    """Equal keys give equal bytes, in every process. DataError for a type without such an encoding."""
-    try:
-        return _encoder.encode(key)
-    except (TypeError, OverflowError) as error:
-        raise DataError(
-            f"{key!r} can't be a key: {error}. Use numbers, strings, bytes, dates, tuples, dataclasses or None."
-        ) from error
-
-
 def _pair(element: Any) -> tuple[Any, Any]:
     if isinstance(element, (tuple, list)) and len(element) == 2:
         return element[0], element[1]
     raise DataError(f"grouping by key needs (key, value) pairs, got {element!r}. Make them with Map.")
-
-
-_encoder = msgspec.msgpack.Encoder(order="deterministic")

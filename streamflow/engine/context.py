@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import polars as pl
 
+from streamflow.base.errors import AssertionFailedError
 from streamflow.model.batch import OnBad
 from streamflow.topics import codec
 
@@ -71,7 +72,11 @@ class StepContext:
         return of_frames + sum(map(len, self.events.values()))
 
     def on_bad(self, transform: str) -> OnBad:
+        """For the events that fail in a transform. A failed assertion is no bad event, and ends the step."""
+
         def bad(value: Any, offset: int, error: Exception) -> None:
+            if isinstance(error, AssertionFailedError):
+                raise error
             # One error may stand for all events of a batch.
             last = self.dead[-1] if self.dead else None
             trace = last.trace if last is not None and last.error is error else self._trace(error)

@@ -22,6 +22,7 @@ from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, public, tell,
 from streamflow.model.time import MAX_US
 from streamflow.model.window import TIME, Windowing
 from streamflow.topics import codec
+from streamflow.topics.frames import write_compact
 from streamflow.topics.protocol import Record, SegmentInfo, StateSegment
 
 _Layout = tuple[list[str], list[pl.DataType]]
@@ -81,8 +82,8 @@ class SourceHead(_Stateless):
         return batches
 
 
-class CreateHead(_Stateless):
-    """The values of Create, from the internal log that holds them."""
+class LogHead(_Stateless):
+    """Elements from an internal log as they were written there: the values of Create, or what a Reshuffle spreads."""
 
     def __init__(self) -> None:
         self._batches: list[Batch] = []
@@ -165,7 +166,7 @@ class GroupingHead:
         self._incoming: list[pl.DataFrame] = []
         self._layout: _Layout | None = None
         """Of the partials last found to go with those before them."""
-        self._fresh: pl.DataFrame | None = None
+        self._fresh: Sequence[pl.DataFrame] = ()
 
     def absorb(self, records: Sequence[Record], context: StepContext) -> None:
         frames = [codec.decode(record) for record in records]
@@ -178,7 +179,7 @@ class GroupingHead:
 
     def fire(self, before_us: int, after_us: int, context: StepContext) -> Iterator[Batch]:
         fired = self.state.step(self._incoming, before_us, after_us)
-        self._incoming, self._fresh = [], fired.delta
+        self._incoming, self._fresh = [], fired.deltas
         context.counts["late"] += fired.late
         context.counts["dropped"] += fired.dropped
         nothing = True
@@ -199,9 +200,10 @@ class GroupingHead:
                 delta.add.append(self._segment(frame, stamp, watermark_us, part, resident=resident))
             self._ledger.drop(sequences)
             delta.drop += sequences
-        fresh, self._fresh = self._fresh, None
-        if fresh is not None and (living := self.state.living(fresh, watermark_us)).height:
-            delta.add.append(self._segment(living, stamp, watermark_us, ALL, resident=True))
+        for fresh in self._fresh:
+            if (living := self.state.living(fresh, watermark_us)).height:
+                delta.add.append(self._segment(living, stamp, watermark_us, ALL, resident=True))
+        self._fresh = ()
         context.counts["state_bytes_spilled"] += self.state.bytes_spilled
         context.counts["state_bytes_read"] += self._ledger.bytes_read
         self.state.bytes_spilled = self._ledger.bytes_read = 0
@@ -214,7 +216,7 @@ class GroupingHead:
         sequence = self._ledger.next_sequence()
         info = SegmentInfo(sequence, stamp, watermark_us, frame.height, size, *window_ends(frame), part)
         self._ledger.add(info, resident=resident)
-        return StateSegment(info, codec.write_frame(frame))
+        return StateSegment(info, write_compact(frame))
 
     def close(self) -> None:
         self._memory.forget(self.state)

@@ -28,7 +28,7 @@ import polars as pl
 from streamflow.engine.ledger import Delta, Ledger
 from streamflow.engine.slices import ALL
 from streamflow.model.window import WINDOW_END, WINDOW_START, IntervalWindow
-from streamflow.topics import codec
+from streamflow.topics.frames import write_compact
 from streamflow.topics.protocol import SegmentInfo, StateSegment
 
 _KEY, _NAME, _VALUE = "_key", "_name", "_value"
@@ -178,7 +178,7 @@ class KeyedState:
         size = int(frame.estimated_size())
         info = SegmentInfo(sequence, stamp, watermark_us, frame.height, size, low_us, high_us, ALL)
         self._ledger.add(info, resident=True)
-        return StateSegment(info, codec.write_frame(frame))
+        return StateSegment(info, write_compact(frame))
 
     def _living(self, frame: pl.DataFrame, watermark_us: int) -> pl.DataFrame:
         ends = frame[WINDOW_END].unique().to_list()

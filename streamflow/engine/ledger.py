@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from streamflow.engine.slices import can_be_cut
-from streamflow.topics import codec
+from streamflow.topics.frames import read_compact
 from streamflow.topics.protocol import SegmentInfo, StateSegment
 
 _RUN_PIECES_MAX = 4
@@ -72,7 +72,7 @@ class Ledger:
     def read(self, info: SegmentInfo) -> pl.DataFrame:
         payload = self._read(info.sequence)
         self.bytes_read += len(payload)
-        return codec.read_frame(payload)
+        return read_compact(payload)
 
     def newest(self) -> SegmentInfo:
         return self._segments[max(self._segments)]

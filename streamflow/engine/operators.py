@@ -5,29 +5,37 @@ A failing event is isolated: rows one by one on the row path, by bisection on th
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-import orjson
 import polars as pl
 
 from streamflow.base.errors import DataError
 from streamflow.engine.asynchronous import AsyncFn
 from streamflow.engine.calls import Calls
-from streamflow.engine.combine import EVENTS, KEY, ColumnCombiner, PreAggregation, combiner_of
+from streamflow.engine.combine import EVENTS, KEY, ColumnCombiner, PreAggregation, combiner_of, windows_apart
 from streamflow.engine.context import StepContext
-from streamflow.engine.outputs import Place, Placed, all_placed, finished, key_of, keyed_rows, with_tag, without_tags
+from streamflow.engine.outputs import (
+    Place,
+    Placed,
+    all_placed,
+    finished,
+    json_event,
+    key_of,
+    keyed_rows,
+    with_tag,
+    without_tags,
+)
 from streamflow.engine.plan import Step
 from streamflow.engine.slices import SHUFFLE_SEED, hashes
+from streamflow.engine.spread import Spread
 from streamflow.model.batch import (
-    OFFSET,
     RESERVED,
     VALUE,
     Batch,
     Elements,
     OnBad,
-    pickled,
     public,
     tell,
     to_elements,
@@ -36,16 +44,18 @@ from streamflow.model.batch import (
 from streamflow.model.schema import Schema
 from streamflow.model.time import Timestamp
 from streamflow.model.window import TIME, IntervalWindow, Windowing
-from streamflow.topics import codec
 from streamflow.transforms.columns import AsColumns, FrameTransform, missing_column
 from streamflow.transforms.combine import Grouping
-from streamflow.transforms.core import DoFn, ParDo, RowFilter
+from streamflow.transforms.core import DoFn, ParDo, Reshuffle, RowFilter
 from streamflow.transforms.io import StoreSink
 from streamflow.transforms.outputs import Tagged
 
 FrameFunction = Callable[[pl.LazyFrame], pl.LazyFrame]
 PartitionsOf = Callable[[str], int]
 
+_APART_ROWS_MIN = 1_000
+"""Partials of one window take less room and time from here to its end; but a record costs as much as hundreds of
+rows."""
 _QUERY_ERRORS = (Exception, pl.exceptions.PanicException)
 """Python functions inside a query raise what they like."""
 
@@ -111,7 +121,9 @@ class _Compiler:
         if isinstance(transform, ParDo):
             return KeyedRows(label, step.windowing, [Shuffle(topic, [KEY], self.partitions_of(topic))])
         if isinstance(transform, StoreSink):
-            return FrameOperator([(label, transform.prepare)], [Append(topic, 0)])
+            return FrameOperator([(label, transform.prepare)], [Spread(label, topic, 1, 0)])
+        if isinstance(transform, Reshuffle):
+            return Spread(label, topic, self.partitions_of(topic), self.partition)
         return Publish(label, topic, self.partition % self.partitions_of(topic))
 
 
@@ -318,26 +330,16 @@ class Shuffle:
         assert isinstance(batch, pl.DataFrame)
         if self.pre_aggregation is not None:
             self.pre_aggregation.seen(int(batch[EVENTS].sum()), batch.height)
+        for frame in windows_apart(batch, _APART_ROWS_MIN * self.partitions):
+            for partition, part in self._parts(frame):
+                context.frames[self.topic, partition].append(part)
+
+    def _parts(self, frame: pl.DataFrame) -> Iterable[tuple[int, pl.DataFrame]]:
         if self.partitions == 1 or not self.keys:
-            context.frames[self.topic, 0].append(batch)
-            return
-        target = (hashes(batch, self.keys, SHUFFLE_SEED) % self.partitions).alias("_target")
-        parts = batch.with_columns(target).partition_by("_target", as_dict=True, include_key=False)
-        for (partition,), part in parts.items():
-            context.frames[self.topic, int(partition)].append(part)
-
-    def close(self) -> None: ...
-
-
-class Append:
-    """Appends the batch to one partition of an internal log."""
-
-    def __init__(self, topic: str, partition: int) -> None:
-        self.topic, self.partition = topic, partition
-
-    def run(self, batch: Batch, context: StepContext) -> None:
-        frame = batch if isinstance(batch, pl.DataFrame) else pickled(batch)
-        context.frames[self.topic, self.partition].append(frame.drop(OFFSET, strict=False))
+            return [(0, frame)]
+        target = (hashes(frame, self.keys, SHUFFLE_SEED) % self.partitions).alias("_target")
+        parts = frame.with_columns(target).partition_by("_target", as_dict=True, include_key=False)
+        return ((int(partition), part) for (partition,), part in parts.items())
 
     def close(self) -> None: ...
 
@@ -413,17 +415,3 @@ def fitted(frame: pl.DataFrame, schema: Schema, on_bad: OnBad) -> pl.DataFrame:
         tell(wanted.filter(null), on_bad, DataError(f"a field of {not_null} is null."))
         wanted = wanted.filter(~null)
     return wanted
-
-
-def json_event(value: Any) -> bytes:
-    """A Python value as the bytes of an event. DataError if JSON has no form for it, or if it is too long for one."""
-    try:
-        options = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
-        event = value if isinstance(value, bytes) else orjson.dumps(value, option=options)
-    except TypeError as error:
-        raise DataError(
-            f"{type(value).__name__} can't be published as JSON: {error}. Map it to a dict first."
-        ) from error
-    if len(event) > codec.EVENT_BYTES_MAX:
-        raise DataError(f"an event of {len(event):,} bytes can't be published, at most {codec.EVENT_BYTES_MAX:,} can.")
-    return event

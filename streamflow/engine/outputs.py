@@ -4,13 +4,16 @@ import pickle
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import polars as pl
 
 from streamflow.base.errors import DataError, PipelineError
-from streamflow.engine.combine import KEY, encode_key
+from streamflow.engine.combine import KEY
 from streamflow.model.batch import OFFSET, VALUE, Elements, OnBad, pickled
+from streamflow.model.keys import encode_key
 from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, MAX_US
 from streamflow.model.window import IntervalWindow, TimestampedValue, Windowing
+from streamflow.topics import codec
 from streamflow.transforms.core import DoFn
 from streamflow.transforms.outputs import TaggedOutput, WindowedValue, iterated
 
@@ -106,6 +109,20 @@ def key_of(value: Any) -> Any:
     if isinstance(value, (tuple, list)) and len(value) == 2:
         return value[0]
     raise DataError(f"the key of {value!r} was asked for, which is no (key, value) pair. Make them with Map.")
+
+
+def json_event(value: Any) -> bytes:
+    """A Python value as the bytes of an event. DataError if JSON has no form for it, or if it is too long for one."""
+    try:
+        options = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
+        event = value if isinstance(value, bytes) else orjson.dumps(value, option=options)
+    except TypeError as error:
+        raise DataError(
+            f"{type(value).__name__} can't be published as JSON: {error}. Map it to a dict first."
+        ) from error
+    if len(event) > codec.EVENT_BYTES_MAX:
+        raise DataError(f"an event of {len(event):,} bytes can't be published, at most {codec.EVENT_BYTES_MAX:,} can.")
+    return event
 
 
 def _checked_time(value: TimestampedValue | WindowedValue) -> int:

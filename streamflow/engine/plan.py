@@ -1,9 +1,9 @@
 """The plan: which stages a pipeline consists of, what each reads, what it runs, where it writes. Pure; nothing
 executes here.
 
-A stage begins at a topic: one of the user's (source), values of Create, a shuffle (grouping, or a DoFn with state) or
-the input of a store sink. From there everything that can be fused is fused: the transforms form a tree whose leaves
-write to logs. A tree is built anew for each stage that reaches it, so Flatten costs nothing.
+A stage begins at a topic: one of the user's (source), values of Create, a shuffle (grouping, reshuffle, or a DoFn with
+state) or the input of a store sink. From there everything that can be fused is fused: the transforms form a tree whose
+leaves write to logs. A tree is built anew for each stage that reaches it, so Flatten costs nothing.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ from streamflow.model.graph import Graph, Node, PCollection
 from streamflow.model.window import Windowing
 from streamflow.transforms.columns import FrameTransform
 from streamflow.transforms.combine import Aggregate, Grouping, PerKey
-from streamflow.transforms.core import Create, Flatten, ParDo, WindowInto
+from streamflow.transforms.core import Create, Flatten, ParDo, Reshuffle, WindowInto
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToTopic
 from streamflow.transforms.outputs import Tagged
 from streamflow.transforms.userstate import get_dofn_specs
 
 DEAD_LETTER = "dead-letter"
-StageKind = Literal["source", "create", "grouping", "stateful", "sink"]
+StageKind = Literal["source", "create", "grouping", "stateful", "reshuffle", "sink"]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def build_plan(graph: Graph, settings: Settings | None = None) -> Plan:
             writers.setdefault(topic, []).append(stage.name)
     linked = [
         Stage(s.name, s.kind, s.node, s.topic, s.partitions, s.steps, tuple(writers.get(s.topic, ())))
-        if s.kind in ("grouping", "stateful", "sink")
+        if s.kind in ("grouping", "stateful", "reshuffle", "sink")
         else s
         for s in stages
     ]
@@ -148,6 +148,8 @@ def _stage(graph: Graph, node: Node, settings: Settings) -> Stage | None:
             isinstance(transform, Aggregate) and not transform.by
         )
         return Stage(node.slug, "grouping", node, topic, 1 if single else settings.partitions, steps)
+    if isinstance(transform, Reshuffle):
+        return Stage(node.slug, "reshuffle", node, topic, settings.partitions, steps)
     if isinstance(transform, ParDo) and transform.stateful:
         return Stage(node.slug, "stateful", node, topic, settings.partitions, steps)
     if isinstance(transform, StoreSink):
@@ -163,7 +165,8 @@ def _step(graph: Graph, node: Node, windowing: Windowing) -> tuple[Step, ...]:
     transform = node.transform
     if isinstance(transform, (Flatten, WindowInto)):
         return _steps(graph, node.output)
-    if isinstance(transform, (Grouping, StoreSink)) or (isinstance(transform, ParDo) and transform.stateful):
+    stateful = isinstance(transform, ParDo) and transform.stateful
+    if stateful or isinstance(transform, (Grouping, Reshuffle, StoreSink)):
         return (Step(node, windowing, topic=topic_of(graph.name, node)),)
     if isinstance(transform, WriteToTopic):
         return (Step(node, windowing, topic=transform.topic),)
@@ -181,7 +184,7 @@ def _meaning(node: Node) -> str:
         return f"{transform.keys}|{by}|{transform.aggregates}|{windowing}"
     if isinstance(transform, PerKey):
         inner = getattr(transform.fn, "fn", None)
-        name = getattr(inner, "__qualname__", "")
+        name = getattr(inner, "__qualname__", "" if inner is None else type(inner).__qualname__)
         return f"{type(transform.fn).__name__}|{name}|{transform.keyed}|{windowing}"
     if isinstance(transform, ParDo):
         states, timers = get_dofn_specs(transform.fn)

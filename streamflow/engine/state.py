@@ -1,23 +1,24 @@
 """Window state of one task: a small log-structured merge of partial frames, in memory and in the log. Columns all the
 way.
 
-A step adds one frame (the delta), which is written to the log as a segment when the step is committed. What is durable
-need not be held: to let go of the state in memory is all it takes to spill it, and only when windows fire, or groups
-get late events, are the segments read that have something of these windows: one at a time and, if it is much, one
-slice of the keys after the other. A step that only adds events reads nothing.
+A step adds frames (the deltas), which are written to the log as segments when the step is committed: one for each
+window that arrives in frames of its own, one for all the others. What is durable need not be held: to let go of the
+state in memory is all it takes to spill it, and only when windows fire, or groups get late events, are the segments
+read that have something of these windows: one at a time and, if it is much, one slice of the keys after the other. A
+step that only adds events reads nothing.
 
 Two flags make panes exact without any further record: `_ontime` is 1 if the group had events before its window closed,
 `_late` counts the steps that brought late ones; the newest pane's index is `_ontime + _late - 1`.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 import polars as pl
 
-from streamflow.engine.combine import EVENTS, GAIN_MIN, LATE, ON_TIME, Combiner
+from streamflow.engine.combine import EVENTS, GAIN_MIN, LATE, ON_TIME, WINDOW_ROWS_MIN, Combiner
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import ALL, contains, cut, overlap, passes
@@ -25,6 +26,8 @@ from streamflow.model.time import MAX_US
 from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, AccumulationMode, Windowing
 from streamflow.topics.protocol import SegmentInfo
 
+_Choice = Callable[[pl.DataFrame], pl.DataFrame]
+"""The rows of a frame that are wanted."""
 _FOREVER_US = (1 << 63) - 1
 """After every end, also those of windows that reach beyond the end of time."""
 _LAZY_ROWS_MIN = 10_000
@@ -38,14 +41,35 @@ written once more."""
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """What a step gives: merged partials that fire now, the delta to persist, and how many events were late or
+    """What a step gives: merged partials that fire now, the deltas to persist, and how many events were late or
     dropped. `panes` is to be used up before anything else is done with the state: a frame is made when it is asked
     for, so that there is never more than a slice of a large window."""
 
     panes: Iterator[pl.DataFrame]
-    delta: pl.DataFrame | None
+    deltas: Sequence[pl.DataFrame]
     late: int
     dropped: int
+
+
+class _Pile:
+    """Frames of the same window, or of many: what was merged, and what came after it."""
+
+    def __init__(self) -> None:
+        self.base: pl.DataFrame | None = None
+        self.tail: list[pl.DataFrame] = []
+
+    def frames(self) -> list[pl.DataFrame]:
+        return [frame for frame in (self.base, *self.tail) if frame is not None and frame.height]
+
+    def base_rows(self) -> int:
+        return 0 if self.base is None else self.base.height
+
+    def tail_rows(self) -> int:
+        return sum(frame.height for frame in self.tail)
+
+    def keep(self, living: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
+        self.base = None if self.base is None else living(self.base)
+        self.tail = [frame for f in self.tail if (frame := living(f)).height]
 
 
 class WindowState:
@@ -56,31 +80,32 @@ class WindowState:
         self.groups = [*combiner.keys, WINDOW_START]
         self.bytes_spilled = 0
         """Let go of since this was last set to 0."""
-        self._base: pl.DataFrame | None = None
-        self._tail: list[pl.DataFrame] = []
+        self._piles: dict[int | None, _Pile] = {}
+        """By the end of their one window; None for frames of several."""
         self._gain = math.inf
         """How many rows became one in the last large merge: known after the first."""
         self._known: pl.DataFrame | None = None
 
     def step(self, incoming: Sequence[pl.DataFrame], before_us: int, after_us: int) -> Fired:
         """Add partials that arrived while the watermark stood at `before_us`, then let it go to `after_us`."""
-        delta, late, dropped = self._admit(incoming, before_us)
-        if delta is not None:
-            self._tail.append(delta)
-            if self._tail_rows() > self._base_rows() * (1 if self._gain >= GAIN_MIN else _LAZY_GROWTH):
-                self._merge()
-        return Fired(self._panes(delta, before_us, after_us), delta, late, dropped)
+        deltas, late, dropped = self._admit(incoming, before_us)
+        for delta in deltas:
+            pile = self._pile_of(delta)
+            pile.tail.append(delta)
+            if pile.tail_rows() > pile.base_rows() * (1 if self._gain >= GAIN_MIN else _LAZY_GROWTH):
+                self._merge(pile)
+        return Fired(self._panes(deltas, before_us, after_us), deltas, late, dropped)
 
     def compacted(self, run: Sequence[SegmentInfo], watermark_us: int) -> Iterator[tuple[int, pl.DataFrame]]:
         """What is still needed of segments of one slice, merged: (slice, frame) for each part of it."""
         parts = passes(_weights(run), self.memory.piece_bytes, run[0].slice, bits=_COMPACTION_BITS)
         # A single one is cut as it is: its step held it too.
         held, on_disk = ([self.ledger.read(run[0])], []) if len(run) == 1 else ([], run)
-        return self._merged(held, on_disk, ~self._gone(watermark_us), parts)
+        return self._merged(held, on_disk, lambda frame: self.living(frame, watermark_us), parts)
 
     def let_go(self) -> None:
         self.bytes_spilled += self.size_bytes()
-        self._base, self._tail = None, []
+        self._piles.clear()
         self.ledger.let_go()
 
     def columns(self) -> pl.DataFrame | None:
@@ -94,7 +119,7 @@ class WindowState:
 
     def rows(self) -> int:
         """In memory."""
-        return self._base_rows() + self._tail_rows()
+        return sum(frame.height for frame in self._frames())
 
     def size_bytes(self) -> int:
         """In memory."""
@@ -102,9 +127,12 @@ class WindowState:
 
     def living(self, frame: pl.DataFrame, watermark_us: int) -> pl.DataFrame:
         """The rows that are still needed when the watermark stands there."""
-        if not frame.height or self.gone_at(window_ends(frame)[0]) > watermark_us:
+        if not frame.height:
             return frame
-        return frame.filter(~self._gone(watermark_us))
+        low, high = window_ends(frame)
+        if self.gone_at(low) > watermark_us:
+            return frame
+        return frame.clear() if self.gone_at(high) <= watermark_us else frame.filter(~self._gone(watermark_us))
 
     def gone_at(self, end_us: int) -> int:
         """The watermark at which a window that ends there is not needed any more."""
@@ -113,29 +141,31 @@ class WindowState:
     def _gone(self, watermark_us: int) -> pl.Expr:
         return (pl.col(WINDOW_END) + self.windowing.allowed_lateness_us).clip(upper_bound=MAX_US) <= watermark_us
 
-    def _admit(self, incoming: Sequence[pl.DataFrame], before_us: int) -> tuple[pl.DataFrame | None, int, int]:
-        """The incoming partials as one delta with flags, without those whose windows are gone."""
-        frames = [frame for frame in incoming if frame.height]
-        if not frames:
-            return None, 0, 0
-        frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
-        total = int(frame[EVENTS].sum())
-        frame = self.living(frame, before_us)
-        if not frame.height:
-            return None, 0, total
+    def _admit(self, incoming: Sequence[pl.DataFrame], before_us: int) -> tuple[list[pl.DataFrame], int, int]:
+        """The incoming partials as deltas with flags, without those whose windows are gone."""
+        deltas: list[pl.DataFrame] = []
+        late = dropped = 0
+        for frame in map(_concat, _by_window(incoming).values()):
+            living = self.living(frame, before_us)
+            if living.height < frame.height:
+                dropped += _events(frame) - _events(living)
+            if living.height:
+                delta, of_closed = self._flagged(living, before_us)
+                late += of_closed
+                deltas.append(self._alike(delta))
+                self._known = deltas[-1].clear()
+        return deltas, late, dropped
+
+    def _flagged(self, frame: pl.DataFrame, before_us: int) -> tuple[pl.DataFrame, int]:
+        """Merged, groups of closed windows marked as late, and how many events are of these."""
         if window_ends(frame)[0] > before_us:
-            delta = self._reduced(
-                frame.with_columns(pl.lit(1, pl.Int64).alias(ON_TIME), pl.lit(0, pl.Int64).alias(LATE))
-            )
-            kept, late = int(delta[EVENTS].sum()), 0
-        else:
-            closed = pl.col(WINDOW_END) <= before_us
-            flagged = frame.with_columns((~closed).cast(pl.Int64).alias(ON_TIME), pl.lit(0, pl.Int64).alias(LATE))
-            delta = self.combiner.merge(flagged).with_columns(closed.cast(pl.Int64).alias(LATE))
-            kept, late = int(delta[EVENTS].sum()), int(delta.filter(closed)[EVENTS].sum())
-        delta = self._alike(delta)
-        self._known = delta.clear()
-        return delta, late, total - kept
+            flags = (pl.lit(1, pl.Int64).alias(ON_TIME), pl.lit(0, pl.Int64).alias(LATE))
+            return self._reduced(frame.with_columns(flags)), 0
+        closed = pl.col(WINDOW_END) <= before_us
+        flagged = frame.with_columns((~closed).cast(pl.Int64).alias(ON_TIME), pl.lit(0, pl.Int64).alias(LATE))
+        return self.combiner.merge(flagged).with_columns(closed.cast(pl.Int64).alias(LATE)), _events(
+            frame.filter(closed)
+        )
 
     def _reduced(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Merged, unless there are many rows and earlier ones have shown that hardly any have a group in common."""
@@ -157,9 +187,10 @@ class WindowState:
             return frame
         return pl.concat([known, frame], how="diagonal_relaxed")
 
-    def _panes(self, delta: pl.DataFrame | None, before_us: int, after_us: int) -> Iterator[pl.DataFrame]:
-        if delta is not None and window_ends(delta)[0] <= before_us:
-            yield self._late_panes(delta.filter(pl.col(WINDOW_END) <= before_us))
+    def _panes(self, deltas: Sequence[pl.DataFrame], before_us: int, after_us: int) -> Iterator[pl.DataFrame]:
+        late = [delta for delta in deltas if window_ends(delta)[0] <= before_us]
+        if late:
+            yield self._late_panes(pl.concat(late, how="diagonal_relaxed").filter(pl.col(WINDOW_END) <= before_us))
         if after_us > before_us:
             yield from self._closing(before_us, after_us)
             self._expire(after_us)
@@ -185,15 +216,12 @@ class WindowState:
     def _closing(self, before_us: int, after_us: int) -> Iterator[pl.DataFrame]:
         """Windows whose end the watermark passes in this step."""
         # The end of time closes every window, also one that reaches beyond it.
-        closing = (pl.col(WINDOW_END) > before_us) & (pl.col(WINDOW_END).clip(upper_bound=MAX_US) <= after_us)
-        last_us = after_us if after_us < MAX_US else _FOREVER_US
-        on_disk = self._on_disk(before_us + 1, last_us)
-        held = [frame for frame in self._frames() if _overlaps(window_ends(frame), before_us + 1, last_us)]
+        first_us, last_us = before_us + 1, after_us if after_us < MAX_US else _FOREVER_US
+        on_disk = self._on_disk(first_us, last_us)
+        held = [cut for frame in self._frames() if (cut := _ending(frame, first_us, last_us)).height]
         in_memory = sum(int(frame.estimated_size()) for frame in held)
-        if in_memory > self.memory.piece_bytes:
-            in_memory = sum(int(frame.estimated_size() * frame.select(closing.mean()).item()) for frame in held)
         parts = passes([(ALL, in_memory), *_weights(on_disk)], self.memory.piece_bytes)
-        for _, frame in self._merged(held, on_disk, closing, parts):
+        for _, frame in self._merged(held, on_disk, lambda frame: _ending(frame, first_us, last_us), parts):
             yield frame
 
     def _on_disk(self, low_us: int, high_us: int) -> list[SegmentInfo]:
@@ -203,48 +231,88 @@ class WindowState:
         wanted = [info for info in on_disk if _overlaps((info.low_us, info.high_us), low_us, high_us)]
         if not wanted or not self.memory.has_room(sum(info.memory_bytes for info in on_disk)):
             return wanted
-        self._tail = [*(self.ledger.read(info) for info in on_disk), *self._tail]
+        for info in on_disk:
+            frame = self.ledger.read(info)
+            self._pile_of(frame).tail.append(frame)
         self.ledger.take_up(on_disk)
-        self._merge()
+        for pile in self._piles.values():
+            self._merge(pile)
         return []
 
     def _merged(
-        self, held: Sequence[pl.DataFrame], on_disk: Sequence[SegmentInfo], wanted: pl.Expr, parts: Sequence[int]
+        self, held: Sequence[pl.DataFrame], on_disk: Sequence[SegmentInfo], wanted: _Choice, parts: Sequence[int]
     ) -> Iterator[tuple[int, pl.DataFrame]]:
         """The wanted rows of both, merged, one slice after the other: (slice, frame) for each that has any."""
         for part in parts:
             read = ((self.ledger.read(info), info.slice) for info in on_disk if overlap(info.slice, part))
             sources = chain(((frame, ALL) for frame in held), read)
-            cuts = (self._cut(frame, of, part).filter(wanted) for frame, of in sources)
-            frames = [frame for frame in cuts if frame.height]
-            if frames:
-                yield part, self.combiner.merge(pl.concat(frames, how="diagonal_relaxed"))
+            cuts = (self._cut(frame, of, part) for frame, of in sources)
+            frames = [frame for cut in cuts if cut.height and (frame := wanted(cut)).height]
+            for together in _to_merge(frames):
+                yield part, self.combiner.merge(_concat(together))
 
     def _cut(self, frame: pl.DataFrame, of: int, wanted: int) -> pl.DataFrame:
         return frame if contains(wanted, of) else cut(frame, self.groups, wanted)
 
     def _expire(self, watermark_us: int) -> None:
-        if self._base is not None:
-            self._base = self.living(self._base, watermark_us)
-        self._tail = [frame for f in self._tail if (frame := self.living(f, watermark_us)).height]
+        for end_us, pile in list(self._piles.items()):
+            pile.keep(lambda frame: self.living(frame, watermark_us))
+            if not pile.frames():
+                del self._piles[end_us]
 
-    def _merge(self) -> None:
-        if self._tail:
-            self._base = self._measured(pl.concat(self._frames(), how="diagonal_relaxed"))
-            self._tail = []
+    def _merge(self, pile: _Pile) -> None:
+        if pile.tail:
+            pile.base = self._measured(pl.concat(pile.frames(), how="diagonal_relaxed"))
+            pile.tail = []
+
+    def _pile_of(self, frame: pl.DataFrame) -> _Pile:
+        return self._piles.setdefault(_end_of_all(frame), _Pile())
 
     def _frames(self) -> list[pl.DataFrame]:
-        return [frame for frame in (self._base, *self._tail) if frame is not None and frame.height]
+        return [frame for pile in self._piles.values() for frame in pile.frames()]
 
-    def _base_rows(self) -> int:
-        return 0 if self._base is None else self._base.height
 
-    def _tail_rows(self) -> int:
-        return sum(frame.height for frame in self._tail)
+def _by_window(frames: Sequence[pl.DataFrame]) -> dict[int | None, list[pl.DataFrame]]:
+    """By the end of the one window that a frame has; None for those of several."""
+    found: dict[int | None, list[pl.DataFrame]] = {}
+    for frame in frames:
+        if frame.height:
+            found.setdefault(_end_of_all(frame), []).append(frame)
+    return found
+
+
+def _to_merge(frames: Sequence[pl.DataFrame]) -> list[list[pl.DataFrame]]:
+    """What is to be merged with each other: windows apart if each has frames of its own, and many rows."""
+    found = _by_window(frames)
+    if None in found or sum(frame.height for frame in frames) < WINDOW_ROWS_MIN * len(found):
+        return [list(frames)] if frames else []
+    return list(found.values())
+
+
+def _end_of_all(frame: pl.DataFrame) -> int | None:
+    low, high = window_ends(frame)
+    return low if low == high else None
+
+
+def _concat(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    return frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
+
+
+def _ending(frame: pl.DataFrame, first_us: int, last_us: int) -> pl.DataFrame:
+    """The rows whose windows end in `[first_us, last_us]`."""
+    low, high = window_ends(frame)
+    if first_us <= low and high <= last_us:
+        return frame
+    inside = pl.col(WINDOW_END).is_between(first_us, last_us)
+    return frame.filter(inside) if _overlaps((low, high), first_us, last_us) else frame.clear()
 
 
 def _weights(infos: Sequence[SegmentInfo]) -> list[tuple[int, int]]:
     return [(info.slice, info.memory_bytes) for info in infos]
+
+
+def _events(frame: pl.DataFrame) -> int:
+    return int(frame[EVENTS].sum())
 
 
 def window_ends(frame: pl.DataFrame) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from streamflow.base.errors import FencedError
 from streamflow.engine.calls import Calls
 from streamflow.engine.combine import PreAggregation, combiner_of
 from streamflow.engine.context import StepContext
-from streamflow.engine.heads import CreateHead, GroupingHead, Head, SinkHead, SourceHead
+from streamflow.engine.heads import GroupingHead, Head, LogHead, SinkHead, SourceHead
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
@@ -44,6 +44,8 @@ SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 DEAD_LETTERS_RECORD_MAX = 5_000
 """Each holds a traceback: bounds what a step in which everything fails costs in memory, here and for readers."""
 
+ALONE_ROWS_MIN = 500
+"""Frames of fewer rows share a record."""
 ROWS_WAITING_MAX = 250_000
 """Outputs of a step are encoded once there are so many: a large window gives more rows than memory has room for."""
 
@@ -208,10 +210,12 @@ class Task:
         records = []
         outputs = self.stage.outputs
         for (topic, partition), frames in context.frames.items():
-            users = isinstance(outputs[topic].node.transform, WriteToTopic)
+            internal = not isinstance(outputs[topic].node.transform, WriteToTopic)
             for alike in _grouped(frames):
                 frame = pl.concat(alike, how="diagonal_relaxed") if len(alike) > 1 else alike[0]
-                records.append(codec.encode_frame(topic, partition, frame.drop(OFFSET, strict=False), compress=users))
+                # Partials have none, and to drop nothing from a frame is a query all the same.
+                frame = frame.drop(OFFSET) if OFFSET in frame.columns else frame
+                records.append(codec.encode_frame(topic, partition, frame, internal=internal))
         return records
 
     def _json_records(self, context: StepContext) -> list[Record]:
@@ -242,10 +246,16 @@ class Task:
 
 
 def _grouped(frames: Sequence[pl.DataFrame]) -> list[list[pl.DataFrame]]:
-    """Frames whose columns go together; one group, unless batches without a schema brought different kinds."""
+    """Small frames whose columns go together, in order; large ones by themselves, as those of one window are cheaper
+    alone than mixed with others. Batches without a schema may bring columns of different kinds."""
     groups: list[tuple[pl.DataFrame, list[pl.DataFrame]]] = []
+    begin = 0
     for frame in frames:
-        for i, (known, members) in enumerate(groups):
+        if frame.height >= ALONE_ROWS_MIN:
+            groups.append((frame, [frame]))
+            begin = len(groups)
+            continue
+        for i, (known, members) in enumerate(groups[begin:], begin):
             if (columns := together(known, frame)) is not None:
                 groups[i] = (columns, [*members, frame])
                 break
@@ -282,7 +292,7 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         except BaseException:
             writer.close()
             raise
-    return CreateHead()
+    return LogHead()
 
 
 def _read_state(log: Log, claim: Claim, sequence: int) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 import orjson
 
-from streamflow.base.errors import PipelineError
+from streamflow.base.errors import AssertionFailedError, PipelineError
 from streamflow.base.settings import Settings
 from streamflow.engine.plan import build_plan, describe
 from streamflow.model.graph import Graph
@@ -52,6 +52,9 @@ class Pipeline(Graph):
     (this process, gone after), or a folder. `data`: the folder for tables and row stores; by default the log's folder.
     """
 
+    result: PipelineResult
+    """Of the last run."""
+
     def __init__(
         self,
         name: str = "pipeline",
@@ -82,7 +85,7 @@ class Pipeline(Graph):
         until='finished': every input has been ended by its publishers and all of it is through. 'drained': what has
         been published so far is through; windows that are still open stay open, and a later run goes on from there.
         PipelineError, NotFoundError or ConflictError if it can't be started; a step that keeps failing raises its
-        error.
+        error, and an assertion that does not hold (`streamflow.testing`) AssertionFailedError.
         """
         target = self.on if on is None else on
         opened = isinstance(target, (str, Path))
@@ -91,10 +94,16 @@ class Pipeline(Graph):
             plan = launch(self, log, self.settings)
             condition = is_finished if until == "finished" else is_drained
             folder = store_folder(log.url, data if data is not None else self.data)
-            Worker(plan, log, folder, stop=stop, until=lambda snapshot: condition(plan, snapshot)).run()
+            try:
+                Worker(plan, log, folder, stop=stop, until=lambda snapshot: condition(plan, snapshot)).run()
+            except AssertionFailedError as error:
+                for letter in newest_dead_letters(log, plan.dead_letter_topic, limit=1):
+                    error.add_note(f"An event failed before, in {letter['transform']}: {letter['error']}")
+                raise
             result = result_of(plan.pipeline, log.snapshot(plan.pipeline))
             result = replace(result, dead_letters=newest_dead_letters(log, plan.dead_letter_topic))
             _warn(result)
+            self.result = result
             return result
         finally:
             if opened:
@@ -111,7 +120,7 @@ class Pipeline(Graph):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.result = self.run()
+            self.run()
 
 
 def store_folder(url: str, data: str | Path | None) -> Path | None:

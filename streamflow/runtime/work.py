@@ -21,6 +21,7 @@ from streamflow.base.errors import (
 )
 from streamflow.engine.plan import Plan
 from streamflow.runtime.launch import attach
+from streamflow.runtime.processes import keep_freed_memory
 from streamflow.runtime.progress import is_drained, is_finished
 from streamflow.runtime.target import load_pipeline
 from streamflow.runtime.worker import Stop, Worker
@@ -52,7 +53,8 @@ def work(target: str, data: Path, name: str, until: Until = "stopped") -> None:
 
 
 def work_logged(target: str, data: Path, name: str, until: Until = "stopped") -> int:
-    """The same for whoever reads only the log; gives the exit code."""
+    """The same, as all that a process does, for whoever reads only the log; gives the exit code."""
+    keep_freed_memory()
     try:
         work(target, data, name, until)
     except HOPELESS_ERRORS as error:

@@ -15,13 +15,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamflow.base.clock import Clock, SystemClock
-from streamflow.base.errors import ConflictError, DataError, FencedError, PipelineError, StepCancelledError
+from streamflow.base.errors import (
+    AssertionFailedError,
+    ConflictError,
+    DataError,
+    FencedError,
+    PipelineError,
+    StepCancelledError,
+)
 from streamflow.engine.calls import Calls
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.plan import Plan
 from streamflow.engine.task import Setting, Task
 from streamflow.runtime.assignment import coordinate
-from streamflow.runtime.processes import is_alive, started_at
+from streamflow.runtime.processes import give_back_memory, is_alive, started_at
 from streamflow.runtime.progress import stage_watermarks
 from streamflow.topics.protocol import Log, Snapshot, StepCommit, TaskId, WorkerInfo
 
@@ -80,6 +87,7 @@ class Worker:
         self._failures: dict[TaskId, int] = {}
         self._retry_at_s: dict[TaskId, float] = {}
         self._fenced = False
+        self._idle = False
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._committing: tuple[list[Task], Future[tuple[list[bool], float]]] | None = None
         self._next_coordination_s = 0.0
@@ -141,8 +149,11 @@ class Worker:
             return False
         if self._coordinate(snapshot) or self._own(snapshot):
             return True
-        if not self._step_all(snapshot) and not self._settle():
-            self.log.wait_changed(self._pause_s(snapshot))
+        if self._step_all(snapshot) or self._settle():
+            self._idle = False
+        elif not self.log.wait_changed(self._pause_s(snapshot)) and not self._idle:
+            self._idle = True
+            give_back_memory()
         return True
 
     def _snapshot(self) -> Snapshot:
@@ -285,6 +296,8 @@ class Worker:
         if isinstance(error, StepCancelledError):
             logger.info("%s: step of %s was given up: %s", self.id, task, error)
             return
+        if isinstance(error, AssertionFailedError):
+            raise error
         failures = self._failures.get(task, 0) + 1
         self._failures[task] = failures
         if failures >= FAILURES_MAX:

@@ -1,6 +1,7 @@
 """What a record's payload looks like, and nothing else: frame or JSON events in, `Record` out, and back.
 
     Kind.ARROW   one Arrow IPC stream, LZ4-compressed where that gains anything: the user's columns and `_time` Int64
+    Kind.FRAME   the same rows in the compact form of `frames.py`: what crosses the engine's own logs
     Kind.JSON    flags u8 | 3 zero bytes | size u32 | the documents, `size` bytes | an Arrow IPC stream
 
 The documents are the bytes as the publisher sent them, malformed ones included, each followed by a newline; not
@@ -9,9 +10,8 @@ compressed, for inflating them would cost half of what parsing costs. The stream
 object of strings).
 """
 
-import io
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from operator import itemgetter
 
@@ -20,6 +20,7 @@ import polars as pl
 
 from streamflow.base.errors import CorruptionError, DataError
 from streamflow.model.time import MAX_US, MIN_US
+from streamflow.topics.frames import read_compact, read_stream, write_compact, write_stream
 from streamflow.topics.protocol import Kind, Record
 
 TIME = "_time"
@@ -32,9 +33,6 @@ EVENT_BYTES_MAX = 10_000_000
 """Google Pub/Sub's bound on one message."""
 ATTRIBUTES_MAX = 100
 """Google Pub/Sub's bound on the attributes of one message."""
-
-_COMPRESS_MIN_BYTES = 2_048
-"""Below this LZ4's block headers eat what it saves (measured: 50 events of 40 bytes break even)."""
 
 _DOCUMENTS = struct.Struct("<B3xI")
 _OBJECTS = 1
@@ -74,13 +72,14 @@ def encode_json(
     time_min_us, time_max_us = _time_range(topic, around)
     header = _DOCUMENTS.pack(_OBJECTS if _are_objects(events) else 0, sum(sizes) + len(events))
     # One join of everything: a second copy of megabytes would cost more than all the rest, in page faults.
-    payload = b"\n".join((header + events[0], *events[1:], write_frame(around)))
+    payload = b"\n".join((header + events[0], *events[1:], write_stream(around)))
     return Record(topic, partition, Kind.JSON, len(events), payload, time_min_us, time_max_us)
 
 
-def encode_frame(topic: str, partition: int, frame: pl.DataFrame, *, compress: bool = True) -> Record:
-    """One record of a frame's rows; `frame` has `_time` Int64 (µs) without nulls. `compress=False` is for what is read
-    once and soon: LZ4 halves the bytes, and doubles what writing costs and trebles what reading does.
+def encode_frame(topic: str, partition: int, frame: pl.DataFrame, *, internal: bool = False) -> Record:
+    """One record of a frame's rows; `frame` has `_time` Int64 (µs) without nulls. `internal`: only the engine reads it,
+    once and soon, so it is not compressed: LZ4 would halve the bytes, double what writing costs and treble what
+    reading does.
 
     DataError: no rows, no usable `_time`, a column of a type that Arrow can't carry.
     """
@@ -89,7 +88,13 @@ def encode_frame(topic: str, partition: int, frame: pl.DataFrame, *, compress: b
             f"a frame for topic '{topic}' needs a column '{TIME}' of Int64 microseconds, but has "
             f"{frame.schema.get(TIME) or 'none'}. Name the event-time column with `event_time=`"
         )
-    return _record(topic, partition, frame, compress)
+    time_min_us, time_max_us = _time_range(topic, frame)
+    try:
+        payload = write_compact(frame) if internal else write_stream(frame)
+    except DataError as error:
+        raise DataError(f"a batch for topic '{topic}': {error}") from error
+    kind = Kind.FRAME if internal else Kind.ARROW
+    return Record(topic, partition, kind, frame.height, payload, time_min_us, time_max_us)
 
 
 def decode(record: Record, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -103,7 +108,10 @@ def decode(record: Record, columns: Sequence[str] | None = None) -> pl.DataFrame
         texts = pl.Series(JSON, json_documents(record), dtype=pl.Binary)
         return around.insert_column(1, texts)
     wanted = None if columns is None else [*(name for name in columns if name != TIME), TIME]
-    return _checked(record, record.payload, wanted)
+    if record.kind is Kind.FRAME:
+        frame = _checked(record, lambda: read_compact(record.payload))
+        return frame if wanted is None else frame[[name for name in wanted if name in frame.columns]]
+    return _checked(record, lambda: read_stream(record.payload, wanted))
 
 
 def json_lines(record: Record) -> bytes | memoryview | None:
@@ -117,7 +125,7 @@ def json_lines(record: Record) -> bytes | memoryview | None:
 def json_documents(record: Record) -> list[bytes]:
     """The documents of a JSON record, one by one. CorruptionError as `decode`."""
     _, documents, stream = _parts(record)
-    sizes = _checked(record, stream, [_SIZE, TIME]).get_column(_SIZE).to_list()
+    sizes = _checked(record, lambda: read_stream(stream, [_SIZE, TIME])).get_column(_SIZE).to_list()
     if sum(sizes) + len(sizes) != len(documents):
         raise CorruptionError(
             f"{_where(record)} holds {len(documents)} bytes of documents, but its index says {sum(sizes)}. "
@@ -132,39 +140,7 @@ def json_surroundings(record: Record) -> pl.DataFrame:
     """What a JSON record knows of each event besides the document: `_time`, and `_key` and `_attributes` if any event
     has one. CorruptionError as `decode`."""
     _, _, stream = _parts(record)
-    return _checked(record, stream, None).drop(_SIZE, strict=False)
-
-
-def write_frame(frame: pl.DataFrame, *, compress: bool = True) -> bytes:
-    """Any frame as an Arrow IPC stream, LZ4 if that is wanted and gains anything. DataError for columns of Python
-    objects."""
-    for name, dtype in frame.schema.items():
-        if _has_objects(dtype):
-            raise DataError(
-                f"column '{name}' holds Python objects, which only this process could read back. Cast it to a real type"
-            )
-    buffer = io.BytesIO()
-    try:
-        frame.rechunk().write_ipc_stream(
-            buffer,
-            compression="lz4" if compress and frame.estimated_size() >= _COMPRESS_MIN_BYTES else "uncompressed",
-            compat_level=pl.CompatLevel.oldest(),  # a third smaller and faster than with views of strings
-        )
-    except (Exception, pl.exceptions.PanicException) as error:
-        raise DataError(
-            f"a frame can't be written as Arrow: {error}. Cast the odd column of {dict(frame.schema)}"
-        ) from error
-    return buffer.getvalue()
-
-
-def read_frame(payload: bytes | memoryview) -> pl.DataFrame:
-    """What `write_frame` wrote. CorruptionError if these are other bytes."""
-    try:
-        return _project(payload, None)
-    except (Exception, pl.exceptions.PanicException) as error:
-        raise CorruptionError(
-            f"{len(payload):,} bytes are not an Arrow stream: {error}. Restore them, or reset what needs them"
-        ) from error
+    return _checked(record, lambda: read_stream(stream)).drop(_SIZE, strict=False)
 
 
 def check_event(topic: str, event: bytes, time_us: int, key: bytes | None, attributes: Attributes | None) -> None:
@@ -241,13 +217,13 @@ def _parts(record: Record) -> tuple[int, bytes | memoryview, bytes | memoryview]
     return flags, payload[begin : begin + size], payload[begin + size :]
 
 
-def _checked(record: Record, stream: bytes | memoryview, columns: list[str] | None) -> pl.DataFrame:
-    """The stream's rows, which must be as many as the index says."""
+def _checked(record: Record, read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+    """What `read` gives, which must be as many rows as the index says."""
     try:
-        frame = _project(stream, columns)
+        frame = read()
     except (Exception, pl.exceptions.PanicException) as error:
         raise CorruptionError(
-            f"{_where(record)} is not an Arrow stream: {error}. Republish it or move the reader past it"
+            f"{_where(record)} holds no rows that can be read: {error}. Republish it or move the reader past it"
         ) from error
     if frame.height != record.count or frame.schema.get(TIME) != pl.Int64:
         raise CorruptionError(
@@ -255,24 +231,6 @@ def _checked(record: Record, stream: bytes | memoryview, columns: list[str] | No
             f"index says {record.count} rows. Republish it or move the reader past it"
         )
     return frame
-
-
-def _project(stream: bytes | memoryview, columns: list[str] | None) -> pl.DataFrame:
-    try:
-        # Of a view this makes the one copy that Polars needs; from a bytes object it would be three times as slow.
-        return pl.read_ipc_stream(io.BytesIO(stream), columns=columns)
-    except pl.exceptions.ColumnNotFoundError:
-        frame = pl.read_ipc_stream(io.BytesIO(stream))
-        return frame[[name for name in columns or () if name in frame.columns]]
-
-
-def _record(topic: str, partition: int, frame: pl.DataFrame, compress: bool) -> Record:
-    time_min_us, time_max_us = _time_range(topic, frame)
-    try:
-        payload = write_frame(frame, compress=compress)
-    except DataError as error:
-        raise DataError(f"a batch for topic '{topic}': {error}") from error
-    return Record(topic, partition, Kind.ARROW, frame.height, payload, time_min_us, time_max_us)
 
 
 def _time_range(topic: str, frame: pl.DataFrame) -> tuple[int, int]:
@@ -291,14 +249,6 @@ def _bad_time(topic: str, time_us: object) -> DataError:
     return DataError(
         f"event time {time_us!r} of a batch for topic '{topic}' is out of range. Give whole microseconds since 1970"
     )
-
-
-def _has_objects(dtype: pl.DataType) -> bool:
-    if isinstance(dtype, pl.Struct):
-        return any(_has_objects(field.dtype) for field in dtype.fields if isinstance(field.dtype, pl.DataType))
-    if isinstance(dtype, (pl.List, pl.Array)):
-        return isinstance(dtype.inner, pl.DataType) and _has_objects(dtype.inner)
-    return dtype == pl.Object
 
 
 def _where(record: Record) -> str:

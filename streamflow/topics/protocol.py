@@ -24,6 +24,7 @@ class Kind(IntEnum):
 
     JSON = 1
     ARROW = 2
+    FRAME = 3
 
 
 @dataclass(frozen=True, slots=True)

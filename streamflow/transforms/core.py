@@ -297,9 +297,19 @@ class MapTuple(Map):
 
     def __init__(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(lambda element, *a, **kw: fn(*element, *a, **kw), *args, **kwargs)
+        self.params = params_of(fn)
         self.name = f"MapTuple({_name(fn)})"
         if is_async(fn):
             self._be_async(AsyncOptions())
+
+
+class FlatMapTuple(FlatMap):
+    """FlatMap for elements that are tuples: `FlatMapTuple(lambda key, values: …)`."""
+
+    def __init__(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(lambda element, *a, **kw: fn(*element, *a, **kw), *args, **kwargs)
+        self.params = params_of(fn)
+        self.name = f"FlatMapTuple({_name(fn)})"
 
 
 class RowFilter(_CallableTransform):
@@ -383,6 +393,11 @@ class Flatten(Primitive):
             columns=first.columns if same else None,
             bounded=all(pcoll.shape.bounded for pcoll in inputs),
         )
+
+
+class Reshuffle(Primitive):
+    """The same elements with their event times and windows, spread anew over tasks by way of a log: what follows runs
+    in a stage of its own, and after a crash goes on without repeating what stands before."""
 
 
 class WindowInto(Primitive):

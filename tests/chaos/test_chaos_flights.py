@@ -14,7 +14,7 @@ from chaos.flights_run import FLIGHTS, PIPELINE, FlightsRun, kill, wait_for
 
 from streamflow.examples.demo import read_daily, read_hourly, reference
 from streamflow.runtime.pipeline import result_of
-from streamflow.stores.table.spec import open_table
+from streamflow.stores.table.catalog import open_table
 from streamflow.topics.protocol import Log, TaskId
 
 pytestmark = pytest.mark.chaos

@@ -54,7 +54,7 @@ def _slices_of_a_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pipeline() -> sf.Pipeline:
-    """Two groupings in a row on columns, one on rows; the disorder lets no event be late, however steps fall."""
+    """Two groupings in a row on columns, one on rows behind a reshuffle; the disorder lets no event be late."""
     p = sf.Pipeline(NAME, settings=SETTINGS)
     schema = {"k": str, "v": pl.Int64, "at": int}
     events = (
@@ -63,7 +63,7 @@ def pipeline() -> sf.Pipeline:
     counts = events | "Counts" >> sf.Aggregate(by=["k"], n=sf.Count(), s=sf.Sum("v"))
     counts | "Out" >> sf.WriteToTopic("out")
     counts | "Totals" >> sf.Aggregate(keys=sf.Count(), n=sf.Sum("n")) | "Out totals" >> sf.WriteToTopic("totals")
-    pairs = events | sf.Map(lambda row: (row["k"], row["v"])) | "Lists" >> sf.GroupByKey()
+    pairs = events | sf.Map(lambda row: (row["k"], row["v"])) | sf.Reshuffle() | "Lists" >> sf.GroupByKey()
     lists = pairs | sf.MapTuple(lambda key, values: {"k": key, "vs": sorted(values, key=repr)})
     lists | "Out lists" >> sf.WriteToTopic("lists")
     return p

@@ -14,7 +14,7 @@ import pytest
 
 import streamflow as sf
 from streamflow.stores.table import Catalog
-from streamflow.stores.table.spec import open_table
+from streamflow.stores.table.catalog import open_table
 from streamflow.stores.widerow import WideRowStore, row_folder, rows_as_dicts
 from streamflow.topics import codec
 from streamflow.topics.protocol import Log, StepCommit, TopicConfig

@@ -19,7 +19,7 @@ from streamflow.engine.context import StepContext
 from streamflow.engine.memory import StateMemory
 from streamflow.model.batch import Elements
 from streamflow.model.window import AccumulationMode
-from streamflow.topics import codec
+from streamflow.topics.frames import read_compact
 from streamflow.topics.protocol import Log
 from streamflow.transforms.combine import CombinePerKey
 
@@ -374,7 +374,7 @@ def test_segment_tells_the_windows_and_rows_it_holds() -> None:
     keeper = Keeper(windowing(), 1000)
     keeper.step([("a", 1, 1), ("b", 25, 1), ("b", 26, 1)], 5)
     (segment,) = keeper.segments.values()
-    frame = codec.read_frame(segment.payload)
+    frame = read_compact(segment.payload)
     assert (segment.info.rows, segment.info.low_us, segment.info.high_us, segment.info.slice) == (2, 10, 30, 1)
     assert segment.info.memory_bytes == pytest.approx(frame.estimated_size(), rel=0.2)
     assert frame[EVENTS].sum() == 3
@@ -384,4 +384,4 @@ def test_rows_whose_windows_are_gone_with_their_own_step_are_not_written() -> No
     keeper = Keeper(windowing(lateness=0), 1000)
     assert keeper.step([("a", 1, 1), ("b", 11, 1)], 10) == [("a", 0, 1, 0)]
     (segment,) = keeper.segments.values()
-    assert codec.read_frame(segment.payload)["k"].to_list() == ["b"]
+    assert read_compact(segment.payload)["k"].to_list() == ["b"]

@@ -30,7 +30,7 @@ from streamflow.engine.state import Fired, WindowState
 from streamflow.model.batch import Elements
 from streamflow.model.time import MIN_US
 from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, AccumulationMode, Windowing
-from streamflow.topics import codec
+from streamflow.topics.frames import read_compact
 from streamflow.transforms.combine import CombinePerKey
 
 
@@ -247,7 +247,7 @@ def test_step_persists_only_what_it_brought(lateness: int) -> None:
     keeper = Keeper(windowing(lateness=lateness), 1000)
     keeper.step([(f"key {i}", 1, 1) for i in range(1000)], 5)
     keeper.step([("a", 1, 1)], 6)
-    assert [codec.read_frame(keeper.segments[n].payload).height for n in sorted(keeper.segments)] == [1000, 1]
+    assert [read_compact(keeper.segments[n].payload).height for n in sorted(keeper.segments)] == [1000, 1]
 
 
 def test_step_that_closes_its_windows_without_lateness_persists_nothing() -> None:

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadgen.dataset import Reader, to_json
+from loadgen.draws import mix
 from loadgen.profiles import ads
 from loadgen.report import Disorder
 from streamflow.base.errors import DataError
@@ -33,7 +34,7 @@ def test_random_numbers_are_splitmix64() -> None:
     gamma = 0x9E3779B97F4A7C15
     states = pl.Series([gamma, 2 * gamma % (1 << 64)], dtype=pl.UInt64)
 
-    assert ads._mix(states).to_list() == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4]
+    assert mix(states).to_list() == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4]
 
 
 @settings(max_examples=25, deadline=None)

@@ -166,9 +166,9 @@ def test_a_signal_finishes_the_batch_reports_and_exits_with_zero(
 def test_exit_code_is_130_only_if_stopped_with_nothing_in_the_topic(
     tmp_path: Path, interrupted: bool, events: int, skipped: int, code: int
 ) -> None:
-    settings = Settings(str(tmp_path), "ads", partitions=1)
+    settings = Settings(str(tmp_path), partitions=1)
     stop = threading.Event()
-    whole = run("ads", ads.dataset(1), settings, clock=SystemClock(), stop=stop, console=Console(stderr=True))
+    whole = run("ads", {"ads": ads.dataset(1)}, settings, clock=SystemClock(), stop=stop, console=Console(stderr=True))
     changed = dataclasses.replace(whole, interrupted=interrupted, events=events, skipped_events=skipped)
 
     assert exit_code(changed) == code

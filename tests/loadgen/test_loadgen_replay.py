@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from loadgen.dataset import Dataset, to_json
 from loadgen.pacing import ConstantRate, Pace, Unpaced, slots
 from loadgen.profiles import ads
-from loadgen.replay import Format, position_of, replay, sequence_of
+from loadgen.replay import Feed, Format, position_of, replay, sequence_of
 from loadgen.report import Tally
 from streamflow.base.clock import ManualClock
 from streamflow.base.errors import ConflictError
@@ -59,10 +59,10 @@ def publish(
     on_batch: Callable[[Tally], None] = lambda _: None,
 ) -> Tally:
     with Publisher(log, "ads", name=dataset.producer) as publisher:
-        first = position_of(publisher.last_sequence)
-        tally = Tally(position=first)
-        schedule = slots(pace or Unpaced(), first, dataset.events if end is None else end, batch)
-        replay(dataset, publisher, schedule, tally, format=format, clock=clock, wait=wait, on_batch=on_batch)
+        feed = Feed.resumed(dataset, publisher)
+        tally = Tally(position=feed.done)
+        schedule = slots(pace or Unpaced(), feed.done, dataset.events if end is None else end, batch)
+        replay([feed], schedule, tally, format=format, clock=clock, wait=wait, on_batch=on_batch)
     return tally
 
 

@@ -160,7 +160,7 @@ def test_writers_racing_for_one_app_never_store_a_row_twice(tmp_path: Path) -> N
 
 
 def test_racing_creators_both_end_well(tmp_path: Path) -> None:
-    for round_ in range(10):
+    for round_ in range(4):
         spec = TableSpec(f"t{round_}")
 
         def create(app: str, spec: TableSpec = spec) -> int:

@@ -2,6 +2,7 @@
 
 Only Delta, Parquet and SQL live here. Any Delta reader can read the tables; only `TableWriter` keeps its promises of
 durability and of one row per input row, so nothing else should write them.
+Writers, which workers hold, never load the Delta library: `remote.py` has it run in a process of its own.
 """
 
 from typing import TYPE_CHECKING

@@ -9,14 +9,18 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import duckdb
+import msgspec
 import polars as pl
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from streamflow.base.errors import CorruptionError, DataError, NotFoundError
 from streamflow.model.batch import OFFSET
 from streamflow.stores._common import suggest
+from streamflow.stores.table import library
+from streamflow.stores.table.remote import Facts, unreadable
 from streamflow.stores.table.schema import sql_name, sql_text, sql_type
-from streamflow.stores.table.spec import open_table, stored_spec, table_folder
+from streamflow.stores.table.spec import check_readable, stored_spec, table_folder
 from streamflow.stores.table.stream import ArrowStream
 
 _STATEMENTS = frozenset({"SELECT", "EXPLAIN", "MULTI"})
@@ -124,6 +128,23 @@ class Catalog:
         connection.execute(f"CREATE VIEW {sql_name(name)} AS {view_sql(table, folder)}")
 
 
+def open_table(folder: Path) -> DeltaTable | None:
+    """The table at its newest version; None if there is none. ConflictError if it uses Delta features whose files can't
+    be read as they are (deletion vectors, column mapping); CorruptionError if its log can't be read."""
+    try:
+        table = DeltaTable(folder.absolute().as_uri())
+    except TableNotFoundError:
+        return None
+    except DeltaError as error:
+        raise unreadable(folder.name, error) from error
+    check_readable(_facts(table), folder.name)
+    return table
+
+
+def _facts(table: DeltaTable) -> Facts:
+    return msgspec.convert(library.facts(table), Facts)
+
+
 def view_sql(table: DeltaTable, folder: Path) -> str:
     """The SELECT that shows the rows of a table at the version of the handle: in Delta's column order and types, only
     the newest row of each key, without the offset."""
@@ -137,7 +158,7 @@ def view_sql(table: DeltaTable, folder: Path) -> str:
         options = f"hive_partitioning = true, hive_types = {{{hive}}}" if hive else "hive_partitioning = false"
         paths = ", ".join(sql_text(_glob_escape(str(f))) for f in files)
         select += f" UNION ALL BY NAME SELECT * FROM read_parquet([{paths}], union_by_name = true, {options})"
-    if key := stored_spec(table, folder.name).key:
+    if key := stored_spec(_facts(table), folder.name).key:
         by = ", ".join(sql_name(c) for c in key)
         newest = f"row_number() OVER (PARTITION BY {by} ORDER BY {OFFSET} DESC) = 1"
         select = f"SELECT * EXCLUDE ({OFFSET}) FROM ({select}) QUALIFY {newest}"
@@ -155,7 +176,7 @@ def _actions(table: DeltaTable) -> pl.DataFrame:
 
 
 def _info(name: str, table: DeltaTable) -> TableInfo:
-    spec = stored_spec(table, name)
+    spec = stored_spec(_facts(table), name)
     actions = _actions(table)
     partitions = actions.select(pl.selectors.starts_with("partition.")) if actions.height else pl.DataFrame()
     return TableInfo(

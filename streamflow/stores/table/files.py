@@ -1,8 +1,9 @@
 """Durable Parquet files of a Delta table, and the actions that announce them. Knows no commit and no transaction."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from urllib.parse import quote
@@ -10,7 +11,6 @@ from uuid import uuid4
 
 import orjson
 import polars as pl
-from deltalake.transaction import AddAction
 
 from streamflow.base.errors import DataError
 from streamflow.model.time import Timestamp
@@ -21,7 +21,18 @@ _FOLDER_BYTES_MAX = 255
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 
-def write_files(folder: Path, frame: pl.DataFrame, partition_by: Sequence[str], now_us: int) -> list[AddAction]:
+@dataclass(frozen=True, slots=True)
+class AddedFile:
+    """Delta's `add` action. `path`: relative to the table's folder, its parts quoted already; `stats`: JSON."""
+
+    path: str
+    size: int
+    partition_values: Mapping[str, str | None]
+    modification_time: int
+    stats: str
+
+
+def write_files(folder: Path, frame: pl.DataFrame, partition_by: Sequence[str], now_us: int) -> list[AddedFile]:
     """One fsynced file per partition present in `frame` (which has the table's schema), in `folder`. They belong to the
     table only once a commit names them. DataError if a partition value is too long for a folder name."""
     actions, touched = [], {folder}
@@ -35,12 +46,11 @@ def write_files(folder: Path, frame: pl.DataFrame, partition_by: Sequence[str], 
         sync_path(target)
         touched.update(p for p in target.parents if p.is_relative_to(folder))
         actions.append(
-            AddAction(
+            AddedFile(
                 path=f"{relative}{target.name}",
                 size=os.path.getsize(target),
                 partition_values=values,
                 modification_time=now_us // 1_000,
-                data_change=True,
                 stats=orjson.dumps(_stats(part)).decode(),
             )
         )
@@ -57,7 +67,7 @@ def check_folder_names(frame: pl.DataFrame, partition_by: Sequence[str]) -> None
                 _folder_name(column, _partition_value(value))
 
 
-def remove_files(folder: Path, actions: Sequence[AddAction]) -> None:
+def remove_files(folder: Path, actions: Sequence[AddedFile]) -> None:
     """Delete files whose commit failed."""
     for action in actions:
         (folder / action.path).unlink(missing_ok=True)

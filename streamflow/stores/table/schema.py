@@ -62,16 +62,17 @@ def _storage_dtype(column: str, dtype: pl.DataType) -> pl.DataType:
     if isinstance(dtype, pl.Datetime) and dtype.time_unit != "ns":
         return DATETIME
     if isinstance(dtype, pl.List | pl.Array):
-        return pl.List(_storage_dtype(column, _instance(dtype.inner)))
+        return pl.List(_storage_dtype(column, instance(dtype.inner)))
     if isinstance(dtype, pl.Struct):
-        return pl.Struct([pl.Field(f.name, _storage_dtype(column, _instance(f.dtype))) for f in dtype.fields])
+        return pl.Struct([pl.Field(f.name, _storage_dtype(column, instance(f.dtype))) for f in dtype.fields])
     raise DataError(
         f"column '{column}' has type {dtype}, which a table can't store. "
         "Cast it, for instance a Datetime to microseconds, a Duration to Int64, anything else to String"
     )
 
 
-def _instance(dtype: object) -> pl.DataType:
+def instance(dtype: object) -> pl.DataType:
+    """Of what may be a type's class."""
     return dtype() if isinstance(dtype, type) else dtype  # type: ignore[return-value]  # Polars: class or instance
 
 
@@ -80,9 +81,9 @@ def without_null(dtype: pl.DataType) -> pl.DataType:
     if dtype == pl.Null:
         return pl.String()
     if isinstance(dtype, pl.List):
-        return pl.List(without_null(_instance(dtype.inner)))
+        return pl.List(without_null(instance(dtype.inner)))
     if isinstance(dtype, pl.Struct):
-        return pl.Struct([pl.Field(f.name, without_null(_instance(f.dtype))) for f in dtype.fields])
+        return pl.Struct([pl.Field(f.name, without_null(instance(f.dtype))) for f in dtype.fields])
     return dtype
 
 
@@ -149,10 +150,10 @@ def _fits(got: pl.DataType, want: pl.DataType) -> bool:
         whole, wanted_whole = (got.precision or 38) - got.scale, (want.precision or 38) - want.scale
         return got.scale <= want.scale and whole <= wanted_whole
     if isinstance(got, pl.List) and isinstance(want, pl.List):
-        return _fits(_instance(got.inner), _instance(want.inner))
+        return _fits(instance(got.inner), instance(want.inner))
     if isinstance(got, pl.Struct) and isinstance(want, pl.Struct):
-        wanted = {f.name: _instance(f.dtype) for f in want.fields}
-        fields = {f.name: _instance(f.dtype) for f in got.fields}
+        wanted = {f.name: instance(f.dtype) for f in want.fields}
+        fields = {f.name: instance(f.dtype) for f in got.fields}
         return fields.keys() == wanted.keys() and all(_fits(d, wanted[n]) for n, d in fields.items())
     return got == pl.Float32 and want == pl.Float64
 
@@ -176,9 +177,9 @@ def sql_type(dtype: pl.DataType) -> str:
     if isinstance(dtype, pl.Decimal):
         return f"DECIMAL({dtype.precision or 38},{dtype.scale})"
     if isinstance(dtype, pl.List):
-        return f"{sql_type(_instance(dtype.inner))}[]"
+        return f"{sql_type(instance(dtype.inner))}[]"
     if isinstance(dtype, pl.Struct):
-        fields = ", ".join(f"{sql_name(f.name)} {sql_type(_instance(f.dtype))}" for f in dtype.fields)
+        fields = ", ".join(f"{sql_name(f.name)} {sql_type(instance(f.dtype))}" for f in dtype.fields)
         return f"STRUCT({fields})"
     try:
         return _SQL[dtype.base_type()]

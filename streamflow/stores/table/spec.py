@@ -1,4 +1,4 @@
-"""What a table is, and how that is remembered and checked. Opens tables; never writes rows.
+"""What a table is, and how that is remembered and checked. Pure: opens no table.
 
 The spec lives in the Delta table's own configuration (`streamflow.key`; the partition columns are Delta's). It is thus
 written by the very commit that creates the table, can't disagree with it, and moves with the folder, which a file
@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from streamflow.base.errors import ConflictError, CorruptionError, DataError, PipelineError
+from streamflow.base.errors import ConflictError, DataError, PipelineError
 from streamflow.model.batch import RESERVED
 from streamflow.stores._common import check_name
+from streamflow.stores.table.remote import Facts
 
 KEY_PROPERTY = "streamflow.key"
 
@@ -57,25 +56,10 @@ def table_folder(root: Path, name: str) -> Path:
     return root / name
 
 
-def open_table(folder: Path) -> DeltaTable | None:
-    """The table at its newest version; None if there is none. ConflictError if it uses Delta features whose files can't
-    be read as they are (deletion vectors, column mapping); CorruptionError if its log can't be read."""
-    try:
-        table = DeltaTable(folder.absolute().as_uri())
-    except TableNotFoundError:
-        return None
-    except DeltaError as error:
-        raise CorruptionError(
-            f"table '{folder.name}' can't be opened: {error}. Check its folder '_delta_log'"
-        ) from error
-    check_readable(table, folder.name)
-    return table
-
-
-def check_readable(table: DeltaTable, name: str) -> None:
-    """ConflictError if data files alone don't tell the rows."""
-    configuration = table.metadata().configuration
-    unknown = set(table.protocol().reader_features or ()) - _READER_FEATURES
+def check_readable(table: Facts, name: str) -> None:
+    """ConflictError if data files alone don't tell the rows (deletion vectors, column mapping)."""
+    configuration = table.configuration
+    unknown = set(table.reader_features - _READER_FEATURES)
     if configuration.get("delta.enableDeletionVectors", "").lower() == "true":
         unknown.add("deletionVectors")
     if configuration.get("delta.columnMapping.mode", "none").lower() != "none":
@@ -87,7 +71,7 @@ def check_readable(table: DeltaTable, name: str) -> None:
         )
 
 
-def check_writable(table: DeltaTable, spec: TableSpec) -> None:
+def check_writable(table: Facts, spec: TableSpec) -> None:
     """ConflictError if the table was made with another spec or asks more of writers than this one does."""
     stored = stored_spec(table, spec.name)
     if stored != spec:
@@ -95,7 +79,7 @@ def check_writable(table: DeltaTable, spec: TableSpec) -> None:
             f"table '{spec.name}' exists with partition_by={list(stored.partition_by)}, key={list(stored.key)}, "
             f"not partition_by={list(spec.partition_by)}, key={list(spec.key)}. Use another table name or the same spec"
         )
-    version = table.protocol().min_writer_version
+    version = table.min_writer_version
     if version > _WRITER_VERSION_MAX:
         raise ConflictError(
             f"table '{spec.name}' requires Delta writer version {version}, above {_WRITER_VERSION_MAX}. "
@@ -103,8 +87,7 @@ def check_writable(table: DeltaTable, spec: TableSpec) -> None:
         )
 
 
-def stored_spec(table: DeltaTable, name: str) -> TableSpec:
+def stored_spec(table: Facts, name: str) -> TableSpec:
     """The spec the table was created with."""
-    metadata = table.metadata()
-    key = msgspec.json.decode(metadata.configuration.get(KEY_PROPERTY, "[]"), type=tuple[str, ...])
-    return TableSpec(name, tuple(metadata.partition_columns), key)
+    key = msgspec.json.decode(table.configuration.get(KEY_PROPERTY, "[]"), type=tuple[str, ...])
+    return TableSpec(name, table.partition_by, key)

@@ -14,9 +14,9 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import orjson
-from deltalake.transaction import AddAction
 
 from streamflow.stores._common import sync_path
+from streamflow.stores.table.files import AddedFile
 
 _PLAIN = frozenset({"commitInfo", "add", "txn"})
 
@@ -61,7 +61,7 @@ def end_of_appends(log: Path, version: int, app: str) -> int | None:
         version += 1
 
 
-def plain_commit(adds: Sequence[AddAction], partition_by: Sequence[str], app: str, end: int, now_us: int) -> bytes:
+def plain_commit(adds: Sequence[AddedFile], partition_by: Sequence[str], app: str, end: int, now_us: int) -> bytes:
     """An append of files, and that `app` is covered up to `end`."""
     now_ms = now_us // 1_000
     parameters = {"mode": "Append", "partitionBy": orjson.dumps(list(partition_by)).decode()}
@@ -74,7 +74,7 @@ def plain_commit(adds: Sequence[AddAction], partition_by: Sequence[str], app: st
                 "partitionValues": add.partition_values,
                 "size": add.size,
                 "modificationTime": add.modification_time,
-                "dataChange": add.data_change,
+                "dataChange": True,
                 "stats": add.stats,
             }
         }

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from deltalake import DeltaTable, PostCommitHookProperties, Schema
-from deltalake.exceptions import CommitFailedError, DeltaError
 
 from streamflow.base.clock import Clock, SystemClock
 from streamflow.base.errors import ConflictError, CorruptionError, DataError, FencedError
 from streamflow.model.batch import OFFSET
 from streamflow.stores._common import make_folder, sync_path
+from streamflow.stores.table.delta_schema import from_delta, to_delta
 from streamflow.stores.table.files import check_folder_names, remove_files, write_files
+from streamflow.stores.table.remote import ask
 from streamflow.stores.table.schema import (
     check_partition_types,
     columns_to_add,
@@ -26,12 +26,12 @@ from streamflow.stores.table.schema import (
     storage_schema,
     without_null,
 )
-from streamflow.stores.table.spec import TableSpec, check_writable, open_table, table_folder
+from streamflow.stores.table.spec import TableSpec, check_readable, check_writable, table_folder
 from streamflow.stores.table.tail import append, commit_file, end_of_appends, plain_commit
 
 CHECKPOINT_EVERY = 100
 """Versions between checkpoints of the Delta log. Opening a table costs about 0.06 ms per version since the last one, a
-checkpoint 10 ms and more: this keeps both small for each commit."""
+checkpoint 0.15 s: this keeps both small for each commit."""
 COMMIT_ATTEMPTS_MAX = 20
 """Bound on losing races against other apps' schema changes; each loss means that somebody else went on."""
 APPEND_ATTEMPTS_MAX = 1_000
@@ -51,9 +51,6 @@ class _State:
     schema: Mapping[str, pl.DataType]
     end: int
     read_s: float
-
-
-_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 
 class TableWriter:
@@ -159,7 +156,7 @@ class TableWriter:
             if self._append_at(state.version + 1, content):
                 before, self._synced, state.version = self._synced, state.version + 1, state.version + 1
                 if self._synced // CHECKPOINT_EVERY > before // CHECKPOINT_EVERY:
-                    self._checkpoint()
+                    self._ask("checkpoint")
                 return True
             reached = end_of_appends(self._log, state.version, self.app)
             if reached is None:
@@ -180,37 +177,25 @@ class TableWriter:
         schema = {name: without_null(d) for name, d in storage_schema(frame.schema).items()}
         check_partition_types(self.spec.name, self.spec.partition_by, schema)
         conform(frame, schema)
-        make_folder(self._folder / "_delta_log")
-        try:
-            DeltaTable.create(
-                self._folder.absolute().as_uri(),
-                Schema.from_arrow(pl.Schema(schema)),
-                mode="error",
-                partition_by=list(self.spec.partition_by),
-                name=self.spec.name,
-                configuration={
-                    **self.spec.configuration(),
-                    "delta.checkpointInterval": str(CHECKPOINT_EVERY),
-                    "delta.logRetentionDuration": LOG_RETENTION,
-                },
-                post_commithook_properties=_NO_HOOKS,
-                raise_if_key_not_exists=False,
-            )
-        except DeltaError:
-            if open_table(self._folder) is None:
-                raise
+        make_folder(self._log)
+        self._ask(
+            "create",
+            schema=to_delta(schema),
+            name=self.spec.name,
+            partition_by=self.spec.partition_by,
+            configuration={
+                **self.spec.configuration(),
+                "delta.checkpointInterval": str(CHECKPOINT_EVERY),
+                "delta.logRetentionDuration": LOG_RETENTION,
+            },
+        )
         self._sync_log(0)
 
     def _add_columns(self, state: _State, frame: pl.DataFrame, new: dict[str, pl.DataType]) -> None:
         """Add them, unless another writer was faster."""
         conform(frame, {**state.schema, **new})
-        table = open_table(self._folder)
-        if table is None or not (new := columns_to_add(storage_schema(frame.schema), dict(pl.Schema(table.schema())))):
-            return
-        self._sync_log(table.version())
-        with suppress(CommitFailedError):
-            table.alter.add_columns(Schema.from_arrow(pl.Schema(new)).fields, post_commithook_properties=_NO_HOOKS)
-        self._sync_log(table.version())
+        self._ask("add_columns", schema=to_delta(new), synced=self._synced)
+        self._sync_log(state.version)
 
     def _refresh(self) -> _State | None:
         """The table at its newest version; None before its first write."""
@@ -220,26 +205,28 @@ class TableWriter:
             if reached is not None:
                 state.version = reached
                 return state
-        anew = self._read()
-        if state is not None and (anew is None or anew.version < state.version):
-            raise CorruptionError(f"table '{self.spec.name}' can't be read any more. Was its folder removed?")
-        self._state = anew
-        return anew
+        # Without a log there is nothing to ask the library for.
+        return self._ask("look") if state is not None or self._log.exists() else None
 
     def _is_followed(self, state: _State) -> bool:
         there = commit_file(self._log, state.version).exists()
         return there and self._clock.monotonic_s() - state.read_s < KNOWN_FOR_S
 
-    def _read(self) -> _State | None:
+    def _ask(self, do: str, **values: object) -> _State | None:
+        """Have the library do that, and take over how it left the table. CorruptionError if that is older than what was
+        there before."""
         read_s = self._clock.monotonic_s()
-        table = open_table(self._folder)
+        table = ask(self._folder, do, app=self.app, **values)
+        if self._state is not None and (table is None or table.version < self._state.version):
+            raise CorruptionError(f"table '{self.spec.name}' can't be read any more. Was its folder removed?")
         if table is None:
             return None
+        check_readable(table, self.spec.name)
         check_writable(table, self.spec)
-        version, end = table.version(), table.transaction_version(self.app) or 0
         # Whoever wrote the newest commits may have died before it synced them.
-        self._synced = max(self._synced, version - 2 * CHECKPOINT_EVERY)
-        return _State(version, dict(pl.Schema(table.schema())), end, read_s)
+        self._synced = max(self._synced, table.version - 2 * CHECKPOINT_EVERY)
+        self._state = _State(table.version, from_delta(self.spec.name, table.schema), table.end, read_s)
+        return self._state
 
     def _sync_log(self, known: int) -> None:
         """fsync every commit up to the version `known` and after it that is not known to be durable, whoever made
@@ -253,15 +240,6 @@ class TableWriter:
         if version > self._synced + 1:
             sync_path(self._log)
             self._synced = version - 1
-
-    def _checkpoint(self) -> None:
-        table = open_table(self._folder)
-        assert table is not None
-        table.create_checkpoint()
-        checkpoint = self._log.glob(f"{table.version():020}.checkpoint*.parquet")
-        for path in (*checkpoint, self._log / "_last_checkpoint", self._log):
-            sync_path(path)
-        table.cleanup_metadata()
 
 
 def _end(state: _State | None) -> int:
