@@ -4,7 +4,7 @@ A head first *absorbs* the records of a step, then *fires*: it gives the batches
 how far the watermark has moved.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import polars as pl
@@ -16,7 +16,7 @@ from streamflow.engine.ledger import Delta, Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import ALL
 from streamflow.engine.source import SourceDecoder, offsets_of, with_offsets
-from streamflow.engine.state import WindowState, window_ends
+from streamflow.engine.state import WindowState, events_of, window_ends
 from streamflow.engine.stores import SinkWriter
 from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, public, tell, together
 from streamflow.model.time import MAX_US
@@ -26,6 +26,8 @@ from streamflow.topics.frames import write_compact
 from streamflow.topics.protocol import Record, SegmentInfo, StateSegment
 
 _Layout = tuple[list[str], list[pl.DataType]]
+Late = Callable[[Batch, StepContext], None]
+"""Takes records of what a head has dropped as too late."""
 
 
 class Head(Protocol):
@@ -158,8 +160,9 @@ class GroupingHead:
         memory: StateMemory,
         segments_max: int,
         label: str,
+        late: Late | None = None,
     ) -> None:
-        self.combiner, self.label = combiner, label
+        self.combiner, self.label, self._late = combiner, label, late
         self.segments_max = segments_max
         self.state = WindowState(combiner, windowing, ledger, memory)
         self._ledger, self._memory = ledger, memory
@@ -181,7 +184,10 @@ class GroupingHead:
         fired = self.state.step(self._incoming, before_us, after_us)
         self._incoming, self._fresh = [], fired.deltas
         context.counts["late"] += fired.late
-        context.counts["dropped"] += fired.dropped
+        for frame in fired.dropped:
+            context.counts["dropped"] += events_of(frame)
+            if self._late is not None:
+                self._late(self.combiner.late(frame, context.on_bad(self.label)), context)
         nothing = True
         for frame in fired.panes:
             nothing = False

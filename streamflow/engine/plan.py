@@ -59,6 +59,11 @@ class Stage:
         return {step.topic: step for root in self.steps for step in root.walk() if step.topic is not None}
 
     @property
+    def late_to(self) -> str | None:
+        """The topic for what its head drops as too late."""
+        return self.node.inputs[0].windowing.late_to if self.kind in ("grouping", "stateful") else None
+
+    @property
     def calls_async(self) -> bool:
         """Does it run async functions?"""
         transforms = [step.node.transform for root in self.steps for step in root.walk()]
@@ -200,7 +205,8 @@ def describe(plan: Plan) -> str:
     for stage in plan.stages:
         plural = "" if stage.partitions == 1 else "s"
         parts = f"{stage.partitions} partition{plural}" if stage.partitions else "the topic's partitions"
-        lines.append(f"  stage {stage.name} [{stage.kind}] reads {stage.topic} ({parts})")
+        late = f", too late → {stage.late_to}" if stage.late_to else ""
+        lines.append(f"  stage {stage.name} [{stage.kind}] reads {stage.topic} ({parts}){late}")
         lines += _describe_steps(stage.steps, "    ")
     return "\n".join(lines)
 

@@ -20,11 +20,11 @@ from streamflow.base.errors import FencedError
 from streamflow.engine.calls import Calls
 from streamflow.engine.combine import PreAggregation, combiner_of
 from streamflow.engine.context import StepContext
-from streamflow.engine.heads import GroupingHead, Head, LogHead, SinkHead, SourceHead
+from streamflow.engine.heads import GroupingHead, Head, Late, LogHead, SinkHead, SourceHead
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
-from streamflow.engine.operators import compile_steps
+from streamflow.engine.operators import Publish, compile_steps
 from streamflow.engine.pace import BEHIND_S, CALLING_EVENTS_FIRST, calling_events, rest_s
 from streamflow.engine.plan import Plan, Stage
 from streamflow.engine.source import SourceDecoder
@@ -210,12 +210,12 @@ class Task:
         records = []
         outputs = self.stage.outputs
         for (topic, partition), frames in context.frames.items():
-            internal = not isinstance(outputs[topic].node.transform, WriteToTopic)
+            of_users = topic == self.stage.late_to or isinstance(outputs[topic].node.transform, WriteToTopic)
             for alike in _grouped(frames):
                 frame = pl.concat(alike, how="diagonal_relaxed") if len(alike) > 1 else alike[0]
                 # Partials have none, and to drop nothing from a frame is a query all the same.
                 frame = frame.drop(OFFSET) if OFFSET in frame.columns else frame
-                records.append(codec.encode_frame(topic, partition, frame, internal=internal))
+                records.append(codec.encode_frame(topic, partition, frame, internal=not of_users))
         return records
 
     def _json_records(self, context: StepContext) -> list[Record]:
@@ -279,12 +279,13 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         combiner = combiner_of(transform, windowing, rows_only=setting.plan.settings.rows_only)
         ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
         segments_max = setting.plan.settings.compact_segments
-        return GroupingHead(combiner, windowing, ledger, setting.memory, segments_max, stage.node.label)
+        late = _late(setting, stage, claim)
+        return GroupingHead(combiner, windowing, ledger, setting.memory, segments_max, stage.node.label, late)
     if isinstance(transform, ParDo):
         gone_at = stage.node.inputs[0].windowing.gone_at
         ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
         state = KeyedState(ledger, gone_at, claim.state.watermark_us, setting.plan.settings.compact_segments)
-        return StatefulHead(transform, state, gone_at, stage.node.label)
+        return StatefulHead(transform, state, gone_at, stage.node.label, _late(setting, stage, claim))
     if stage.kind == "sink":
         writer = open_sink(stage, setting.data)
         try:
@@ -293,6 +294,13 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
             writer.close()
             raise
     return LogHead()
+
+
+def _late(setting: Setting, stage: Stage, claim: Claim) -> Late | None:
+    if stage.late_to is None:
+        return None
+    partitions = setting.log.topic(stage.late_to).config.partitions
+    return Publish(stage.node.label, stage.late_to, claim.state.task.partition % partitions).run
 
 
 def _read_state(log: Log, claim: Claim, sequence: int) -> bytes:

@@ -153,12 +153,14 @@ class AccumulationMode(Enum):
 @dataclass(frozen=True, slots=True)
 class Windowing:
     """How a PCollection is windowed. `assigned`: its events already carry their window (they come from a grouping),
-    so it is not derived from the timestamp again."""
+    so it is not derived from the timestamp again. `late_to`: the topic for what is too late, if there is one; it
+    changes nothing of what state means, so it is no part of how a windowing is written."""
 
     fn: WindowFn = field(default_factory=GlobalWindows)
     allowed_lateness_us: int = 0
     accumulation_mode: AccumulationMode = AccumulationMode.DISCARDING
     assigned: bool = False
+    late_to: str | None = field(default=None, repr=False, kw_only=True)
 
     @property
     def is_global(self) -> bool:

@@ -407,6 +407,12 @@ class WindowInto(Primitive):
     ones are dropped and counted. With lateness a window gives further panes: only what is new
     (`AccumulationMode.DISCARDING`, the
     default) or everything so far (`ACCUMULATING`).
+
+    `late_to`: a topic for the dropped ones, which a grouping writes to in the same transaction as the step that dropped
+    them: for each key and window what it would give for these events alone, and how many they are (`late_events`). An
+    Aggregate writes such rows, a grouping of pairs `{"key": …, "value": …, "window_start": …, "window_end": …,
+    "late_events": …}`, a DoFn with state `{"key": …, "value": …, …}` for each element. What one grouping drops may come
+    in several records, so add them up.
     """
 
     def __init__(
@@ -415,13 +421,14 @@ class WindowInto(Primitive):
         *,
         accumulation_mode: AccumulationMode = AccumulationMode.DISCARDING,
         allowed_lateness: DurationTypes = 0,
+        late_to: str | None = None,
     ) -> None:
         if not hasattr(windowfn, "assign"):
             raise PipelineError(f"WindowInto takes a window function, e.g. FixedWindows(60), not {windowfn!r}.")
         lateness_us = duration_us(allowed_lateness)
         if lateness_us < 0:
             raise PipelineError(f"allowed_lateness can't be negative, got {allowed_lateness!r}.")
-        self.windowing = Windowing(windowfn, lateness_us, accumulation_mode)
+        self.windowing = Windowing(windowfn, lateness_us, accumulation_mode, late_to=late_to)
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         (pcoll,) = inputs
