@@ -4,15 +4,18 @@ waits for all of them. So a step's outputs are all there before it is committed,
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from streamflow.engine.calls import Calls, Outcome
+from streamflow.engine.calls import Calls
 from streamflow.engine.context import StepContext
 from streamflow.engine.outputs import Place, Placed, all_placed
 from streamflow.model.batch import Elements, OnBad
 from streamflow.model.window import IntervalWindow
 from streamflow.transforms.asynchronous import AsyncOptions, given
 from streamflow.transforms.core import DoFn, Guarded
+
+if TYPE_CHECKING:
+    from streamflow.engine.bundle import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +87,7 @@ class AsyncFn(DoFn):
             for result, time_us, window in results:
                 out.append(result, time_us, offset, window)
 
-    def _given(self, element: Any, outcome: Outcome, count: int) -> Sequence[Any]:
+    def _given(self, element: Any, outcome: "Outcome", count: int) -> Sequence[Any]:
         """The outputs for each of the places; raises the error unless exceptions are an output."""
         if outcome.error is None:
             outputs: Sequence[Any] = outcome.value

@@ -16,7 +16,7 @@ from streamflow.engine.ledger import Delta, Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import ALL
 from streamflow.engine.source import SourceDecoder, offsets_of, with_offsets
-from streamflow.engine.state import WindowState, events_of, window_ends
+from streamflow.engine.state import WindowState, window_ends
 from streamflow.engine.stores import SinkWriter
 from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, public, tell, together
 from streamflow.model.time import MAX_US
@@ -184,9 +184,9 @@ class GroupingHead:
         fired = self.state.step(self._incoming, before_us, after_us)
         self._incoming, self._fresh = [], fired.deltas
         context.counts["late"] += fired.late
-        for frame in fired.dropped:
-            context.counts["dropped"] += events_of(frame)
-            if self._late is not None:
+        context.counts["dropped"] += fired.dropped
+        if self._late is not None:
+            for frame in fired.lost:
                 self._late(self.combiner.late(frame, context.on_bad(self.label)), context)
         nothing = True
         for frame in fired.panes:

@@ -41,14 +41,15 @@ written once more."""
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """What a step gives: merged partials that fire now, the deltas to persist, how many events were late, and the
-    partials that were dropped. `panes` is to be used up before anything else is done with the state: a frame is made
-    when it is asked for, so that there is never more than a slice of a large window."""
+    """What a step gives: merged partials that fire now, the deltas to persist, how many events were late or
+    dropped, and the partials that the latter were. `panes` is to be used up before anything else is done with the
+    state: a frame is made when it is asked for, so that there is never more than a slice of a large window."""
 
     panes: Iterator[pl.DataFrame]
     deltas: Sequence[pl.DataFrame]
     late: int
-    dropped: Sequence[pl.DataFrame]
+    dropped: int
+    lost: Sequence[pl.DataFrame]
 
 
 class _Pile:
@@ -88,13 +89,13 @@ class WindowState:
 
     def step(self, incoming: Sequence[pl.DataFrame], before_us: int, after_us: int) -> Fired:
         """Add partials that arrived while the watermark stood at `before_us`, then let it go to `after_us`."""
-        deltas, late, dropped = self._admit(incoming, before_us)
+        deltas, late, lost = self._admit(incoming, before_us)
         for delta in deltas:
             pile = self._pile_of(delta)
             pile.tail.append(delta)
             if pile.tail_rows() > pile.base_rows() * (1 if self._gain >= GAIN_MIN else _LAZY_GROWTH):
                 self._merge(pile)
-        return Fired(self._panes(deltas, before_us, after_us), deltas, late, dropped)
+        return Fired(self._panes(deltas, before_us, after_us), deltas, late, sum(map(events_of, lost)), lost)
 
     def compacted(self, run: Sequence[SegmentInfo], watermark_us: int) -> Iterator[tuple[int, pl.DataFrame]]:
         """What is still needed of segments of one slice, merged: (slice, frame) for each part of it."""
@@ -147,18 +148,18 @@ class WindowState:
         """The incoming partials as deltas with flags, how many of their events were late, and those whose windows are
         gone."""
         deltas: list[pl.DataFrame] = []
-        dropped: list[pl.DataFrame] = []
+        lost: list[pl.DataFrame] = []
         late = 0
         for frame in map(_concat, _by_window(incoming).values()):
             living = self.living(frame, before_us)
             if living.height < frame.height:
-                dropped.append(frame.filter(self._gone(before_us)) if living.height else frame)
+                lost.append(frame.filter(self._gone(before_us)) if living.height else frame)
             if living.height:
                 delta, of_closed = self._flagged(living, before_us)
                 late += of_closed
                 deltas.append(self._alike(delta))
                 self._known = deltas[-1].clear()
-        return deltas, late, dropped
+        return deltas, late, lost
 
     def _flagged(self, frame: pl.DataFrame, before_us: int) -> tuple[pl.DataFrame, int]:
         """Merged, groups of closed windows marked as late, and how many events are of these."""

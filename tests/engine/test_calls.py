@@ -10,7 +10,8 @@ from jumping import jumping_calls
 
 import streamflow as sf
 from streamflow.base.errors import StepCancelledError
-from streamflow.engine.calls import Bundle, Calls
+from streamflow.engine.bundle import Bundle
+from streamflow.engine.calls import Calls
 from streamflow.engine.pace import calling_events
 from streamflow.transforms.asynchronous import AsyncOptions
 
