@@ -6,6 +6,7 @@ StreamFlowError
 ├── NotFoundError         fix the name: no such topic, table, row store or pipeline
 ├── ConflictError         fix the request: it contradicts what exists (partition count, pipeline shape)
 ├── FencedError           do nothing: another owner has taken over; drop the work, it is done elsewhere
+├── StepCancelledError    do nothing: the worker stops in the middle of a step; whoever is next repeats it
 ├── AssertionFailedError  fix your code, or what the test expects: `assert_that` found something else
 └── CorruptionError       report a bug: committed bytes fail their checksum
 """
@@ -33,6 +34,10 @@ class ConflictError(StreamFlowError):
 
 class FencedError(StreamFlowError):
     """A newer owner holds the task; nothing of this attempt was applied."""
+
+
+class StepCancelledError(StreamFlowError):
+    """The worker was told to stop while a step waited; nothing of the step was applied."""
 
 
 class AssertionFailedError(StreamFlowError, AssertionError):

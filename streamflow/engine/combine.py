@@ -25,7 +25,7 @@ from streamflow.model.window import (
     IntervalWindow,
     Windowing,
 )
-from streamflow.transforms.combine import WINDOW_COLUMNS, Aggregate
+from streamflow.transforms.combine import LATE_EVENTS, WINDOW_COLUMNS, Aggregate
 from streamflow.transforms.grouping import Grouping, PerKey
 
 EVENTS = "_n"
@@ -82,6 +82,10 @@ class Combiner(Protocol):
     def final(self, frame: pl.DataFrame, on_bad: OnBad) -> Batch:
         """Merged partials as results, timed at the end of their window. A group without a result is told to
         `on_bad`: its key, without an offset."""
+
+    def late(self, frame: pl.DataFrame, on_bad: OnBad) -> Batch:
+        """Partials that came too late for their windows, as records for a topic: the results for these events alone,
+        with their windows and how many they are."""
 
     def empty(self) -> Batch | None:
         """The result for an input without any event, if there is one."""
@@ -200,6 +204,12 @@ class ColumnCombiner:
             _INDEX.alias(PANE),
             *([_PANE_INFO] if self.windowing.allowed_lateness_us else []),
         )
+
+    def late(self, frame: pl.DataFrame, on_bad: OnBad) -> Batch:
+        merged = self.merge(frame).with_columns(pl.lit(1).alias(ON_TIME), pl.lit(0).alias(LATE))
+        results = self.final(merged, on_bad)
+        assert isinstance(results, pl.DataFrame)
+        return results.with_columns(merged[EVENTS].alias(LATE_EVENTS))
 
     def empty(self) -> Batch | None:
         return None
@@ -332,6 +342,23 @@ class RowCombiner:
     def result(self, key: Any, result: Any, window: IntervalWindow) -> Any:
         return (key, result) if self.keyed else result
 
+    def late(self, frame: pl.DataFrame, on_bad: OnBad) -> Batch:
+        out = Elements()
+        columns = (KEY_VALUE, ACCUMULATOR, WINDOW_START, WINDOW_END, EVENTS)
+        for key, accumulator, start, end, events in self.merge(frame).select(columns).iter_rows():
+            try:
+                result = self.fn.extract_output(pickle.loads(accumulator))
+                record = self.record(pickle.loads(key), result, IntervalWindow.of_us(start, end))
+            except Exception as error:
+                on_bad(pickle.loads(key), -1, error)
+            else:
+                out.append(record | {LATE_EVENTS: events}, _result_time(end), -1, None)
+        return out
+
+    def record(self, key: Any, result: Any, window: IntervalWindow) -> dict[str, Any]:
+        """A late result."""
+        return {**({"key": key} if self.keyed else {}), "value": result, **window_bounds(window)}
+
     def empty(self) -> Batch | None:
         if not self.defaults:
             return None
@@ -359,8 +386,16 @@ class RowAggregate(RowCombiner):
     def result(self, key: Any, result: Any, window: IntervalWindow) -> Any:
         row = dict(zip(self.transform.keys, key, strict=True))
         if not self.windowing.is_global:
-            row |= dict(zip(WINDOW_COLUMNS, map(_datetime, (window.start_us, window.end_us)), strict=True))
+            row |= window_bounds(window)
         return row | result
+
+    def record(self, key: Any, result: Any, window: IntervalWindow) -> dict[str, Any]:
+        record: dict[str, Any] = self.result(key, result, window)
+        return record
+
+
+def window_bounds(window: IntervalWindow) -> dict[str, datetime | None]:
+    return dict(zip(WINDOW_COLUMNS, map(_datetime, (window.start_us, window.end_us)), strict=True))
 
 
 def _datetime(time_us: int) -> datetime | None:

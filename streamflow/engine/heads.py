@@ -4,7 +4,7 @@ A head first *absorbs* the records of a step, then *fires*: it gives the batches
 how far the watermark has moved.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import polars as pl
@@ -26,6 +26,8 @@ from streamflow.topics.frames import write_compact
 from streamflow.topics.protocol import Record, SegmentInfo, StateSegment
 
 _Layout = tuple[list[str], list[pl.DataType]]
+Late = Callable[[Batch, StepContext], None]
+"""Takes records of what a head has dropped as too late."""
 
 
 class Head(Protocol):
@@ -158,8 +160,9 @@ class GroupingHead:
         memory: StateMemory,
         segments_max: int,
         label: str,
+        late: Late | None = None,
     ) -> None:
-        self.combiner, self.label = combiner, label
+        self.combiner, self.label, self._late = combiner, label, late
         self.segments_max = segments_max
         self.state = WindowState(combiner, windowing, ledger, memory)
         self._ledger, self._memory = ledger, memory
@@ -182,6 +185,9 @@ class GroupingHead:
         self._incoming, self._fresh = [], fired.deltas
         context.counts["late"] += fired.late
         context.counts["dropped"] += fired.dropped
+        if self._late is not None:
+            for frame in fired.lost:
+                self._late(self.combiner.late(frame, context.on_bad(self.label)), context)
         nothing = True
         for frame in fired.panes:
             nothing = False

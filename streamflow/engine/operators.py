@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import polars as pl
 
 from streamflow.base.errors import DataError
+from streamflow.engine.asynchronous import AsyncFn
+from streamflow.engine.calls import Calls
 from streamflow.engine.combine import (
     EVENTS,
     KEY,
@@ -22,7 +24,17 @@ from streamflow.engine.combine import (
     windows_apart,
 )
 from streamflow.engine.context import StepContext
-from streamflow.engine.outputs import SPECIAL, finished, json_event, key_of, keyed_rows, placed, with_tag, without_tags
+from streamflow.engine.outputs import (
+    Place,
+    Placed,
+    all_placed,
+    finished,
+    json_event,
+    key_of,
+    keyed_rows,
+    with_tag,
+    without_tags,
+)
 from streamflow.engine.plan import Step
 from streamflow.engine.sides import Beside, Broadcast, Views
 from streamflow.engine.slices import SHUFFLE_SEED, hashes
@@ -47,7 +59,7 @@ from streamflow.transforms.columns import AsColumns, FrameTransform, missing_col
 from streamflow.transforms.core import DoFn, ParDo, Reshuffle, RowFilter
 from streamflow.transforms.grouping import Grouping
 from streamflow.transforms.io import StoreSink
-from streamflow.transforms.outputs import Tagged, iterated
+from streamflow.transforms.outputs import Tagged
 from streamflow.transforms.views import View
 from streamflow.transforms.window import WindowInto
 
@@ -74,11 +86,13 @@ def compile_steps(
     partition: int,
     rows_only: bool,
     learnt: dict[str, PreAggregation],
+    calls: Calls,
     views: Views | None = None,
 ) -> list[Operator]:
     """Operators for the tree below a stage's head, as one task (of `partition`) runs them. `learnt`: what the tasks of
-    a worker have found out, by label; `views`: the side inputs of the transform at the root."""
-    compiler = _Compiler(partitions_of, partition, rows_only, learnt, views)
+    a worker have found out, by label; `calls`: their event loop; `views`: the side inputs of the transform at the
+    root."""
+    compiler = _Compiler(partitions_of, partition, rows_only, learnt, calls, views)
     return [compiler.compile(step) for step in steps]
 
 
@@ -89,10 +103,11 @@ class _Compiler:
         partition: int,
         rows_only: bool,
         learnt: dict[str, PreAggregation],
+        calls: Calls,
         views: Views | None,
     ) -> None:
         self.partitions_of, self.partition, self.rows_only, self.learnt = partitions_of, partition, rows_only, learnt
-        self.views = views
+        self.calls, self.views = calls, views
 
     def compile(self, step: Step) -> Operator:
         if step.topic is not None:
@@ -109,7 +124,8 @@ class _Compiler:
             return WindowOperator(step.node.label, transform, step.windowing, children)
         assert isinstance(transform, ParDo)
         operator = FilterOperator if isinstance(transform, RowFilter) and transform.tags is None else RowOperator
-        return operator(step.node.label, transform, step.windowing, children, self.views if transform.sides else None)
+        views = self.views if transform.sides else None
+        return operator(step.node.label, transform, step.windowing, children, self.calls, views)
 
     def leaf(self, step: Step, topic: str) -> Operator:
         transform, label = step.node.transform, step.node.label
@@ -220,7 +236,8 @@ class PartialOperator(_Inner):
 
 
 class RowOperator(_Inner):
-    """A DoFn over the elements of the batch, one at a time. `views`: its side inputs, if it has any."""
+    """A DoFn over the elements of the batch, one at a time, or if it is async many. `views`: its side inputs, if it has
+    any."""
 
     def __init__(
         self,
@@ -228,10 +245,13 @@ class RowOperator(_Inner):
         transform: ParDo,
         windowing: Windowing,
         children: Sequence[Operator],
-        views: Views | None = None,
+        calls: Calls,
+        views: Views | None,
     ) -> None:
         super().__init__(label, children)
         self.fn = copy.deepcopy(transform.fn)
+        if transform.asynchronous is not None:
+            self.fn = AsyncFn(self.fn, transform.asynchronous, calls)
         self.args, self.kwargs, self.params, self.views = transform.args, transform.kwargs, transform.params, views
         self.tagged = transform.tags is not None
         self.windowing = windowing
@@ -245,14 +265,10 @@ class RowOperator(_Inner):
     def _outputs(self, elements: Elements, on_bad: OnBad, context: StepContext) -> Elements:
         out = Elements()
         self.fn.start_bundle()
-        for i, value in enumerate(elements.values):
-            try:
-                results = self._results(elements, i, value)
-            except Exception as error:
-                on_bad(value, elements.offsets[i], error)
-                continue
-            for result, time_us, window in results:
-                out.append(result, time_us, elements.offsets[i], window, elements.pane(i))
+        if isinstance(self.fn, AsyncFn):
+            self.fn.process_all(elements, self._places, self._process, on_bad, context, out)
+        else:
+            self._process_each(elements, on_bad, out)
         windowed = self.windowing.assigned or self.per_window
         for result, time_us, window in finished(self.fn, windowed):
             out.append(result, time_us, -1, window)
@@ -260,21 +276,28 @@ class RowOperator(_Inner):
             context.counts["outputs_unread"] += without_tags(out)
         return out
 
-    def _results(self, elements: Elements, i: int, value: Any) -> list[tuple[Any, int, IntervalWindow | None]]:
+    def _process_each(self, elements: Elements, on_bad: OnBad, out: Elements) -> None:
+        for i, value in enumerate(elements.values):
+            results: list[Placed] = []
+            try:
+                for time_us, window in self._places(elements, i):
+                    results += all_placed(self._process(elements, i, window), time_us, window)
+            except Exception as error:
+                on_bad(value, elements.offsets[i], error)
+                continue
+            for result, time_us, window in results:
+                out.append(result, time_us, elements.offsets[i], window, elements.pane(i))
+
+    def _places(self, elements: Elements, i: int) -> Sequence[Place]:
+        """For each time and window that the function is called for the element."""
         time_us, window = elements.times[i], elements.window(i) if self.windowing.assigned else None
-        windows: Sequence[IntervalWindow | None] = [window]
         if self.per_window and window is None:
-            windows = self.windowing.fn.at(time_us)
-        results: list[tuple[Any, int, IntervalWindow | None]] = []
-        for each in windows:
-            args, kwargs = (self.args, self.kwargs) if self.views is None else self.views.arguments(each)
-            outputs = self.fn.process(value, *args, **kwargs, **self._asked(elements, i, each))
-            for output in iterated(outputs):
-                if type(output) in SPECIAL:
-                    results += placed(output, time_us, each)
-                else:
-                    results.append((output, time_us, each))
-        return results
+            return [(time_us, each) for each in self.windowing.fn.at(time_us)]
+        return ((time_us, window),)
+
+    def _process(self, elements: Elements, i: int, window: IntervalWindow | None) -> Any:
+        args, kwargs = (self.args, self.kwargs) if self.views is None else self.views.arguments(window)
+        return self.fn.process(elements.values[i], *args, **kwargs, **self._asked(elements, i, window))
 
     def _asked(self, elements: Elements, i: int, window: IntervalWindow | None) -> dict[str, Any]:
         if not self.params:

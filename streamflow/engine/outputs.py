@@ -20,6 +20,8 @@ from streamflow.transforms.outputs import TaggedOutput, WindowedValue, iterated
 SPECIAL = frozenset({TaggedOutput, TimestampedValue, WindowedValue})
 """Types of outputs that are more than a value; nobody derives from them."""
 
+Place = tuple[int, IntervalWindow | None]
+"""An event time and a window, if it has one already."""
 Placed = tuple[Any, int, IntervalWindow | None]
 """A value (or TaggedOutput of one), its event time and its window, if it has one already."""
 
@@ -36,6 +38,17 @@ def placed(output: Any, time_us: int, window: IntervalWindow | None) -> list[Pla
         windows = [None] if window is None else (output.windows or [window])
         return [(output.value, _checked_time(output), each) for each in windows]
     return [(output, time_us, window)]
+
+
+def all_placed(outputs: Any, time_us: int, window: IntervalWindow | None) -> list[Placed]:
+    """The same for all that a function gave for an element."""
+    results: list[Placed] = []
+    for output in iterated(outputs):
+        if type(output) in SPECIAL:
+            results += placed(output, time_us, window)
+        else:
+            results.append((output, time_us, window))
+    return results
 
 
 def finished(fn: DoFn, windowed: bool) -> Iterator[Placed]:

@@ -70,6 +70,17 @@ class Stage:
         """Topic → a leaf that writes to it."""
         return dict(self.leaves)
 
+    @property
+    def late_to(self) -> str | None:
+        """The topic for what its head drops as too late."""
+        return self.node.inputs[0].windowing.late_to if self.kind in ("grouping", "stateful") else None
+
+    @property
+    def calls_async(self) -> bool:
+        """Does it run async functions?"""
+        transforms = [step.node.transform for root in self.steps for step in root.walk()]
+        return any(isinstance(transform, ParDo) and transform.asynchronous for transform in transforms)
+
 
 @dataclass(frozen=True)
 class Plan:

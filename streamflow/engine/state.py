@@ -41,14 +41,15 @@ written once more."""
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """What a step gives: merged partials that fire now, the deltas to persist, and how many events were late or
-    dropped. `panes` is to be used up before anything else is done with the state: a frame is made when it is asked
-    for, so that there is never more than a slice of a large window."""
+    """What a step gives: merged partials that fire now, the deltas to persist, how many events were late or
+    dropped, and the partials that the latter were. `panes` is to be used up before anything else is done with the
+    state: a frame is made when it is asked for, so that there is never more than a slice of a large window."""
 
     panes: Iterator[pl.DataFrame]
     deltas: Sequence[pl.DataFrame]
     late: int
     dropped: int
+    lost: Sequence[pl.DataFrame]
 
 
 class _Pile:
@@ -88,13 +89,13 @@ class WindowState:
 
     def step(self, incoming: Sequence[pl.DataFrame], before_us: int, after_us: int) -> Fired:
         """Add partials that arrived while the watermark stood at `before_us`, then let it go to `after_us`."""
-        deltas, late, dropped = self._admit(incoming, before_us)
+        deltas, late, lost = self._admit(incoming, before_us)
         for delta in deltas:
             pile = self._pile_of(delta)
             pile.tail.append(delta)
             if pile.tail_rows() > pile.base_rows() * (1 if self._gain >= GAIN_MIN else _LAZY_GROWTH):
                 self._merge(pile)
-        return Fired(self._panes(deltas, before_us, after_us), deltas, late, dropped)
+        return Fired(self._panes(deltas, before_us, after_us), deltas, late, sum(map(events_of, lost)), lost)
 
     def compacted(self, run: Sequence[SegmentInfo], watermark_us: int) -> Iterator[tuple[int, pl.DataFrame]]:
         """What is still needed of segments of one slice, merged: (slice, frame) for each part of it."""
@@ -141,20 +142,24 @@ class WindowState:
     def _gone(self, watermark_us: int) -> pl.Expr:
         return (pl.col(WINDOW_END) + self.windowing.allowed_lateness_us).clip(upper_bound=MAX_US) <= watermark_us
 
-    def _admit(self, incoming: Sequence[pl.DataFrame], before_us: int) -> tuple[list[pl.DataFrame], int, int]:
-        """The incoming partials as deltas with flags, without those whose windows are gone."""
+    def _admit(
+        self, incoming: Sequence[pl.DataFrame], before_us: int
+    ) -> tuple[list[pl.DataFrame], int, list[pl.DataFrame]]:
+        """The incoming partials as deltas with flags, how many of their events were late, and those whose windows are
+        gone."""
         deltas: list[pl.DataFrame] = []
-        late = dropped = 0
+        lost: list[pl.DataFrame] = []
+        late = 0
         for frame in map(_concat, _by_window(incoming).values()):
             living = self.living(frame, before_us)
             if living.height < frame.height:
-                dropped += _events(frame) - _events(living)
+                lost.append(frame.filter(self._gone(before_us)) if living.height else frame)
             if living.height:
                 delta, of_closed = self._flagged(living, before_us)
                 late += of_closed
                 deltas.append(self._alike(delta))
                 self._known = deltas[-1].clear()
-        return deltas, late, dropped
+        return deltas, late, lost
 
     def _flagged(self, frame: pl.DataFrame, before_us: int) -> tuple[pl.DataFrame, int]:
         """Merged, groups of closed windows marked as late, and how many events are of these."""
@@ -163,7 +168,7 @@ class WindowState:
             return self._reduced(frame.with_columns(flags)), 0
         closed = pl.col(WINDOW_END) <= before_us
         flagged = frame.with_columns((~closed).cast(pl.Int64).alias(ON_TIME), pl.lit(0, pl.Int64).alias(LATE))
-        return self.combiner.merge(flagged).with_columns(closed.cast(pl.Int64).alias(LATE)), _events(
+        return self.combiner.merge(flagged).with_columns(closed.cast(pl.Int64).alias(LATE)), events_of(
             frame.filter(closed)
         )
 
@@ -311,7 +316,7 @@ def _weights(infos: Sequence[SegmentInfo]) -> list[tuple[int, int]]:
     return [(info.slice, info.memory_bytes) for info in infos]
 
 
-def _events(frame: pl.DataFrame) -> int:
+def events_of(frame: pl.DataFrame) -> int:
     return int(frame[EVENTS].sum())
 
 

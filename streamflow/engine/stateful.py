@@ -15,8 +15,9 @@ from typing import Any
 
 from streamflow.base.errors import DataError
 from streamflow.engine.cells import Cell, cell_of
-from streamflow.engine.combine import KEY
+from streamflow.engine.combine import KEY, window_bounds
 from streamflow.engine.context import StepContext
+from streamflow.engine.heads import Late
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Delta
 from streamflow.engine.outputs import SPECIAL, Placed, finished, placed, without_tags
@@ -27,6 +28,7 @@ from streamflow.model.panes import PANE_UNKNOWN, PaneInfo
 from streamflow.model.time import MAX_US, MIN_US, DurationTypes, Timestamp, TimestampTypes, duration_us, timestamp_us
 from streamflow.model.window import IntervalWindow
 from streamflow.topics.protocol import Record
+from streamflow.transforms.combine import LATE_EVENTS
 from streamflow.transforms.core import DoFn, ParDo
 from streamflow.transforms.outputs import iterated
 from streamflow.transforms.params import Param, params_of
@@ -70,6 +72,12 @@ def _element(moment: Moment) -> Any:
     if moment.element is _NO_ELEMENT:
         raise DataError("a timer has no element. Keep what it needs in state.")
     return moment.element
+
+
+def _late_record(elements: Elements, i: int, window: IntervalWindow) -> Elements:
+    key, value = elements.values[i]
+    record = {"key": key, "value": value, **window_bounds(window), LATE_EVENTS: 1}
+    return Elements([record], [elements.times[i]], [elements.offsets[i]])
 
 
 _Offers = dict[str, Callable[[Moment], Any]]
@@ -118,11 +126,13 @@ class StatefulHead:
 
     time_max_us: int | None = None
 
-    def __init__(self, transform: ParDo, state: KeyedState, gone_at: Callable[[int], int], label: str) -> None:
+    def __init__(
+        self, transform: ParDo, state: KeyedState, gone_at: Callable[[int], int], label: str, late: Late | None = None
+    ) -> None:
         self.fn = copy.deepcopy(transform.fn)
         self.args, self.kwargs, self.tagged, self.label = transform.args, transform.kwargs, transform.tags, label
         self.state, self.gone_at, self.timers = state, gone_at, Timers(state, gone_at)
-        self.now_us = 0
+        self.now_us, self._late = 0, late
         states, timers = get_dofn_specs(self.fn)
         self._process = self._offers(self.fn.process)
         self._callbacks = {spec.name: getattr(self.fn, spec.callback or "") for spec in timers}
@@ -185,6 +195,8 @@ class StatefulHead:
                 assert window is not None
                 if self.gone_at(window.end_us) <= before_us:
                     context.counts["dropped"] += 1
+                    if self._late is not None:
+                        self._late(_late_record(elements, i, window), context)
                     continue
                 yield elements.offsets[i], self._element(elements, i, key, window, context)
                 yield from self._due(context)

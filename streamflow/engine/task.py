@@ -17,14 +17,15 @@ import polars as pl
 
 from streamflow.base.clock import Clock
 from streamflow.base.errors import FencedError
+from streamflow.engine.calls import Calls
 from streamflow.engine.combine import PreAggregation, RowCombiner, combiner_of
 from streamflow.engine.context import StepContext
-from streamflow.engine.heads import GroupingHead, Head, LogHead, SinkHead, SourceHead
+from streamflow.engine.heads import GroupingHead, Head, Late, LogHead, SinkHead, SourceHead
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
-from streamflow.engine.operators import compile_steps
-from streamflow.engine.pace import BEHIND_S, rest_s
+from streamflow.engine.operators import Publish, compile_steps
+from streamflow.engine.pace import BEHIND_S, CALLING_EVENTS_FIRST, calling_events, rest_s
 from streamflow.engine.plan import Plan, Stage
 from streamflow.engine.sidehead import SidesHead
 from streamflow.engine.sides import closes, mark
@@ -55,7 +56,7 @@ ROWS_WAITING_MAX = 250_000
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What all tasks of a worker share. `data`: the folder of the stores, if there is one. `pre_aggregations`: by
-    label, what has been learnt of grouping before the shuffle."""
+    label, what has been learnt of grouping before the shuffle; `calls`: the event loop of async functions."""
 
     plan: Plan
     log: Log
@@ -63,6 +64,7 @@ class Setting:
     clock: Clock
     memory: StateMemory
     pre_aggregations: dict[str, PreAggregation] = field(default_factory=dict)
+    calls: Calls = field(default_factory=Calls)
 
 
 class Task:
@@ -87,8 +89,12 @@ class Task:
             partition=self.id.partition,
             rows_only=self.settings.rows_only,
             learnt=setting.pre_aggregations,
+            calls=setting.calls,
             views=self._head.views if isinstance(self._head, SidesHead) else None,
         )
+        self._events_max, self._calling = self.settings.step_events_max, stage.calls_async
+        if self._calling:
+            self._events_max = min(self._events_max, CALLING_EVENTS_FIRST)
 
     def ready(self, snapshot: Snapshot, stage_watermark_us: int, *, busy: bool = False) -> bool:
         """Is there something to do: events to read, a watermark to take up, or something that is due by the clock?
@@ -130,6 +136,9 @@ class Task:
                 outputs += self._encoded(context)
         self.stepped_s = self.rested_s = self.clock.monotonic_s()
         seconds = self.stepped_s - began_s
+        if self._calling:
+            wanted = calling_events(self._events_max, int(context.counts["events_in"]), seconds)
+            self._events_max = min(self.settings.step_events_max, wanted)
         if isinstance(self._head, SinkHead):
             self.rested_s += rest_s(seconds, self._head.writer.rest_min_s, self.settings.sink_interval_s)
         return self._commit([*outputs, *self._encoded(context)], context, seconds)
@@ -145,7 +154,7 @@ class Task:
             self.id.partition,
             self.offset,
             end=end,
-            max_events=self.settings.step_events_max,
+            max_events=self._events_max,
             max_bytes=self.settings.step_bytes_max,
         )
         events = sum(record.count for record in records)
@@ -205,12 +214,12 @@ class Task:
         records = []
         outputs = self.stage.outputs
         for (topic, partition), frames in context.frames.items():
-            internal = not isinstance(outputs[topic].node.transform, WriteToTopic)
+            of_users = topic == self.stage.late_to or isinstance(outputs[topic].node.transform, WriteToTopic)
             for alike in _grouped(frames):
                 frame = pl.concat(alike, how="diagonal_relaxed") if len(alike) > 1 else alike[0]
                 # Partials have none, and to drop nothing from a frame is a query all the same.
                 frame = frame.drop(OFFSET) if OFFSET in frame.columns else frame
-                records.append(codec.encode_frame(topic, partition, frame, internal=internal))
+                records.append(codec.encode_frame(topic, partition, frame, internal=not of_users))
         return records
 
     def _json_records(self, context: StepContext) -> list[Record]:
@@ -282,11 +291,12 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         combiner = combiner_of(transform, windowing, rows_only=setting.plan.settings.rows_only)
         ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
         segments_max = setting.plan.settings.compact_segments
+        late = _late(setting, stage, claim)
         if not windowing.is_plain:
             assert isinstance(combiner, RowCombiner)
             watermark_us = claim.state.watermark_us
-            return TriggeredHead(combiner, windowing, ledger, watermark_us, segments_max, stage.node.label)
-        return GroupingHead(combiner, windowing, ledger, setting.memory, segments_max, stage.node.label)
+            return TriggeredHead(combiner, windowing, ledger, watermark_us, segments_max, stage.node.label, late)
+        return GroupingHead(combiner, windowing, ledger, setting.memory, segments_max, stage.node.label, late)
     if isinstance(transform, ParDo):
         windowing, segments_max = stage.node.inputs[0].windowing, setting.plan.settings.compact_segments
         ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
@@ -294,7 +304,7 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
             kept_us = claim.state.output_watermark_us
             return SidesHead(transform, windowing, KeyedState(ledger, windowing.gone_at, kept_us, segments_max))
         state = KeyedState(ledger, windowing.gone_at, claim.state.watermark_us, segments_max)
-        return StatefulHead(transform, state, windowing.gone_at, stage.node.label)
+        return StatefulHead(transform, state, windowing.gone_at, stage.node.label, _late(setting, stage, claim))
     if stage.kind == "sink":
         writer = open_sink(stage, setting.data)
         try:
@@ -303,6 +313,13 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
             writer.close()
             raise
     return LogHead()
+
+
+def _late(setting: Setting, stage: Stage, claim: Claim) -> Late | None:
+    if stage.late_to is None:
+        return None
+    partitions = setting.log.topic(stage.late_to).config.partitions
+    return Publish(stage.node.label, stage.late_to, claim.state.task.partition % partitions).run
 
 
 def _read_state(log: Log, claim: Claim, sequence: int) -> bytes:

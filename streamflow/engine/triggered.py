@@ -16,6 +16,7 @@ import polars as pl
 from streamflow.engine.accumulators import Accumulators, Place
 from streamflow.engine.combine import ACCUMULATOR, KEY, KEY_VALUE, RowCombiner
 from streamflow.engine.context import StepContext
+from streamflow.engine.heads import Late
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Delta, Ledger
 from streamflow.model.batch import Batch, Elements
@@ -42,8 +43,9 @@ class TriggeredHead:
         watermark_us: int,
         segments_max: int,
         label: str,
+        late: Late | None = None,
     ) -> None:
-        self.combiner, self.label, self.watermark_us = combiner, label, watermark_us
+        self.combiner, self.label, self.watermark_us, self._late = combiner, label, watermark_us, late
         self.machine = PaneMachine(windowing)
         self._at_end = windowing.timestamp_combiner is TimestampCombiner.OUTPUT_AT_EOW
         self._held = Accumulators(combiner, KeyedState(ledger, windowing.gone_at, watermark_us, segments_max))
@@ -115,12 +117,19 @@ class TriggeredHead:
 
     def _by_elements(self, frame: pl.DataFrame, context: StepContext) -> None:
         columns = frame.select(KEY, WINDOW_START, WINDOW_END, TIME, KEY_VALUE, ACCUMULATOR)
-        for key, start, end, time_us, key_value, accumulator in columns.iter_rows():
+        dropped: list[int] = []
+        for i, (key, start, end, time_us, key_value, accumulator) in enumerate(columns.iter_rows()):
             arrived = IntervalWindow.of_us(start, end)
+            before = context.counts["dropped"]
             steps = self.machine.element(self._windows[key], arrived, time_us, self.watermark_us, context.now_us)
             self._follow(key, steps, context, (key_value, accumulator))
+            if context.counts["dropped"] > before:
+                dropped.append(i)
             if not self._windows.get(key, True):
                 del self._windows[key]
+        if dropped and self._late is not None:
+            # In the windows that they arrived in: those that merge would not have stayed so.
+            self._late(self.combiner.late(frame[dropped], context.on_bad(self.label)), context)
 
     def _by_watermark(self, after_us: int, context: StepContext) -> Iterator[None]:
         before_us, self.watermark_us = self.watermark_us, max(self.watermark_us, after_us)

@@ -334,7 +334,8 @@ class ClosingBehavior(Enum):
 class Windowing:
     """How a PCollection is windowed. `assigned`: its events already carry their window (they come from a grouping, or
     a window function of the user's own), so it is not derived from the timestamp again; `grouped`: they come from a
-    grouping, so that windows are final though the function may merge."""
+    grouping, so that windows are final though the function may merge. `late_to`: the topic for what is too late, if
+    there is one; it changes nothing of what state means, so it is no part of how a windowing is written."""
 
     fn: WindowFn = field(default_factory=GlobalWindows)
     allowed_lateness_us: int = 0
@@ -345,6 +346,7 @@ class Windowing:
     on_time_behavior: OnTimeBehavior = OnTimeBehavior.FIRE_ALWAYS
     closing_behavior: ClosingBehavior = ClosingBehavior.FIRE_IF_NON_EMPTY
     grouped: bool = False
+    late_to: str | None = field(default=None, repr=False, kw_only=True)
 
     @property
     def is_global(self) -> bool:

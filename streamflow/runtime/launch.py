@@ -34,6 +34,8 @@ def launch(graph: Graph, log: Log, settings: Settings | None = None) -> Plan:
         for topic, step in stage.outputs.items():
             if isinstance(step.node.transform, WriteToTopic):
                 log.create_topic(topic, _existing(log, topic))
+        if stage.late_to is not None:
+            log.create_topic(stage.late_to, _existing(log, stage.late_to))
     log.create_topic(plan.dead_letter_topic, TopicConfig(partitions=1))
     inputs = [StageInput(stage.name, stage.topic) for stage in plan.stages]
     try:

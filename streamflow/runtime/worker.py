@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamflow.base.clock import Clock, SystemClock
-from streamflow.base.errors import AssertionFailedError, ConflictError, DataError, FencedError, PipelineError
+from streamflow.base.errors import (
+    AssertionFailedError,
+    ConflictError,
+    DataError,
+    FencedError,
+    PipelineError,
+    StepCancelledError,
+)
+from streamflow.engine.calls import Calls
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.plan import Plan
 from streamflow.engine.task import Setting, Task
@@ -65,12 +73,15 @@ class Worker:
         stop: Stop | None = None,
         until: Callable[[Snapshot], bool] | None = None,
         clock: Clock | None = None,
+        calls: Calls | None = None,
     ) -> None:
         self.plan, self.log, self.until = plan, log, until
         self.id = worker_id or f"worker-{secrets.token_hex(3)}"
         self.stop = stop or Stop()
         self.clock = clock or SystemClock()
-        self._setting = Setting(plan, log, data, self.clock, StateMemory(plan.settings.state_bytes_max))
+        self._calls = calls or Calls()
+        memory = StateMemory(plan.settings.state_bytes_max)
+        self._setting = Setting(plan, log, data, self.clock, memory, calls=self._calls)
         self._depths = {stage.name: plan.depth(stage.name) for stage in plan.stages}
         self._tasks: dict[TaskId, Task] = {}
         self._failures: dict[TaskId, int] = {}
@@ -120,6 +131,7 @@ class Worker:
                 self._release(list(self._tasks))
             finally:
                 self._tasks.clear()
+                self._calls.close()
                 self.log.leave(self.id)
                 logger.info("%s: left pipeline %s", self.id, self.plan.pipeline)
 
@@ -281,6 +293,9 @@ class Worker:
             self.log.release(task, epoch)
             return
         self.log.release(task, epoch)
+        if isinstance(error, StepCancelledError):
+            logger.info("%s: step of %s was given up: %s", self.id, task, error)
+            return
         if isinstance(error, AssertionFailedError):
             raise error
         failures = self._failures.get(task, 0) + 1
@@ -326,6 +341,8 @@ class Worker:
             news.clear()
             if done.is_set():
                 return
+            if self.stop.requested:
+                self._calls.interrupt()
             try:
                 held = self.log.heartbeat(self.id, self.clock.now_us(), draining=self.stop.requested)
             except Exception:
@@ -335,4 +352,5 @@ class Worker:
             if not held:
                 logger.warning("%s: no longer a member of pipeline %s", self.id, self.plan.pipeline)
                 self._fenced = True
+                self._calls.interrupt()
                 return

@@ -24,6 +24,8 @@ from streamflow.transforms.sides import AsSingleton
 from streamflow.transforms.window import Restated
 
 WINDOW_COLUMNS = ("window_start", "window_end")
+LATE_EVENTS = "late_events"
+"""Of a record of what came too late: how many events it stands for."""
 
 
 class CombinePerKey(PerKey):
@@ -194,6 +196,11 @@ class Aggregate(Grouping):
         for name in names:
             if names.count(name) > 1 or name.startswith(RESERVED_PREFIX):
                 raise PipelineError(f"column '{name}' is given twice, or is reserved. Choose another name.")
+
+    def output(self, inputs: Sequence[PCollection]) -> Shape:
+        if inputs[0].windowing.late_to is not None and LATE_EVENTS in (*self.keys, *self.aggregates):
+            raise PipelineError(f"column '{LATE_EVENTS}' says what came too late (late_to). Choose another name.")
+        return super().output(inputs)
 
     def columns(self, shape: Shape) -> dict[str, pl.DataType] | None:
         if shape.columns is None:

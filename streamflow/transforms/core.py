@@ -5,6 +5,7 @@ topic.
 """
 
 import copy
+import inspect
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ import polars as pl
 
 from streamflow.base.errors import DataError, PipelineError
 from streamflow.model.graph import Graph, PCollection, Primitive, PTransform, Shape
+from streamflow.transforms.asynchronous import AsyncOptions, given, is_async
 from streamflow.transforms.columns import Where
 from streamflow.transforms.outputs import DoOutputsTuple, TaggedOutput, iterated
 from streamflow.transforms.params import Param, params_of
@@ -30,6 +32,10 @@ class DoFn:
     made per task; nothing kept on `self` survives a restart. What is to survive is state (`streamflow.transforms
     .userstate`): a DoFn that asks for `DoFn.StateParam(spec)` or `DoFn.TimerParam(spec)` stands behind (key, value)
     pairs, all pairs of a key come to one task, and it runs once for each of an element's windows.
+
+    `process` may be `async def`, with or without `yield`: then many elements of a batch are processed at a time (see
+    `ParDo.with_async`). The other methods may be async then too, and all run in the thread of one event loop, which
+    goes on between batches.
     """
 
     ElementParam: Any = Param("ElementParam")
@@ -91,12 +97,16 @@ class ParDo(Primitive):
         self.allow_unknown_tags = False
         self.args, self.kwargs = args, kwargs
         self.params = params_of(fn.process if isinstance(fn, DoFn) else fn)
+        self.asynchronous: AsyncOptions | None = None
+        """How its functions are called, if they are async."""
         self.stateful = is_stateful_dofn(self.fn)
         """It begins a stage of its own, behind a shuffle by key."""
         if self.stateful:
             validate_stateful_dofn(self.fn)
         else:
             _check_asks_no_state(fn, self.params)
+        if _is_async_dofn(fn, self.stateful) if isinstance(fn, DoFn) else is_async(fn):
+            self._be_async(AsyncOptions())
 
     def default_label(self) -> str:
         return self.label or f"ParDo({_name(self.fn)})"
@@ -161,6 +171,41 @@ class ParDo(Primitive):
         clone.allow_unknown_tags = not tags if allow_unknown_tags is None else allow_unknown_tags
         return clone
 
+    def with_async(
+        self,
+        *,
+        concurrency: int = 64,
+        timeout_s: float = 30.0,
+        retries: int = 3,
+        ordered: bool = True,
+        backoff_s: float = 0.2,
+        backoff_max_s: float = 10.0,
+        retry_on: type[Exception] | tuple[type[Exception], ...] = Exception,
+    ) -> Self:
+        """How an async function is called: `Map(fetch).with_async(concurrency=16, timeout_s=5)`. Without it an `async
+        def` has the same defaults; a function of another kind, such as a lambda, says by it that it gives awaitables.
+
+        At most `concurrency` elements at a time per task, each try at most `timeout_s`. After an error of `retry_on` or
+        a time-out up to `retries` further tries, after random pauses of up to `backoff_s`, which doubles each time up
+        to `backoff_max_s`; a DataError is never tried again. What still fails is a bad element, with its last error.
+        `ordered`: outputs in the order of the elements, else in that in which the calls end. A batch's outputs are
+        committed together once all calls have ended; after a crash or a stop before that they are made again."""
+        if self.stateful:
+            raise PipelineError(f"{_name(self.fn)} has state, which {_NO_ASYNC_STATE}")
+        clone = copy.copy(self)
+        clone._be_async(AsyncOptions(concurrency, timeout_s, retries, ordered, backoff_s, backoff_max_s, retry_on))
+        return clone
+
+    def _be_async(self, options: AsyncOptions) -> None:
+        self.asynchronous, self.fn = options, _awaiting(self.fn)
+        self._check_handling()
+
+    def _check_handling(self) -> None:
+        if self.asynchronous and isinstance(self.fn, Guarded) and self.fn.partial:
+            raise PipelineError(
+                "an async function can't handle exceptions with partial=True: a try that fails gives nothing."
+            )
+
     def with_exception_handling(
         self,
         main_tag: str = "good",
@@ -178,11 +223,12 @@ class ParDo(Primitive):
         if threshold < 1:
             raise PipelineError("there is no threshold of bad elements. Count those of the second output instead.")
         guarded = copy.copy(self)
-        guarded.fn = _Guarded(self.fn, dead_letter_tag, exc_class, partial)
+        guarded.fn = Guarded(self.fn, dead_letter_tag, exc_class, partial)
+        guarded._check_handling()
         return guarded.with_outputs(dead_letter_tag, main=main_tag, allow_unknown_tags=self.allow_unknown_tags)
 
 
-class _Guarded(DoFn):
+class Guarded(DoFn):
     """Gives what `fn` gives; an element that makes it raise becomes an output with the tag."""
 
     def __init__(
@@ -197,17 +243,19 @@ class _Guarded(DoFn):
         self.fn.start_bundle()
 
     def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any]:
-        given: list[Any] = []
+        outputs_given: list[Any] = []
         try:
             outputs = self.fn.process(element, *args, **kwargs)
             if isinstance(outputs, Iterator):
-                given.extend(outputs)
+                outputs_given.extend(outputs)
             else:
-                given.extend(iterated(outputs))
+                outputs_given.extend(iterated(outputs))
         except self.exc_class as error:
-            about = (type(error), repr(error), traceback.format_exception(error))
-            return [*(given if self.partial else ()), TaggedOutput(self.tag, (element, about))]
-        return given
+            return [*(outputs_given if self.partial else ()), self.letter(element, error)]
+        return outputs_given
+
+    def letter(self, element: Any, error: Exception) -> TaggedOutput:
+        return TaggedOutput(self.tag, (element, (type(error), repr(error), traceback.format_exception(error))))
 
     def finish_bundle(self) -> Iterable[Any] | None:
         return self.fn.finish_bundle()
@@ -235,6 +283,16 @@ class _If(_FunctionDoFn):
         return (element,) if self.fn(element, *args, **kwargs) else ()
 
 
+class _AsyncOne(_FunctionDoFn):
+    async def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any]:  # type: ignore[override]
+        return (await given(self.fn(element, *args, **kwargs)),)
+
+
+class _AsyncIf(_FunctionDoFn):
+    async def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any]:  # type: ignore[override]
+        return (element,) if await given(self.fn(element, *args, **kwargs)) else ()
+
+
 class _CallableTransform(ParDo):
     """Map, FlatMap and the row form of Filter: ParDo with a way to read the function's result."""
 
@@ -248,6 +306,13 @@ class _CallableTransform(ParDo):
         self.params = params_of(fn)
         _check_asks_no_state(fn, self.params)
         self.name = f"{name}({_name(fn)})"
+        if is_async(fn):
+            self._be_async(AsyncOptions())
+
+    def _be_async(self, options: AsyncOptions) -> None:
+        super()._be_async(options)
+        if self.wrap is not _FunctionDoFn and inspect.isasyncgenfunction(_function(self.fn)):
+            raise PipelineError(f"{self.name} needs one result for each element, and the function yields. Use FlatMap.")
 
     def default_label(self) -> str:
         return self.label or self.name
@@ -273,6 +338,8 @@ class MapTuple(Map):
         super().__init__(lambda element, *a, **kw: fn(*element, *a, **kw), *args, **kwargs)
         self.params = params_of(fn)
         self.name = f"MapTuple({_name(fn)})"
+        if is_async(fn):
+            self._be_async(AsyncOptions())
 
 
 class FlatMapTuple(FlatMap):
@@ -319,6 +386,10 @@ class Partition(PTransform):
             raise PipelineError(f"the number of partitions must be at least 1, got {n!r}.")
         if not isinstance(fn, PartitionFn) and not callable(fn):
             raise PipelineError(f"Partition takes a function, not {fn!r}. Write Partition(fn, {n}).")
+        if is_async(fn.partition_for if isinstance(fn, PartitionFn) else fn):
+            raise PipelineError(
+                f"Partition can't await {_name(fn)}. Apply it with Map before, and split by its result."
+            )
         self.fn, self.n, self.args, self.kwargs = fn, n, args, kwargs
 
     def default_label(self) -> str:
@@ -374,8 +445,37 @@ def _check_asks_no_state(fn: Any, params: Mapping[str, Param]) -> None:
         raise PipelineError(f"the function {_name(fn)} asks for {asks[0]!r}. Write a DoFn, whose process may do so.")
 
 
+_NO_ASYNC_STATE = "changes with one element after the other. Await before it: Map(fetch), then the DoFn with state."
+
+
+def _is_async_dofn(fn: DoFn, stateful: bool) -> bool:
+    """PipelineError if some of its methods are async that can't be."""
+    names = [name for name in dir(type(fn)) if not name.startswith("__") and is_async(getattr(type(fn), name))]
+    kind = type(fn).__name__
+    timers = [name for name in names if hasattr(getattr(fn, name), "timer_spec")]
+    if stateful and (timers or "process" in names):
+        raise PipelineError(f"{kind}.{(timers or ['process'])[0]} is async, but has state, which {_NO_ASYNC_STATE}")
+    lifecycle = [name for name in ("setup", "start_bundle", "finish_bundle", "teardown") if name in names]
+    if lifecycle and "process" not in names:
+        raise PipelineError(f"{kind}.{lifecycle[0]} is async, but process is not. Make it `async def process` too.")
+    return "process" in names
+
+
+def _awaiting(fn: DoFn) -> DoFn:
+    """The same for a function that gives awaitables."""
+    if isinstance(fn, Guarded):
+        return Guarded(_awaiting(fn.fn), fn.tag, fn.exc_class, fn.partial)
+    if isinstance(fn, _One):
+        return _AsyncOne(fn.fn)
+    return _AsyncIf(fn.fn) if isinstance(fn, _If) else fn
+
+
+def _function(fn: Any) -> Any:
+    while isinstance(fn, (_FunctionDoFn, Guarded)):
+        fn = fn.fn
+    return fn
+
+
 def _name(fn: Any) -> str:
-    inner = fn
-    while isinstance(inner, (_FunctionDoFn, _Guarded)):
-        inner = inner.fn
+    inner = _function(fn)
     return getattr(inner, "__name__", None) or type(inner).__name__

@@ -53,16 +53,18 @@ class WindowInto(Primitive):
 
     `allowed_lateness` (seconds, or Duration): how long after a window has closed an event may still change it; later
     ones are dropped and counted. With lateness a window gives further panes: only what is new
-    (`AccumulationMode.DISCARDING`, the
-    default) or everything so far (`ACCUMULATING`).
+    (`AccumulationMode.DISCARDING`, the default) or everything so far (`ACCUMULATING`).
 
     `trigger`: when a window gives a pane, by default when the watermark passes its end, then for late events; another
     one needs an `accumulation_mode`. `timestamp_combiner`: the event time of results. `on_time_behavior`,
     `closing_behavior`: whether panes without anything new are given.
-    """
 
-    assigns = False
-    """The windows are those of a function of the user's own, given to each element where this stands."""
+    `late_to`: a topic for the dropped ones, which a grouping writes to in the same transaction as the step that dropped
+    them: for each key and window what it would give for these events alone, and how many they are (`late_events`). An
+    Aggregate writes such rows, a grouping of pairs `{"key": …, "value": …, "window_start": …, "window_end": …,
+    "late_events": …}`, a DoFn with state `{"key": …, "value": …, …}` for each element. What one grouping drops may come
+    in several records, so add them up.
+    """
 
     def __init__(
         self,
@@ -74,6 +76,7 @@ class WindowInto(Primitive):
         *,
         on_time_behavior: OnTimeBehavior = OnTimeBehavior.FIRE_ALWAYS,
         closing_behavior: ClosingBehavior = ClosingBehavior.FIRE_IF_NON_EMPTY,
+        late_to: str | None = None,
     ) -> None:
         if not isinstance(windowfn, WindowFn):
             raise PipelineError(f"WindowInto takes a window function, e.g. FixedWindows(60), not {windowfn!r}.")
@@ -88,6 +91,7 @@ class WindowInto(Primitive):
                     "so far, DISCARDING for what is new."
                 )
             accumulation_mode = AccumulationMode.DISCARDING
+        # Windows of a function of the user's own are given to each element where this stands.
         self.assigns = not windowfn.by_time
         self.windowing = Windowing(
             windowfn,
@@ -98,6 +102,7 @@ class WindowInto(Primitive):
             _member(TimestampCombiner, timestamp_combiner or TimestampCombiner.OUTPUT_AT_EOW, "timestamp_combiner"),
             _member(OnTimeBehavior, on_time_behavior, "on_time_behavior"),
             _member(ClosingBehavior, closing_behavior, "closing_behavior"),
+            late_to=late_to,
         )
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:

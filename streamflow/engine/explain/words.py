@@ -102,6 +102,10 @@ def firing(windowing: Windowing) -> tuple[str, ...]:
     return on_time, f"and up to {duration(windowing.allowed_lateness_us)} later for late events, with {what}"
 
 
+def _too_late(windowing: Windowing) -> tuple[str, ...]:
+    return (f"what is too late goes to topic '{windowing.late_to}'",) if windowing.late_to else ()
+
+
 def _window_fn(fn: Any) -> str:
     if isinstance(fn, GlobalWindows):
         return "global window"
@@ -267,7 +271,7 @@ def _(transform: ReadFromTopic, windowing: Windowing) -> tuple[str, ...]:
 @heads.register
 def _(transform: Grouping, windowing: Windowing) -> tuple[str, ...]:
     what = "partials" if windowing.is_plain else "elements"
-    return f"merges {what} per {per(transform, windowing)}", *firing(windowing)
+    return f"merges {what} per {per(transform, windowing)}", *firing(windowing), *_too_late(windowing)
 
 
 @heads.register
@@ -276,7 +280,7 @@ def _(transform: ParDo, windowing: Windowing) -> tuple[str, ...]:
         return "lets elements wait until their side inputs are known:", *map(repr, transform.sides)
     states, timers = get_dofn_specs(transform.fn)
     kept = sorted(repr(spec).replace("Spec(", "(") for spec in (*states, *timers))
-    return *asked(transform), f"keeps per {listed(_named(['key'], windowing))}:", *kept
+    return *asked(transform), f"keeps per {listed(_named(['key'], windowing))}:", *kept, *_too_late(windowing)
 
 
 @heads.register
