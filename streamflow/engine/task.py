@@ -18,6 +18,8 @@ from streamflow.base.clock import Clock
 from streamflow.base.errors import FencedError
 from streamflow.engine.combine import PreAggregation, combiner_of
 from streamflow.engine.context import StepContext
+from streamflow.engine.file_formats import format_of
+from streamflow.engine.files import SHARDS_AT_ONCE, FilesHead, Position
 from streamflow.engine.heads import CreateHead, GroupingHead, Head, SinkHead, SourceHead
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
@@ -32,6 +34,7 @@ from streamflow.model.watermark import Horizon, advance, source_watermark
 from streamflow.topics import codec
 from streamflow.topics.protocol import Claim, Log, Record, SegmentInfo, Snapshot, StateSegment, StepCommit
 from streamflow.transforms.combine import Grouping
+from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.io import ReadFromTopic, WriteToTopic
 
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -71,6 +74,7 @@ class Task:
         self.counters = dict(claim.state.counters)
         self._horizon = Horizon(-1, self.watermark_us)
         self.stepped_s = self.rested_s = self.clock.monotonic_s()
+        self._begin()
         self._head = _open_head(setting, stage, claim)
         self._operators = compile_steps(
             stage.steps,
@@ -80,9 +84,20 @@ class Task:
             learnt=setting.pre_aggregations,
         )
 
+    def _begin(self) -> None:
+        """A reader that does not begin with the first event commits that before all else: others tell from its offset
+        whether it has something to read."""
+        transform = self.stage.node.transform
+        first = transform.first_offset(self.id.partition) if isinstance(transform, ReadFromTopic) else 0
+        if self.offset < first:
+            _commit_first(self.log, StepCommit(self.id, self.epoch, first, self.watermark_us, counters=self.counters))
+            self.offset = first
+
     def ready(self, snapshot: Snapshot, stage_watermark_us: int, *, busy: bool = False) -> bool:
         """Is there something to do: events to read, or a watermark to take up? `busy`: sources are, so that who stands
         behind them collects for a while."""
+        if self.stage.behind is not None and not _is_read(snapshot, self.plan.stage(self.stage.behind)):
+            return False
         waiting = self.waiting(snapshot)
         if self.stage.kind == "sink":
             # Where nothing more will come there is nothing to wait for.
@@ -104,6 +119,8 @@ class Task:
         context = StepContext()
         records = self._read(snapshot.ends[self.stage.topic, self.id.partition], context)
         self._head.absorb(records, context)
+        if isinstance(self._head, FilesHead):
+            self.offset = self._head.offset
         outputs: list[Record] = []
         before_us = self.watermark_us
         self.watermark_us = advance(before_us, self._input_watermark())
@@ -125,15 +142,20 @@ class Task:
         self._head.close()
 
     def _read(self, end: int, context: StepContext) -> list[Record]:
+        of_files = isinstance(self._head, FilesHead)
         records = self.log.read(
             self.stage.topic,
             self.id.partition,
             self.offset,
             end=end,
-            max_events=self.settings.step_events_max,
+            max_events=SHARDS_AT_ONCE if of_files else self.settings.step_events_max,
             max_bytes=self.settings.step_bytes_max,
         )
-        events = sum(record.count for record in records)
+        if of_files:
+            # What it reads are shards, and the head says how many of them are done.
+            return records
+        # The first record may hold events before the one at which reading began.
+        events = sum(record.end - max(record.offset, self.offset) for record in records)
         # What retention took before it was read leaves a gap, up to the end if nothing was kept.
         reached = records[-1].end if records else end
         context.counts["events_in"] += events
@@ -205,9 +227,14 @@ class Task:
         records = []
         for begin in range(0, len(context.dead), DEAD_LETTERS_RECORD_MAX):
             part = context.dead[begin : begin + DEAD_LETTERS_RECORD_MAX]
-            events = [letter.to_json(self.stage.topic, self.id.partition) for letter in part]
+            events = [
+                letter.to_json(self.stage.topic, self.id.partition, self._place(letter.offset)) for letter in part
+            ]
             records.append(codec.encode_json(self.plan.dead_letter_topic, 0, events, [now_us] * len(events)))
         return records
+
+    def _place(self, offset: int) -> Mapping[str, int | str]:
+        return self._head.place(offset) if isinstance(self._head, FilesHead) else {}
 
     def _count(self, counts: Mapping[str, float], seconds: float) -> None:
         """Counters are cumulative and part of the commit: exact, whatever is killed."""
@@ -249,7 +276,8 @@ def histogram(name: str, seconds: float) -> dict[str, float]:
 def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
     transform = stage.node.transform
     if isinstance(transform, ReadFromTopic):
-        return SourceHead(SourceDecoder(transform), stage.node.label)
+        first_offset = transform.first_offset(claim.state.task.partition)
+        return SourceHead(SourceDecoder(transform), stage.node.label, first_offset, transform.from_time_us)
     if isinstance(transform, Grouping):
         windowing = stage.node.inputs[0].windowing
         combiner = combiner_of(transform, windowing, rows_only=setting.plan.settings.rows_only)
@@ -263,7 +291,22 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         except BaseException:
             writer.close()
             raise
+    if isinstance(transform, ReadFromFiles):
+        sequence = claim.segments[0].sequence if claim.segments else None
+        position = None if sequence is None else Position.from_json(_read_state(setting.log, claim, sequence))
+        settings, offset = setting.plan.settings, claim.state.offset
+        return FilesHead(format_of(transform), settings, stage.node.label, offset, position, sequence)
     return CreateHead()
+
+
+def _is_read(snapshot: Snapshot, files: Stage) -> bool:
+    """Whether all shards of a stage of files are there, and finished."""
+    listed = snapshot.topics[files.topic].watermark_us >= MAX_US
+    return listed and all(
+        state.offset >= snapshot.ends[state.topic, task.partition]
+        for task, state in snapshot.tasks.items()
+        if task.stage == files.name
+    )
 
 
 def _read_state(log: Log, claim: Claim, sequence: int) -> bytes:
@@ -280,6 +323,10 @@ def _sink_start(log: Log, claim: Claim, writer: SinkWriter) -> int:
     first = StepCommit(
         state.task, state.epoch, state.offset, state.watermark_us, segments_add=[segment], counters=state.counters
     )
-    if not all(log.commit([first])):
-        raise FencedError(f"task '{state.task}' was taken over before its first step. Drop it, it is run elsewhere")
+    _commit_first(log, first)
     return start
+
+
+def _commit_first(log: Log, commit: StepCommit) -> None:
+    if not all(log.commit([commit])):
+        raise FencedError(f"task '{commit.task}' was taken over before its first step. Drop it, it is run elsewhere")

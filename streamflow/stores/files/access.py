@@ -11,6 +11,7 @@ import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol, cast
 
@@ -117,8 +118,11 @@ class ByteStream(Protocol):
 
 
 class _Inflater(Protocol):
-    eof: bool
-    unused_data: bytes
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
 
     def decompress(self, data: bytes, /) -> bytes: ...
 
@@ -165,12 +169,13 @@ class _Inflated:
         self._raw.close()
 
 
-def _inflaters(compression: Compression) -> Callable[[], _Inflater]:
+def _inflaters(compression: Compression) -> Callable[[], Any]:
+    """What makes the `_Inflater` of each member."""
     if compression == "gzip":
-        return lambda: zlib.decompressobj(wbits=31)
+        return partial(zlib.decompressobj, wbits=31)
     if compression == "bzip2":
         return bz2.BZ2Decompressor
-    return zstandard().ZstdDecompressor().decompressobj  # type: ignore[no-any-return]
+    return partial(zstandard().ZstdDecompressor().decompressobj)
 
 
 def zstandard() -> Any:
@@ -185,7 +190,7 @@ def zstandard() -> Any:
 def _remote(path: str) -> tuple[Any, str]:
     """The file system of a URL, and the path in it. PipelineError if what reaches it is not installed."""
     try:
-        import fsspec
+        import fsspec  # type: ignore[import-untyped]
     except ImportError as error:
         raise PipelineError(f"'{path}' needs an extra. Install it: pip install 'streamflow[files]'") from error
     try:
@@ -212,5 +217,7 @@ def _remote_info(system: Any, inner: str, path: str) -> FileInfo | None:
         return None
     if info.get("type") == "directory":
         return None
-    known = (info.get(name) for name in ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created"))
+    known = (
+        info.get(name) for name in ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created")
+    )
     return FileInfo(path, int(info["size"]), str(next((stamp for stamp in known if stamp is not None), "")))

@@ -43,6 +43,7 @@ class LineReader:
         self._at = 0
         self.header = self._skip_header(header)
         self._data_begin = self._at
+        self._line_before: int | None = None
         if at is not None:
             self._go_to(at)
         elif shard.begin > self._at:
@@ -75,6 +76,11 @@ class LineReader:
 
     def line_before(self) -> int:
         """How many lines of the file stand before the first that this reader gives. Reads the file up to there."""
+        if self._line_before is None:
+            self._line_before = self._lines_above()
+        return self._line_before
+
+    def _lines_above(self) -> int:
         if self.shard.begin <= self._data_begin:
             return self.header.count(b"\n")
         stream, left, lines = open_at(self.shard.path), self.shard.begin - 1, 0

@@ -29,6 +29,11 @@ from streamflow.stores.files.access import Compression, compression_of, local, z
 Format = Literal["text", "csv", "json", "parquet"]
 LINE = "line"
 """The column of a frame that is to be written as text."""
+_UNFIT: dict[str, tuple[type[pl.DataType], ...]] = {
+    "csv": (pl.List, pl.Array, pl.Struct, pl.Binary, pl.Object),
+    "json": (pl.Binary, pl.Object),
+}
+"""What a format has no form for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +72,8 @@ class FileWriter:
         rows = frame.drop(OFFSET, strict=False)
         if not rows.width:
             raise DataError("the rows have no columns. Write text instead, or give dicts")
-        bad = (pl.List, pl.Array, pl.Struct, pl.Binary, pl.Object) if self.spec.format == "csv" else (pl.Object,)
-        bad = (pl.Binary, pl.Object) if self.spec.format == "json" else bad
         for name, dtype in rows.schema.items():
-            if isinstance(dtype, bad):
+            if isinstance(dtype, _UNFIT.get(self.spec.format, (pl.Object,))):
                 raise DataError(f"column '{name}' is {dtype}, which {self.spec.format} can't hold. Cast or drop it")
 
     def write(self, frame: pl.DataFrame, end: int) -> int:
