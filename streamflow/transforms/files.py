@@ -18,7 +18,7 @@ from streamflow.base.errors import PipelineError
 from streamflow.model.graph import Node, PCollection, Primitive, PTransform, Shape
 from streamflow.model.schema import Schema, SchemaLike, schema_of
 from streamflow.model.time import TimestampTypes, timestamp_us
-from streamflow.model.window import TIME
+from streamflow.model.window import TIME, AccumulationMode, Windowing
 from streamflow.transforms.core import Flatten, Map
 from streamflow.transforms.io import ReadFromTopic, StoreSink, check_event_time
 
@@ -186,6 +186,14 @@ class WriteToFiles(StoreSink):
     @property
     def newest_wins(self) -> bool:
         return False
+
+    def check_panes(self, windowing: Windowing) -> None:
+        late = windowing.assigned and windowing.allowed_lateness_us > 0
+        if late and windowing.accumulation_mode is AccumulationMode.ACCUMULATING:
+            raise PipelineError(
+                "late panes would stand beside the panes they correct. Use AccumulationMode.DISCARDING, or "
+                "WriteToTable(…, key=[…])."
+            )
 
     def default_label(self) -> str:
         return self.label or f"Files-{self.prefix.rsplit('/', 1)[-1]}"

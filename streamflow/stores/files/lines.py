@@ -41,15 +41,14 @@ class LineReader:
         self._stream: ByteStream = open_at(shard.path, 0, self._compression)
         self._buffer, self._ended = b"", False
         self._at = 0
-        self.header = self._skip_header(header)
-        self._data_begin = self._at
         self._line_before: int | None = None
-        if at is not None:
-            self._go_to(at)
-        elif shard.begin > self._at:
-            # The line that begins before belongs to the shard before; one may begin exactly here.
-            self._go_to(shard.begin - 1)
-            self._take(1)
+        try:
+            self.header = self._skip_header(header)
+            self._data_begin = self._at
+            self._begin(at)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def at(self) -> int:
@@ -97,6 +96,14 @@ class LineReader:
         if self._buffer.startswith(_BOM):
             self._buffer, self._at = self._buffer[len(_BOM) :], len(_BOM)
         return b"".join(self._take(1) for _ in range(count))
+
+    def _begin(self, at: int | None) -> None:
+        if at is not None:
+            self._go_to(at)
+        elif self.shard.begin > self._at:
+            # The line that begins before belongs to the shard before; one may begin exactly here.
+            self._go_to(self.shard.begin - 1)
+            self._take(1)
 
     def _go_to(self, at: int) -> None:
         if self._at <= at <= self._at + len(self._buffer):
