@@ -67,12 +67,10 @@ def format_of(source: ReadFromFiles) -> Format:
 
 
 class _Decoder(SourceDecoder):
-    """`_timed` for files: events without a time of their own have the earliest."""
+    """For files: events without a time of their own keep the earliest, which is no time of any year."""
 
     def timed(self, batch: Batch, on_bad: OnBad) -> Batch:
-        if self.transform.event_time is not None:
-            return super().timed(batch, on_bad)
-        return batch if isinstance(batch, Elements) else batch.with_columns(pl.lit(EARLIEST_US).alias(TIME))
+        return batch if self.transform.event_time is None else super().timed(batch, on_bad)
 
 
 class _Lines:
@@ -180,6 +178,7 @@ class _Csv(_Lines):
             # Of two columns with one name nobody could say which is meant.
             names = next(csv.reader(io.StringIO(head.decode("utf-8", "replace")), delimiter=self.source.sep))
             frame = self._isolated(piece.content, piece.first, head, names, on_bad)
+            frame = frame.with_columns(pl.lit(EARLIEST_US, pl.Int64).alias(TIME))
             frame = self._temporal_parsed(frame, on_bad)
             if self.source.schema is not None and frame.height:
                 frame = fitted(frame, self.source.schema, on_bad)
@@ -270,7 +269,7 @@ class _Parquet:
             own = [name for name in piece.content.columns if name.startswith("_")]
             frame = piece.content.drop(own) if self.source.schema is None else piece.content
             offsets = pl.int_range(piece.first, piece.first + frame.height, dtype=pl.Int64, eager=True)
-            frame = frame.with_columns(offsets.alias(OFFSET))
+            frame = frame.with_columns(offsets.alias(OFFSET), pl.lit(EARLIEST_US, pl.Int64).alias(TIME))
             frames.append(frame if self.source.schema is None else fitted(frame, self.source.schema, on_bad))
         return _joined(frames, self.decoder, on_bad)
 

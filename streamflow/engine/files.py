@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from streamflow.base.errors import DataError
 from streamflow.base.settings import Settings
 from streamflow.engine.context import StepContext
 from streamflow.engine.file_formats import Format, Piece
@@ -61,22 +62,35 @@ class FilesHead:
 
     def absorb(self, records: Sequence[Record], context: StepContext) -> None:
         self._pieces = []
-        rows, size = 0, 0
         for record in records:
             shard = Shard.from_json(codec.json_documents(record)[0])
-            reader = self._reader = self._reader or self.format.open(shard, self.position)
-            while not reader.done and rows < self.settings.step_events_max and size < self.settings.step_bytes_max:
-                limit = min(PIECE_BYTES, self.settings.step_bytes_max - size)
-                piece = self.format.read(reader, rows, self.settings.step_events_max - rows, limit)
-                self._pieces.append((piece, self.offset))
-                rows, size = rows + len(piece.numbers), size + piece.size
+            try:
+                finished = self._read(shard)
+            except DataError:
+                # If that is why, it says more.
+                check_unchanged(shard)
+                raise
             check_unchanged(shard)
-            if not reader.done:
+            if not finished:
                 break
             self.close()
             self.offset = record.end
-        context.counts["events_in"] += rows
+        context.counts["events_in"] += sum(len(piece.numbers) for piece, _ in self._pieces)
         self._batches = self.format.decode([piece for piece, _ in self._pieces], context.on_bad(self.label))
+
+    def _read(self, shard: Shard) -> bool:
+        """As much of the shard as the step has room for. True if that was all of it."""
+        reader = self._reader = self._reader or self.format.open(shard, self.position)
+        rows = sum(len(piece.numbers) for piece, _ in self._pieces)
+        size = sum(piece.size for piece, _ in self._pieces)
+        while not reader.done:
+            if rows >= self.settings.step_events_max or size >= self.settings.step_bytes_max:
+                return False
+            limit = min(PIECE_BYTES, self.settings.step_bytes_max - size)
+            piece = self.format.read(reader, rows, self.settings.step_events_max - rows, limit)
+            self._pieces.append((piece, self.offset))
+            rows, size = rows + len(piece.numbers), size + piece.size
+        return True
 
     def fire(self, before_us: int, after_us: int, context: StepContext) -> list[Batch]:
         batches, self._batches = self._batches, []
