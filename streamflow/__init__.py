@@ -37,6 +37,17 @@ from streamflow.topics.protocol import TopicConfig
 from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
 from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, GroupByKey
 from streamflow.transforms.core import Create, DoFn, Filter, FlatMap, Flatten, Map, MapTuple, ParDo, WindowInto
+from streamflow.transforms.files import (
+    Backfill,
+    ReadFromCsv,
+    ReadFromJson,
+    ReadFromParquet,
+    ReadFromText,
+    WriteToCsv,
+    WriteToJson,
+    WriteToParquet,
+    WriteToText,
+)
 from streamflow.transforms.io import Message, ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
 
 __version__ = version("streamflow")
@@ -48,6 +59,7 @@ __all__ = [
     "Aggregate",
     "AggregateFn",
     "AsColumns",
+    "Backfill",
     "CombineFn",
     "CombineGlobally",
     "CombinePerKey",
@@ -80,6 +92,10 @@ __all__ = [
     "PipelineError",
     "PipelineResult",
     "Publisher",
+    "ReadFromCsv",
+    "ReadFromJson",
+    "ReadFromParquet",
+    "ReadFromText",
     "ReadFromTopic",
     "Select",
     "Settings",
@@ -92,8 +108,12 @@ __all__ = [
     "Where",
     "WindowInto",
     "WithColumns",
+    "WriteToCsv",
+    "WriteToJson",
+    "WriteToParquet",
     "WriteToRows",
     "WriteToTable",
+    "WriteToText",
     "WriteToTopic",
     "col",
     "connect",

@@ -22,8 +22,8 @@ class Settings:
         size are merged, if that halves their rows; else once they are eight times as many.
     state_bytes_max: how much memory a worker's window state may take, over all its tasks. What exceeds it is read back
         from the log when it is needed. A sixteenth of it (4 MiB or more) is worked on at a time.
-    shard_bytes: files larger than this are read in several shards of about this size, where their format allows, so that
-        several tasks share the work.
+    shard_bytes: files larger than this are read in several shards of about this size, where their format allows, so
+        that several tasks share the work.
     prune_s: how often space that nothing needs any more is given back.
     rows_only: run aggregates on the row path, one event at a time; for comparison and tests.
     """

@@ -1,9 +1,9 @@
 """The head of a stage that reads files: takes up shards from the log that lists them, and works through them piece by
 piece.
 
-A step reads as much as its bounds allow: several small shards, or a piece of a large one. The task's offset is the first
-shard that is not finished, and the position in that shard is the task's only state: both are part of the step's commit,
-so that whoever goes on reads just what nobody has.
+A step reads as much as its bounds allow: several small shards, or a piece of a large one. The task's offset is the
+first shard that is not finished, and the position in that shard is the task's only state: both are part of the step's
+commit, so that whoever goes on reads just what nobody has.
 """
 
 from bisect import bisect_right
@@ -107,8 +107,8 @@ class FilesHead:
         return Delta([StateSegment(SegmentInfo(self.segment, stamp, watermark_us), position.to_json())], drop)
 
     def place(self, offset: int) -> dict[str, int | str]:
-        """Where the event with that offset in the last step stands: its shard in the log, its file, and its line (or row
-        of Parquet), counted from 1. Nothing for what is no event of a file."""
+        """Where the event with that offset in the last step stands: its shard in the log, its file, and its line (or
+        row of Parquet), counted from 1. Nothing for what is no event of a file."""
         index = bisect_right(self._pieces, offset, key=lambda pair: pair[0].first) - 1
         if offset < 0 or index < 0:
             return {}

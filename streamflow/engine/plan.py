@@ -2,8 +2,8 @@
 executes here.
 
 A stage begins at a topic: one of the user's (source), values of Create, shards of files, a shuffle (grouping) or the
-input of a store sink. From there everything that can be fused is fused: the transforms form a tree whose leaves write to logs. A tree
-is built anew for each stage that reaches it, so Flatten costs nothing.
+input of a store sink. From there everything that can be fused is fused: the transforms form a tree whose leaves write
+to logs. A tree is built anew for each stage that reaches it, so Flatten costs nothing.
 """
 
 import hashlib

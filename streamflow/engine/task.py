@@ -96,9 +96,9 @@ class Task:
     def ready(self, snapshot: Snapshot, stage_watermark_us: int, *, busy: bool = False) -> bool:
         """Is there something to do: events to read, or a watermark to take up? `busy`: sources are, so that who stands
         behind them collects for a while."""
-        if self.stage.behind is not None and not _is_read(snapshot, self.plan.stage(self.stage.behind)):
-            return False
         waiting = self.waiting(snapshot)
+        if self.held_back(snapshot):
+            return False
         if self.stage.kind == "sink":
             # Where nothing more will come there is nothing to wait for.
             rested = self.clock.monotonic_s() >= self.rested_s or stage_watermark_us >= MAX_US
@@ -107,6 +107,11 @@ class Task:
         if busy and self.stage.upstream and waiting < self.settings.step_events_max:
             return waiting > 0 and self.clock.monotonic_s() >= self.stepped_s + BEHIND_S
         return waiting > 0 or self._input_watermark() > self.watermark_us
+
+    def held_back(self, snapshot: Snapshot) -> bool:
+        """Are there files to be read before its topic?"""
+        files = None if self.stage.behind is None else self.plan.stage(self.stage.behind)
+        return files is not None and not _is_read(snapshot, files)
 
     def waiting(self, snapshot: Snapshot) -> int:
         """Events committed to the input and not yet read."""

@@ -1,10 +1,10 @@
 """Files as sources and sinks, with Apache Beam's names: ReadFromText, ReadFromCsv, ReadFromJson, ReadFromParquet,
-WriteToText, WriteToCsv, WriteToJson, WriteToParquet; and Backfill, which reads files before a topic. What they mean; how
-they are read is the engine's business.
+WriteToText, WriteToCsv, WriteToJson, WriteToParquet; and Backfill, which reads files before a topic. What they mean;
+how they are read is the engine's business.
 
-Paths are local, or URLs for fsspec (`s3://…`; the extra `streamflow[files]`, and fsspec's library for that scheme). They
-are patterns: `*`, `?`, `[…]`, and `**` for any folders. The files are listed when the pipeline is launched first: later
-ones are not read, and one that is changed or removed before it is read stops the pipeline with an error.
+Paths are local, or URLs for fsspec (`s3://…`; the extra `streamflow[files]`, and fsspec's library for that scheme).
+They are patterns: `*`, `?`, `[…]`, and `**` for any folders. The files are listed when the pipeline is launched first:
+later ones are not read, and one that is changed or removed before it is read stops the pipeline with an error.
 """
 
 import copy
@@ -112,8 +112,8 @@ class ReadFromJson(ReadFromFiles):
 
 
 class ReadFromCsv(ReadFromFiles):
-    """Rows of CSV files, by the names in their first line, or in the order of the schema with `header=False`. Blank lines
-    are skipped, an empty field is null.
+    """Rows of CSV files, by the names in their first line, or in the order of the schema with `header=False`. Blank
+    lines are skipped, an empty field is null.
 
     `schema` and `event_time` as in ReadFromTopic; times as ISO 8601, without zone they are UTC. Without a schema each
     field is text. `splittable=False`: fields may hold line ends; a file is then read by one task."""

@@ -106,13 +106,15 @@ def test_events_of_files_without_event_time_have_the_earliest_as_those_of_create
 
 def test_csv_has_types_by_schema_and_text_without(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(
-        b'\xef\xbb\xbfid,at,day,"a name",ok\r\n1,2024-01-02T03:04:05+01:00,2024-05-06,"x, ""y""",true\r\n\r\n2,,,,false\r\n'
+        b'\xef\xbb\xbfid,at,day,"a name",ok\r\n1,2024-01-02T03:04:05+01:00,2024-05-06,"x, ""y""",true\r\n\r\n'
+        b"2,,,,false\r\n"
     )
     names = ["id", "at", "day", "a name", "ok"]
     types = [pl.Int32, pl.Datetime("us", "UTC"), pl.Date, pl.String, pl.Boolean]
-    frames = [pl.DataFrame(collected(lambda p: p | io.ReadFromCsv(tmp_path / "a.csv", schema=dict(zip(names, types)))))]
+    schema = dict(zip(names, types, strict=True))
+    typed = pl.DataFrame(collected(lambda p: p | io.ReadFromCsv(tmp_path / "a.csv", schema=schema)))
     texts = collected(lambda p: p | io.ReadFromCsv(tmp_path / "a.csv"))
-    assert frames[0].select(pl.all().cast(pl.String)).rows() == [
+    assert typed.select(pl.all().cast(pl.String)).rows() == [
         ("1", "2024-01-02 02:04:05.000000+00:00", "2024-05-06", 'x, "y"', "true"),
         ("2", None, None, None, "false"),
     ]

@@ -1,5 +1,5 @@
-"""A worker that dies at any commit while it reads and writes files, a launch that dies at any line, several workers: the
-result is that of an undisturbed run.
+"""A worker that dies at any commit while it reads and writes files, a launch that dies at any line, several workers:
+the result is that of an undisturbed run.
 """
 
 import threading
@@ -135,7 +135,7 @@ def test_launch_that_dies_is_made_up_for_by_the_next(tmp_path: Path, at: str, ap
         launch(p, cast(Log, Dying()), SETTINGS)
     (tmp_path / "in1.csv").write_text("k,v,at\na,2,0\n")
     work(p, log, ManualClock(), "only")
-    listed_before = applied and at == "publish" or at == "advance_watermark"
+    listed_before = (applied and at == "publish") or at == "advance_watermark"
     assert result(log, tmp_path / "out")["lines"] == ([1] if listed_before else [1, 2])
 
 

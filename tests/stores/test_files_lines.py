@@ -97,7 +97,7 @@ def test_compressed_file_that_is_cut_off_is_an_error(tmp_path: Path, suffix: str
 def test_file_that_is_not_compressed_as_its_name_says_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text.gz").write_bytes(b"one\ntwo\n")
     (shard,) = list_shards(str(tmp_path / "*.gz"), "lines", "auto", 1 << 20)
-    with pytest.raises(DataError, match="can't be decompressed.*Is it compressed as its name says"):
+    with pytest.raises(DataError, match=r"can't be decompressed.*Is it compressed as its name says"):
         LineReader(shard)
 
 
@@ -134,7 +134,7 @@ def test_record_without_end_is_refused_before_it_takes_all_memory(
     (shard,) = list_shards(str(tmp_path / "text"), "whole", "auto", 1)
     with closing(LineReader(shard, quoted=True)) as reader:
         assert reader.read(1, 1).data == b"a\n"
-        with pytest.raises(DataError, match="a record of more than 100 bytes, after byte 2. Is a quote not closed"):
+        with pytest.raises(DataError, match=r"a record of more than 100 bytes, after byte 2\. Is a quote not closed"):
             reader.read(1, 1)
 
 

@@ -1,8 +1,8 @@
-"""Files as bounded input, read in shards, and as a sink with exactly-once appends. Bytes, lines and rows live here; what
-they mean as events belongs to the engine.
+"""Files as bounded input, read in shards, and as a sink with exactly-once appends. Bytes, lines and rows live here;
+what they mean as events belongs to the engine.
 
-`access.py` finds and opens files, here and in object stores, compressed or not; `shards.py` divides them; `lines.py` and
-`rows.py` read a shard piece by piece from any position; `writer.py` writes.
+`access.py` finds and opens files, here and in object stores, compressed or not; `shards.py` divides them; `lines.py`
+and `rows.py` read a shard piece by piece from any position; `writer.py` writes.
 """
 
 from streamflow.stores.files.access import Compression, compression_of, is_remote

@@ -1,5 +1,5 @@
-"""Finding and opening files: local paths, and URLs (`s3://…`, `gs://…`, `memory://…`) through fsspec, which is loaded when
-the first of these is met.
+"""Finding and opening files: local paths, and URLs (`s3://…`, `gs://…`, `memory://…`) through fsspec, which is loaded
+when the first of these is met.
 
 Compressed files are inflated as they are read. One that ends before its data does is an error, never a short file.
 """
@@ -86,17 +86,24 @@ def gone(path: str) -> NotFoundError:
 
 def open_at(path: str, at: int = 0, compression: Compression = "uncompressed") -> "ByteStream":
     """The file's (inflated) bytes from position `at` on. NotFoundError if it is gone."""
-    try:
-        raw: Any = _remote(path)[0].open(_remote(path)[1], "rb") if is_remote(path) else open(path, "rb")
-    except FileNotFoundError as error:
-        raise gone(path) from error
+    raw = _opened(path)
     if compression == "uncompressed":
         raw.seek(at)
-        return cast(BinaryIO, raw)
+        return raw
     stream = _Inflated(path, raw, _inflaters(compression))
     while at > 0 and (piece := stream.read(min(at, 1 << 20))):
         at -= len(piece)
     return stream
+
+
+def _opened(path: str) -> BinaryIO:
+    try:
+        if not is_remote(path):
+            return Path(path).open("rb")
+        system, inner = _remote(path)
+        return cast(BinaryIO, system.open(inner, "rb"))
+    except FileNotFoundError as error:
+        raise gone(path) from error
 
 
 def fetch(path: str, folder: Path) -> Path:

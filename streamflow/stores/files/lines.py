@@ -23,8 +23,8 @@ class Chunk:
 
 class LineReader:
     """Reads a shard from where it was left: `at` (byte behind what has been given, None for the beginning) and `lines`
-    (given before). `header`: lines (records, if `quoted`) at the file's beginning that belong to no shard; `self.header`
-    holds them."""
+    (given before). `header`: lines (records, if `quoted`) at the file's beginning that belong to no shard;
+    `self.header` holds them."""
 
     def __init__(
         self,
@@ -138,8 +138,8 @@ class LineReader:
 
 
 def whole_records(buffer: bytes, lines_max: int, limit: int | None, *, quoted: bool) -> int:
-    """How many bytes the first whole records take: all that begin before byte `limit`, in `lines_max` lines at most, but
-    one at least; 0 if the buffer holds not even one."""
+    """How many bytes the first whole records take: all that begin before byte `limit`, in `lines_max` lines at most,
+    but one at least; 0 if the buffer holds not even one."""
     # The line end before `limit - 1` or later ends the last line that begins before `limit`.
     stop = len(buffer) if limit is None else buffer.find(b"\n", max(0, limit - 1)) + 1 or buffer.rfind(b"\n") + 1
     head = buffer[:stop]

@@ -1,5 +1,5 @@
-"""Rows of Parquet files, slice by slice. A remote file is fetched to a temporary one first, for Parquet is read from its
-end and in pieces."""
+"""Rows of Parquet files, slice by slice. A remote file is fetched to a temporary one first, for Parquet is read from
+its end and in pieces."""
 
 import tempfile
 from collections.abc import Sequence
@@ -33,6 +33,15 @@ class RowReader:
         self.shard = shard
         self.at = shard.begin if at is None else at
         self._folder = tempfile.TemporaryDirectory(prefix="streamflow-") if is_remote(shard.path) else None
+        self._row_bytes: float | None = None
+        try:
+            self._open(columns)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, columns: Sequence[str] | None) -> None:
+        shard = self.shard
         path = shard.path if self._folder is None else str(fetch(shard.path, Path(self._folder.name)))
         if not Path(path).exists():
             raise gone(path)
@@ -45,7 +54,6 @@ class RowReader:
             self._end = rows_in(path) if shard.end is None else shard.end
         except pl.exceptions.PolarsError as error:
             raise _unreadable(shard.path, error) from error
-        self._row_bytes: float | None = None
 
     @property
     def done(self) -> bool:

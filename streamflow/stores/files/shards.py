@@ -1,5 +1,5 @@
-"""Shards: pieces of files that tasks read independently of each other. Listed once, when a pipeline is launched, and kept
-in a log from then on: whoever reads later reads the same."""
+"""Shards: pieces of files that tasks read independently of each other. Listed once, when a pipeline is launched, and
+kept in a log from then on: whoever reads later reads the same."""
 
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -39,7 +39,7 @@ class Shard:
 
 
 def list_shards(pattern: str, division: Division, compression: Compression, shard_bytes: int) -> list[Shard]:
-    """The files' shards of about `shard_bytes`, in the order of paths and positions. NotFoundError if no file matches."""
+    """The files' shards of about `shard_bytes`, by path and position. NotFoundError if no file matches."""
     return [shard for info in find(pattern) for shard in _divided(info, division, compression, shard_bytes)]
 
 

@@ -1,8 +1,8 @@
 """Files written exactly once: each holds the rows of one range of input offsets, and its name says which.
 
 The protocol of a write: drop the rows that are stored already; write and fsync a hidden file; then, holding the sink's
-lock, see that nobody else went on, rename it to its name, and fsync the folder. What is not renamed was never there; what
-is, covers its offsets for good. The lock ends with its process, however that ends.
+lock, see that nobody else went on, rename it to its name, and fsync the folder. What is not renamed was never there;
+what is, covers its offsets for good. The lock ends with its process, however that ends.
 """
 
 import bz2
@@ -94,7 +94,8 @@ class FileWriter:
             if not draft.exists() or self._scan() > begin:
                 draft.unlink(missing_ok=True)
                 raise FencedError(
-                    f"the files '{self.spec.prefix}…' were continued by another writer. Drop this work, it is done there"
+                    f"the files '{self.spec.prefix}…' were continued by another writer. Drop this work, it is done "
+                    "there"
                 )
             os.rename(draft, self._folder / name)
             sync_path(self._folder)
