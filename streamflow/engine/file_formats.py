@@ -86,7 +86,9 @@ class _Lines:
 
     def read(self, reader: LineReader, first: int, rows_max: int, bytes_max: int) -> Piece:
         chunk = reader.read(rows_max, bytes_max)
-        records, lines = _records(chunk.data, chunk.line, quoted=self.quoted)
+        # The decoder of a whole piece looks for a brace at the end of each document.
+        data = chunk.data.replace(b"\r\n", b"\n") if self.source.format == "json" else chunk.data
+        records, lines = _records(data, chunk.line, quoted=self.quoted)
         if self.source.format != "text" and not _NOTHING.isdisjoint(records):
             kept = [i for i, raw in enumerate(records) if raw not in _NOTHING]
             records, lines = [records[i] for i in kept], [lines[i] for i in kept]
@@ -135,26 +137,24 @@ class _Json(_Lines):
     def decode(self, pieces: Sequence[Piece], on_bad: OnBad) -> list[Batch]:
         records = []
         for piece in pieces:
-            events = [raw.strip() for raw in piece.content]
-            for index, raw in enumerate(events):
-                if len(raw) > codec.EVENT_BYTES_MAX:
-                    on_bad(raw, piece.first + index, DataError(f"an event of {len(raw):,} bytes is too long."))
-                    # It is told, and must not be told again.
-                    events[index] = b""
-            for begin, end in _runs(events):
+            for begin, end in self._fitting(piece, on_bad):
                 times = [EARLIEST_US] * (end - begin)
-                record = codec.encode_json(self.source.pattern, 0, events[begin:end], times)
+                record = codec.encode_json(self.source.pattern, 0, piece.content[begin:end], times)
                 records.append(replace(record, offset=piece.first + begin))
         return self.decoder.decode(records, on_bad)
 
-
-def _runs(events: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """Ranges without empty events between them."""
-    begin = 0
-    for index in [*(i for i, raw in enumerate(events) if not raw), len(events)]:
-        if begin < index:
-            yield begin, index
-        begin = index + 1
+    def _fitting(self, piece: Piece, on_bad: OnBad) -> Iterator[tuple[int, int]]:
+        """Ranges of events between those that are too long for one."""
+        begin = 0
+        if max(map(len, piece.content), default=0) > codec.EVENT_BYTES_MAX:
+            for index, raw in enumerate(piece.content):
+                if len(raw) > codec.EVENT_BYTES_MAX:
+                    on_bad(raw, piece.first + index, DataError(f"an event of {len(raw):,} bytes is too long."))
+                    if begin < index:
+                        yield begin, index
+                    begin = index + 1
+        if begin < len(piece.content):
+            yield begin, len(piece.content)
 
 
 class _Csv(_Lines):

@@ -15,9 +15,11 @@ from test_crashes import _Hurried as Hurried
 import streamflow as sf
 from streamflow import io
 from streamflow.base.errors import DataError, NotFoundError, PipelineError, StreamFlowError
+from streamflow.engine.context import DeadLetter
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
 from streamflow.runtime.worker import Worker
+from streamflow.topics import codec
 from streamflow.topics.protocol import Log
 
 SMALL = sf.Settings(partitions=3, step_events_max=7, shard_bytes=300)
@@ -157,6 +159,16 @@ def test_bad_rows_are_dead_letters_with_file_and_line(tmp_path: Path, name: str,
     assert {letter["file"] for letter in letters} == {str(tmp_path / "a")}
     for letter, (_, error) in zip(letters, expected, strict=True):
         assert any(part in letter["error"] for part in error.split("|")), letter["error"]
+
+
+def test_event_that_is_too_long_for_one_is_a_dead_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "EVENT_BYTES_MAX", 1_000)
+    (tmp_path / "a").write_bytes(b'{"n": 0}\n{"n": "' + b"x" * 2_000 + b'"}\n{"n": 2}\r\n')
+    monkeypatch.setattr(DeadLetter, "to_json", lambda letter, *_: b"%d" % letter.offset)
+    p = sf.Pipeline(on=(log := sf.connect("memory://")))
+    p | io.ReadFromJson(tmp_path / "a", schema={"n": int}) | sf.WriteToTopic("out")
+    p.run()
+    assert (read_events(log), read_events(log, "pipeline.dead-letter")) == ([{"n": 0}, {"n": 2}], [1])
 
 
 def test_rows_that_fail_later_are_dead_letters_with_file_and_row(tmp_path: Path) -> None:
