@@ -8,7 +8,7 @@ commit, so that whoever goes on reads just what nobody has.
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import orjson
 
@@ -77,6 +77,8 @@ class FilesHead:
             self.offset = record.end
         context.counts["events_in"] += sum(len(piece.numbers) for piece, _ in self._pieces)
         self._batches = self.format.decode([piece for piece, _ in self._pieces], context.on_bad(self.label))
+        # What is still asked of them is where their events stood.
+        self._pieces = [(replace(piece, content=None), shard) for piece, shard in self._pieces]
 
     def _read(self, shard: Shard) -> bool:
         """As much of the shard as the step has room for. True if that was all of it."""

@@ -1,5 +1,6 @@
 """Backfill: files first, then the topic from an exact position, under one watermark."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,7 @@ from streamflow.base.errors import PipelineError
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
 from streamflow.runtime.worker import Worker
-from streamflow.topics.protocol import Log
+from streamflow.topics.protocol import Assignment, Log, WorkerInfo
 
 pytestmark = pytest.mark.filterwarnings("ignore:Exception in thread heartbeat", "ignore:unclosed file")
 """Whose process is gone has no heartbeat left, and closes nothing."""
@@ -150,3 +151,18 @@ def test_positions_that_are_not_there_are_refused(tmp_path: Path) -> None:
         backfilled(tmp_path, from_offset=-1)
     with pytest.raises(PipelineError, match="Backfill takes a file source and the topic behind it"):
         io.Backfill(sf.ReadFromTopic("in"), then=sf.ReadFromTopic("in"))  # type: ignore[arg-type]
+
+
+def test_worker_that_holds_only_what_waits_for_files_sleeps_meanwhile(tmp_path: Path) -> None:
+    """Another one reads the files; what waits for that has a backlog, and nothing to do."""
+    log = sf.connect("memory://")
+    topic(log)
+    plan = launch(backfilled(tmp_path), log, SETTINGS)
+    log.join(WorkerInfo("w", "p", os.getpid(), 0.0, 0))
+    mine = [task for task, state in log.snapshot("p").tasks.items() if state.topic == "in"]
+    log.reassign("p", lambda snapshot: Assignment(moves=dict.fromkeys(mine, "w")))
+    worker = Worker(plan, log, None, worker_id="w", clock=ManualClock())
+    worker._own(snapshot := log.snapshot("p"))
+    assert [task.waiting(snapshot) for task in worker._tasks.values()] == [40, 40]
+    assert not worker._step_all(snapshot)
+    assert worker._pause_s(snapshot) == SETTINGS.poll_s

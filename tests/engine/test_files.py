@@ -15,7 +15,7 @@ from test_crashes import _Hurried as Hurried
 import streamflow as sf
 from streamflow import io
 from streamflow.base.errors import DataError, NotFoundError, PipelineError, StreamFlowError
-from streamflow.engine.context import DeadLetter
+from streamflow.engine import context
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
 from streamflow.runtime.worker import Worker
@@ -162,13 +162,16 @@ def test_bad_rows_are_dead_letters_with_file_and_line(tmp_path: Path, name: str,
 
 
 def test_event_that_is_too_long_for_one_is_a_dead_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec, "EVENT_BYTES_MAX", 1_000)
-    (tmp_path / "a").write_bytes(b'{"n": 0}\n{"n": "' + b"x" * 2_000 + b'"}\n{"n": 2}\r\n')
-    monkeypatch.setattr(DeadLetter, "to_json", lambda letter, *_: b"%d" % letter.offset)
+    monkeypatch.setattr(codec, "EVENT_BYTES_MAX", 2_000)
+    (tmp_path / "a").write_bytes(b'{"n": 0}\n{"n": "' + b"x" * 5_000 + b'"}\n{"n": 2}\r\n')
+    monkeypatch.setattr(context, "TEXT_CHARS_MAX", 300)
     p = sf.Pipeline(on=(log := sf.connect("memory://")))
     p | io.ReadFromJson(tmp_path / "a", schema={"n": int}) | sf.WriteToTopic("out")
     p.run()
-    assert (read_events(log), read_events(log, "pipeline.dead-letter")) == ([{"n": 0}, {"n": 2}], [1])
+    assert read_events(log) == [{"n": 0}, {"n": 2}]
+    assert [(letter["line"], letter["error"]) for letter in dead_letters(log)] == [
+        (2, "DataError: an event of 5,009 bytes is too long.")
+    ]
 
 
 def test_rows_that_fail_later_are_dead_letters_with_file_and_row(tmp_path: Path) -> None:

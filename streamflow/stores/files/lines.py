@@ -143,9 +143,8 @@ def whole_records(buffer: bytes, lines_max: int, limit: int | None, *, quoted: b
     # The line end before `limit - 1` or later ends the last line that begins before `limit`.
     stop = len(buffer) if limit is None else buffer.find(b"\n", max(0, limit - 1)) + 1 or buffer.rfind(b"\n") + 1
     head = buffer[:stop]
-    if head.count(b"\n") <= lines_max:
-        cut = head.rfind(b"\n") + 1
-    else:
+    cut = head.rfind(b"\n") + 1
+    if head.count(b"\n") > lines_max:
         cut = len(head) - len(head.split(b"\n", lines_max)[-1])
     if not quoted or not buffer.count(b'"', 0, cut) % 2:
         return cut
