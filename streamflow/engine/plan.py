@@ -194,7 +194,8 @@ def describe(plan: Plan) -> str:
     for stage in plan.stages:
         plural = "" if stage.partitions == 1 else "s"
         parts = f"{stage.partitions} partition{plural}" if stage.partitions else "the topic's partitions"
-        lines.append(f"  stage {stage.name} [{stage.kind}] reads {stage.topic} ({parts})")
+        behind = f" behind {stage.behind}" if stage.behind else ""
+        lines.append(f"  stage {stage.name} [{stage.kind}] reads {stage.topic} ({parts}){behind}")
         lines += _describe_steps(stage.steps, "    ")
     return "\n".join(lines)
 

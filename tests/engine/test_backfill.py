@@ -142,6 +142,13 @@ def test_death_at_any_commit_changes_nothing(tmp_path: Path) -> None:
         assert (values(log), ordered(read_events(log))) == expected, f"died at commit {k}"
 
 
+def test_plan_says_which_files_a_topic_stands_behind(tmp_path: Path) -> None:
+    plan = backfilled(tmp_path).explain()
+    assert (
+        "stage backfill-in-read-in [source] reads in (the topic's partitions) behind backfill-in-readfromjson" in plan
+    )
+
+
 def test_positions_that_are_not_there_are_refused(tmp_path: Path) -> None:
     log = sf.connect("memory://")
     topic(log)
