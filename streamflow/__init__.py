@@ -9,7 +9,9 @@ from importlib.metadata import version
 
 from polars import col, lit
 
+from streamflow import coders, pvalue
 from streamflow.base.errors import (
+    AssertionFailedError,
     ConflictError,
     CorruptionError,
     DataError,
@@ -20,23 +22,43 @@ from streamflow.base.errors import (
 )
 from streamflow.base.settings import Settings
 from streamflow.model.aggregates import AggregateFn, Count, Max, Mean, Min, Sum
+from streamflow.model.calendar_windows import CalendarWindows
+from streamflow.model.collecting import CollectList, CollectSet, First, Last, TopK
 from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PCollection, PTransform
+from streamflow.model.statistics import ApproxDistinct, Quantiles, StdDev, Variance
 from streamflow.model.time import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, Timestamp
 from streamflow.model.window import (
     AccumulationMode,
     FixedWindows,
     GlobalWindows,
     IntervalWindow,
+    Sessions,
     SlidingWindows,
+    TimestampCombiner,
     TimestampedValue,
 )
 from streamflow.runtime.pipeline import Pipeline, PipelineResult
 from streamflow.topics import Publisher, connect
 from streamflow.topics.protocol import TopicConfig
+from streamflow.transforms import combiners, trigger, window
+from streamflow.transforms.batching import BatchElements, GroupIntoBatches
 from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
-from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, GroupByKey
-from streamflow.transforms.core import Create, DoFn, Filter, FlatMap, Flatten, Map, MapTuple, ParDo, WindowInto
+from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, CombineValues, GroupByKey
+from streamflow.transforms.core import (
+    Create,
+    DoFn,
+    Filter,
+    FlatMap,
+    FlatMapTuple,
+    Flatten,
+    Map,
+    MapTuple,
+    ParDo,
+    Partition,
+    PartitionFn,
+    Reshuffle,
+)
 from streamflow.transforms.files import (
     Backfill,
     ReadFromCsv,
@@ -49,6 +71,25 @@ from streamflow.transforms.files import (
     WriteToText,
 )
 from streamflow.transforms.io import Message, ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
+from streamflow.transforms.join import Join
+from streamflow.transforms.outputs import TaggedOutput, WindowedValue
+from streamflow.transforms.ptransform import ptransform_fn
+from streamflow.transforms.stats import ApproximateQuantiles, ApproximateUnique
+from streamflow.transforms.util import (
+    CoGroupByKey,
+    Distinct,
+    FlattenWith,
+    Keys,
+    KvSwap,
+    LogElements,
+    Regex,
+    Reify,
+    Tee,
+    ToString,
+    Values,
+    WithKeys,
+)
+from streamflow.transforms.window import WindowInto
 
 __version__ = version("streamflow")
 
@@ -58,26 +99,46 @@ __all__ = [
     "AccumulationMode",
     "Aggregate",
     "AggregateFn",
+    "ApproxDistinct",
+    "ApproximateQuantiles",
+    "ApproximateUnique",
     "AsColumns",
+    "AssertionFailedError",
     "Backfill",
+    "BatchElements",
+    "CalendarWindows",
+    "CoGroupByKey",
+    "CollectList",
+    "CollectSet",
     "CombineFn",
     "CombineGlobally",
     "CombinePerKey",
+    "CombineValues",
     "ConflictError",
     "CorruptionError",
     "Count",
     "Create",
     "DataError",
+    "Distinct",
     "DoFn",
     "Duration",
     "FencedError",
     "Filter",
+    "First",
     "FixedWindows",
     "FlatMap",
+    "FlatMapTuple",
     "Flatten",
+    "FlattenWith",
     "GlobalWindows",
     "GroupByKey",
+    "GroupIntoBatches",
     "IntervalWindow",
+    "Join",
+    "Keys",
+    "KvSwap",
+    "Last",
+    "LogElements",
     "Map",
     "MapTuple",
     "Max",
@@ -88,26 +149,43 @@ __all__ = [
     "PCollection",
     "PTransform",
     "ParDo",
+    "Partition",
+    "PartitionFn",
     "Pipeline",
     "PipelineError",
     "PipelineResult",
     "Publisher",
+    "Quantiles",
     "ReadFromCsv",
     "ReadFromJson",
     "ReadFromParquet",
     "ReadFromText",
     "ReadFromTopic",
+    "Regex",
+    "Reify",
+    "Reshuffle",
     "Select",
+    "Sessions",
     "Settings",
     "SlidingWindows",
+    "StdDev",
     "StreamFlowError",
     "Sum",
+    "TaggedOutput",
+    "Tee",
     "Timestamp",
+    "TimestampCombiner",
     "TimestampedValue",
+    "ToString",
+    "TopK",
     "TopicConfig",
+    "Values",
+    "Variance",
     "Where",
     "WindowInto",
+    "WindowedValue",
     "WithColumns",
+    "WithKeys",
     "WriteToCsv",
     "WriteToJson",
     "WriteToParquet",
@@ -115,7 +193,13 @@ __all__ = [
     "WriteToTable",
     "WriteToText",
     "WriteToTopic",
+    "coders",
     "col",
+    "combiners",
     "connect",
     "lit",
+    "ptransform_fn",
+    "pvalue",
+    "trigger",
+    "window",
 ]

@@ -15,7 +15,15 @@ from types import CodeType
 from loadgen.bench.inputs import Inputs
 
 KINDS: dict[str, tuple[str, ...]] = {
-    "decode JSON": ("decode_lines", "engine/source.py", "'join' of 'bytes'", "new_str", "new_opt_i64", "to_list"),
+    "decode JSON": (
+        "streamflow_kernel",
+        "decode_lines",
+        "engine/source.py",
+        "'join' of 'bytes'",
+        "new_str",
+        "new_opt_i64",
+        "to_list",
+    ),
     "decode Arrow": ("read_ipc_stream",),
     "encode Arrow": ("write_ipc_stream", "getvalue", "getbuffer"),
     "queries: filter, map, window, aggregate": (

@@ -1,12 +1,13 @@
 """Every exception that StreamFlow raises on purpose, and what the caller does about it.
 
 StreamFlowError
-├── PipelineError      fix your code: the pipeline can't work, refused when it is built
-├── DataError          fix your data: an event or row does not fit what was declared
-├── NotFoundError      fix the name: no such topic, table, row store or pipeline
-├── ConflictError      fix the request: it contradicts what exists (partition count, pipeline shape)
-├── FencedError        do nothing: another owner has taken over; drop the work, it is done elsewhere
-└── CorruptionError    report a bug: committed bytes fail their checksum
+├── PipelineError         fix your code: the pipeline can't work, refused when it is built
+├── DataError             fix your data: an event or row does not fit what was declared
+├── NotFoundError         fix the name: no such topic, table, row store or pipeline
+├── ConflictError         fix the request: it contradicts what exists (partition count, pipeline shape)
+├── FencedError           do nothing: another owner has taken over; drop the work, it is done elsewhere
+├── AssertionFailedError  fix your code, or what the test expects: `assert_that` found something else
+└── CorruptionError       report a bug: committed bytes fail their checksum
 """
 
 
@@ -14,8 +15,8 @@ class StreamFlowError(Exception):
     """Base of all; the message says what happened, then a hint."""
 
 
-class PipelineError(StreamFlowError):
-    """The pipeline can't work as it is written."""
+class PipelineError(StreamFlowError, ValueError):
+    """The pipeline can't work as it is written. A ValueError too, which Apache Beam raises where it refuses one."""
 
 
 class DataError(StreamFlowError):
@@ -32,6 +33,10 @@ class ConflictError(StreamFlowError):
 
 class FencedError(StreamFlowError):
     """A newer owner holds the task; nothing of this attempt was applied."""
+
+
+class AssertionFailedError(StreamFlowError, AssertionError):
+    """What a test asserts of a PCollection does not hold. It is no bad event: it ends the run, and is raised by it."""
 
 
 class CorruptionError(StreamFlowError):

@@ -25,6 +25,7 @@ class Settings:
     shard_bytes: files larger than this are read in several shards of about this size, where their format allows, so
         that several tasks share the work.
     prune_s: how often space that nothing needs any more is given back.
+    allow_unsafe_triggers: accept triggers that finish, though what comes to a window after that is lost.
     rows_only: run aggregates on the row path, one event at a time; for comparison and tests.
     """
 
@@ -42,4 +43,5 @@ class Settings:
     state_bytes_max: int = 256 << 20
     shard_bytes: int = 64 << 20
     prune_s: float = 10.0
+    allow_unsafe_triggers: bool = False
     rows_only: bool = False

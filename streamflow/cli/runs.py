@@ -5,6 +5,7 @@ import math
 import secrets
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -85,11 +86,30 @@ def worker(
         work(target, data, f"worker-{secrets.token_hex(3)}", until)
 
 
-@app.command(epilog="Example:\n\n`streamflow explain streamflow.examples.flights`")
-def explain(target: Target) -> None:
-    """Show the plan: the stages of a pipeline, what each reads, runs and writes."""
+@app.command(
+    epilog="Examples:\n\n"
+    "`streamflow explain streamflow.examples.flights`\n\n"
+    "`streamflow explain my_job.py:pipeline --svg plan.svg` — then open plan.svg in a browser."
+)
+def explain(
+    target: Target,
+    svg: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Draw it into this file instead; an older one is replaced.")
+    ] = None,
+) -> None:
+    """Show a pipeline as it was written and as it runs. Nothing is run, and no folder is needed.
+
+    "As written" has your transforms, and after each `→` what goes on from it: columns and types (or Python values),
+    windows, and whether it ends (bounded) or not. "As run" has the stages: what is decoded from JSON, which transforms
+    became one query, where partial aggregation happens, and which columns cross which log, in how many partitions.
+    """
     with told_errors():
-        sys.stdout.write(load_pipeline(target).explain() + "\n")
+        pipeline = load_pipeline(target)
+        if svg is None:
+            sys.stdout.write(pipeline.explain() + "\n")
+        else:
+            svg.write_text(pipeline.explain("svg") + "\n", encoding="utf-8")
+            say(f"wrote '{svg}'")
 
 
 @app.command(

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-import msgspec
 import polars as pl
 
 from streamflow.base.errors import DataError
 from streamflow.model.aggregates import RecordCombineFn
-from streamflow.model.batch import PANE, Batch, Elements, OnBad, to_elements, to_frame
+from streamflow.model.batch import PANE, PANE_INFO, Batch, Elements, OnBad, to_elements, to_frame
 from streamflow.model.combiner import CombineFn
+from streamflow.model.keys import encode_key
+from streamflow.model.panes import PANE_ONLY, PaneInfo, PaneInfoTiming
 from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, MAX_US, Timestamp
 from streamflow.model.window import (
     GLOBAL_WINDOW,
@@ -50,6 +51,18 @@ _RESULT_TIME = (pl.col(WINDOW_END).clip(upper_bound=MAX_US) - 1).alias(TIME)
 """The last instant of the window. A result of the global window may be windowed again, beyond the end of time."""
 
 
+PARTIAL: dict[str, Any] = {
+    KEY: pl.Binary,
+    WINDOW_START: pl.Int64,
+    WINDOW_END: pl.Int64,
+    EVENTS: pl.Int64,
+    KEY_VALUE: pl.Binary,
+    ACCUMULATOR: pl.Binary,
+    TIME: pl.Int64,
+}
+"""The columns of a partial frame on the row path."""
+
+
 def _result_time(end_us: int) -> int:
     return min(end_us, MAX_US) - 1
 
@@ -73,12 +86,21 @@ class Combiner(Protocol):
         """The result for an input without any event, if there is one."""
 
 
+_INDEX = pl.col(ON_TIME) + pl.col(LATE) - 1
+_PANE_INFO = (
+    (_INDEX + 1) * (1 << 4)
+    + pl.when(pl.col(LATE) > 0).then(PaneInfoTiming.LATE.value << 2).otherwise(PaneInfoTiming.ON_TIME.value << 2)
+    + (_INDEX == 0).cast(pl.Int64)
+).alias(PANE_INFO)
+"""As `PaneInfo.packed` has it. Where lateness is allowed there may always be another pane."""
+
+
 def combiner_of(
     transform: Grouping, windowing: Windowing, *, rows_only: bool, pre_aggregation: "PreAggregation | None" = None
 ) -> Combiner:
     """`pre_aggregation`: what is known of grouping before the shuffle, where it is shared with other tasks."""
     if isinstance(transform, Aggregate):
-        if rows_only:
+        if rows_only or not windowing.is_plain:
             return RowAggregate(transform, windowing)
         return ColumnCombiner(transform, windowing, pre_aggregation)
     assert isinstance(transform, PerKey)
@@ -174,7 +196,8 @@ class ColumnCombiner:
             _RESULT_TIME,
             WINDOW_START,
             WINDOW_END,
-            (pl.col(ON_TIME) + pl.col(LATE) - 1).alias(PANE),
+            _INDEX.alias(PANE),
+            *([_PANE_INFO] if self.windowing.allowed_lateness_us else []),
         )
 
     def empty(self) -> Batch | None:
@@ -211,7 +234,7 @@ class RowCombiner:
                 on_bad(element, elements.offsets[i], error)
                 continue
             window = elements.window(i) if self.windowing.assigned else None
-            for each in [window] if window else self.windowing.fn.assign(elements.times[i]):
+            for each in [window] if window else self.windowing.fn.at(elements.times[i]):
                 groups.setdefault((encoded, each), []).append((i, value))
         bad: dict[int, Exception] = {}
         combined = {group: self._combined(inputs, bad) for group, inputs in groups.items()}
@@ -219,10 +242,28 @@ class RowCombiner:
             on_bad(elements.values[i], elements.offsets[i], reason)
         return self._frame([(k, w, keys[k], n, acc) for (k, w), (n, acc) in combined.items() if n])
 
+    def singles(self, batch: Batch, on_bad: OnBad) -> pl.DataFrame:
+        """One row per event and window of the batch, in its order: for triggers, which see one event at a time. `_time`
+        is that of the event."""
+        elements = self.pairs(batch, on_bad)
+        rows: list[tuple[Any, ...]] = []
+        for i, element in enumerate(elements.values):
+            try:
+                key, value = _pair(element) if self.keyed else (None, element)
+                encoded = encode_key(key) if self.keyed else b""
+                kept, accumulator = pickle.dumps(key, protocol=5), self.accumulated([value])
+            except Exception as error:
+                on_bad(element, elements.offsets[i], error)
+                continue
+            time_us, window = elements.times[i], elements.window(i) if self.windowing.assigned else None
+            windows = [window] if window else self.windowing.fn.at(time_us)
+            rows += [(encoded, each.start_us, each.end_us, 1, kept, accumulator, time_us) for each in windows]
+        return pl.DataFrame(rows, schema=PARTIAL, orient="row")
+
     def _combined(self, inputs: Sequence[tuple[int, Any]], bad: dict[int, Exception]) -> tuple[int, bytes]:
         """How many of the inputs (index, value) could be combined, and their accumulator; `bad` gets the others."""
         try:
-            return len(inputs), self._accumulated([value for _, value in inputs])
+            return len(inputs), self.accumulated([value for _, value in inputs])
         except Exception as error:
             if len(inputs) == 1:
                 bad[inputs[0][0]] = error
@@ -234,17 +275,17 @@ class RowCombiner:
 
     def _one_after_the_other(self, inputs: Sequence[tuple[int, Any]], bad: dict[int, Exception]) -> tuple[int, bytes]:
         """Each could be combined alone, but not all together: what does not go with those before it is bad."""
-        accumulated = self._accumulated([inputs[0][1]])
+        accumulated = self.accumulated([inputs[0][1]])
         count = 1
         for i, value in inputs[1:]:
             try:
-                accumulated = self._merged([accumulated, self._accumulated([value])])
+                accumulated = self.merged([accumulated, self.accumulated([value])])
                 count += 1
             except Exception as error:
                 bad[i] = error
         return count, accumulated
 
-    def _accumulated(self, values: Sequence[Any]) -> bytes:
+    def accumulated(self, values: Sequence[Any]) -> bytes:
         """Made in one go: an accumulator that has seen a failure may be half changed, and is never used again."""
         return pickle.dumps(self.fn.compact(self.fn.add_inputs(self.fn.create_accumulator(), values)), protocol=5)
 
@@ -259,39 +300,32 @@ class RowCombiner:
                 ACCUMULATOR: [accumulator for *_, accumulator in groups],
                 TIME: [_result_time(window.end_us) for _, window, *_ in groups],
             },
-            schema={
-                KEY: pl.Binary,
-                WINDOW_START: pl.Int64,
-                WINDOW_END: pl.Int64,
-                EVENTS: pl.Int64,
-                KEY_VALUE: pl.Binary,
-                ACCUMULATOR: pl.Binary,
-                TIME: pl.Int64,
-            },
+            schema=PARTIAL,
         )
 
     def merge(self, frame: pl.DataFrame) -> pl.DataFrame:
         grouped = frame.group_by([KEY, WINDOW_START]).agg(
             *_merge_flags(frame), pl.col(KEY_VALUE).first(), pl.col(ACCUMULATOR)
         )
-        merged = [parts[0] if len(parts) == 1 else self._merged(parts) for parts in grouped[ACCUMULATOR].to_list()]
+        merged = [parts[0] if len(parts) == 1 else self.merged(parts) for parts in grouped[ACCUMULATOR].to_list()]
         return grouped.with_columns(pl.Series(ACCUMULATOR, merged, dtype=pl.Binary))
 
-    def _merged(self, parts: list[bytes]) -> bytes:
+    def merged(self, parts: Sequence[bytes]) -> bytes:
         accumulators = [pickle.loads(part) for part in parts]
         return pickle.dumps(self.fn.compact(self.fn.merge_accumulators(accumulators)), protocol=5)
 
     def final(self, frame: pl.DataFrame, on_bad: OnBad) -> Batch:
         out = Elements(windows=[])
-        columns = (KEY_VALUE, ACCUMULATOR, WINDOW_START, WINDOW_END)
-        for key, accumulator, start, end in frame.select(columns).iter_rows():
-            window = IntervalWindow(start, end)
+        columns = (KEY_VALUE, ACCUMULATOR, WINDOW_START, WINDOW_END, _INDEX.alias(PANE), _PANE_INFO)
+        only = None if self.windowing.allowed_lateness_us else PANE_ONLY
+        for key, accumulator, start, end, index, info in frame.select(columns).iter_rows():
+            window, pane = IntervalWindow.of_us(start, end), only or PaneInfo.unpacked(index, info)
             try:
                 result = self.result(pickle.loads(key), self.fn.extract_output(pickle.loads(accumulator)), window)
             except Exception as error:
                 on_bad(pickle.loads(key), -1, error)
             else:
-                out.append(result, _result_time(end), -1, window)
+                out.append(result, _result_time(end), -1, window, pane)
         return out
 
     def result(self, key: Any, result: Any, window: IntervalWindow) -> Any:
@@ -301,7 +335,7 @@ class RowCombiner:
         if not self.defaults:
             return None
         value = self.fn.extract_output(self.fn.create_accumulator())
-        return Elements([value], [MAX_US - 1], [-1], [GLOBAL_WINDOW])
+        return Elements([value], [MAX_US - 1], [-1], [GLOBAL_WINDOW], [PANE_ONLY])
 
 
 class RowAggregate(RowCombiner):
@@ -317,7 +351,8 @@ class RowAggregate(RowCombiner):
         keys = frame.select(by.alias(name) for by, name in zip(self.transform.by, names, strict=True))
         elements = to_elements(frame)
         rows = keys.rows() if names else [()] * len(elements)
-        elements.values = list(zip(rows, elements.values, strict=True))
+        timed = [row | {TIME: time_us} for row, time_us in zip(elements.values, elements.times, strict=True)]
+        elements.values = list(zip(rows, timed, strict=True))
         return elements
 
     def result(self, key: Any, result: Any, window: IntervalWindow) -> Any:
@@ -332,20 +367,7 @@ def _datetime(time_us: int) -> datetime | None:
     return Timestamp(micros=time_us).as_datetime() if EVENT_MIN_US <= time_us <= EVENT_MAX_US else None
 
 
-def encode_key(key: Any) -> bytes:
-    """Equal keys give equal bytes, in every process. DataError for a type without such an encoding."""
-    try:
-        return _encoder.encode(key)
-    except (TypeError, OverflowError) as error:
-        raise DataError(
-            f"{key!r} can't be a key: {error}. Use numbers, strings, bytes, dates, tuples, dataclasses or None."
-        ) from error
-
-
 def _pair(element: Any) -> tuple[Any, Any]:
     if isinstance(element, (tuple, list)) and len(element) == 2:
         return element[0], element[1]
     raise DataError(f"grouping by key needs (key, value) pairs, got {element!r}. Make them with Map.")
-
-
-_encoder = msgspec.msgpack.Encoder(order="deterministic")

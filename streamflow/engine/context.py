@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import polars as pl
 
+from streamflow.base.errors import AssertionFailedError
 from streamflow.model.batch import OnBad
 from streamflow.topics import codec
 
@@ -59,8 +60,9 @@ class DeadLetter:
 @dataclass(slots=True)
 class StepContext:
     """`frames`: (topic, partition) → frames to append as envelopes; `events`: the same for JSON events, with their
-    times."""
+    times; `now_us`: the wall time of the step, the same all through it."""
 
+    now_us: int = 0
     frames: dict[tuple[str, int], list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
     events: dict[tuple[str, int], list[tuple[bytes, int]]] = field(default_factory=lambda: defaultdict(list))
     dead: list[DeadLetter] = field(default_factory=list)
@@ -73,7 +75,11 @@ class StepContext:
         return of_frames + sum(map(len, self.events.values()))
 
     def on_bad(self, transform: str) -> OnBad:
+        """For the events that fail in a transform. A failed assertion is no bad event, and ends the step."""
+
         def bad(value: Any, offset: int, error: Exception) -> None:
+            if isinstance(error, AssertionFailedError):
+                raise error
             # One error may stand for all events of a batch.
             last = self.dead[-1] if self.dead else None
             trace = last.trace if last is not None and last.error is error else self._trace(error)

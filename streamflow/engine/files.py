@@ -16,8 +16,9 @@ from streamflow.base.errors import DataError
 from streamflow.base.settings import Settings
 from streamflow.engine.context import StepContext
 from streamflow.engine.file_formats import Format, Piece
-from streamflow.engine.heads import Delta
+from streamflow.engine.ledger import Delta
 from streamflow.model.batch import Batch
+from streamflow.model.time import MAX_US
 from streamflow.stores.files import LineReader, RowReader, Shard, check_unchanged
 from streamflow.topics import codec
 from streamflow.topics.protocol import Record, SegmentInfo, StateSegment
@@ -55,6 +56,8 @@ class FilesHead:
     position: Position | None = None
     segment: int | None = None
     time_max_us: int | None = None
+    due_us: int | None = None
+    hold_us: int = MAX_US
     _reader: LineReader | RowReader | None = None
     _pieces: list[tuple[Piece, int]] = field(default_factory=list)
     """Of the step, with the offset of their shard."""

@@ -5,7 +5,6 @@ how far the watermark has moved.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import polars as pl
@@ -13,7 +12,7 @@ import polars as pl
 from streamflow.base.errors import DataError
 from streamflow.engine.combine import Combiner
 from streamflow.engine.context import StepContext
-from streamflow.engine.ledger import Ledger
+from streamflow.engine.ledger import Delta, Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import ALL
 from streamflow.engine.source import SourceDecoder, offsets_of, with_offsets
@@ -26,21 +25,20 @@ from streamflow.topics import codec
 from streamflow.topics.frames import write_compact
 from streamflow.topics.protocol import Record, SegmentInfo, StateSegment
 
-
-@dataclass(slots=True)
-class Delta:
-    """What of a step's state must be persisted, and which earlier segments it makes needless."""
-
-    add: list[StateSegment] = field(default_factory=list)
-    drop: list[int] = field(default_factory=list)
-
-
 _Layout = tuple[list[str], list[pl.DataType]]
 
 
 class Head(Protocol):
     time_max_us: int | None
     """The newest event time absorbed so far; None for heads that do not decode events."""
+
+    @property
+    def due_us(self) -> int | None:
+        """The wall time from which on there is something to do though nothing comes in; None if there is nothing."""
+
+    @property
+    def hold_us(self) -> int:
+        """The event time of the earliest output that is kept back until its wall time has come; `MAX_US` if none is."""
 
     def absorb(self, records: Sequence[Record], context: StepContext) -> None: ...
 
@@ -56,6 +54,8 @@ class Head(Protocol):
 
 class _Stateless:
     time_max_us: int | None = None
+    due_us: int | None = None
+    hold_us: int = MAX_US
 
     def delta(self, stamp: int, watermark_us: int, context: StepContext) -> Delta:
         return Delta()
@@ -103,8 +103,8 @@ class SourceHead(_Stateless):
         return out
 
 
-class CreateHead(_Stateless):
-    """The values of Create, from the internal log that holds them."""
+class LogHead(_Stateless):
+    """Elements from an internal log as they were written there: the values of Create, or what a Reshuffle spreads."""
 
     def __init__(self) -> None:
         self._batches: list[Batch] = []
@@ -168,6 +168,8 @@ class GroupingHead:
     """Partials into window state; panes of the windows that the watermark has passed, and of late groups."""
 
     time_max_us: int | None = None
+    due_us: int | None = None
+    hold_us: int = MAX_US
 
     def __init__(
         self,

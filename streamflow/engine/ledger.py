@@ -6,18 +6,27 @@ A segment is *resident* as long as its rows are also held in memory; then it is 
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import polars as pl
 
 from streamflow.engine.slices import can_be_cut
 from streamflow.topics.frames import read_compact
-from streamflow.topics.protocol import SegmentInfo
+from streamflow.topics.protocol import SegmentInfo, StateSegment
 
 _RUN_PIECES_MAX = 4
 """What a slice may have on disk, and what is merged at once, in pieces of the memory's size: each segment of it is
 decoded about as often."""
 _PATIENCE = 8
 """How many times as many segments there may be if that is all that is wrong with them."""
+
+
+@dataclass(slots=True)
+class Delta:
+    """What of a step's state must be persisted, and which earlier segments it makes needless."""
+
+    add: list[StateSegment] = field(default_factory=list)
+    drop: list[int] = field(default_factory=list)
 
 
 class Ledger:

@@ -9,35 +9,45 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-import orjson
 import polars as pl
 
 from streamflow.base.errors import DataError
-from streamflow.engine.combine import EVENTS, ColumnCombiner, Combiner, PreAggregation, combiner_of, windows_apart
+from streamflow.engine.combine import (
+    EVENTS,
+    KEY,
+    ColumnCombiner,
+    PreAggregation,
+    RowCombiner,
+    combiner_of,
+    windows_apart,
+)
 from streamflow.engine.context import StepContext
+from streamflow.engine.outputs import SPECIAL, finished, json_event, key_of, keyed_rows, placed, with_tag, without_tags
 from streamflow.engine.plan import Step
 from streamflow.engine.slices import SHUFFLE_SEED, hashes
+from streamflow.engine.spread import Spread
 from streamflow.model.batch import (
-    OFFSET,
     RESERVED,
     VALUE,
     Batch,
     Elements,
     OnBad,
-    pickled,
+    in_windows,
     public,
     tell,
     to_elements,
     to_frame,
 )
+from streamflow.model.panes import PANE_UNKNOWN
 from streamflow.model.schema import Schema
-from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, Timestamp
-from streamflow.model.window import TIME, IntervalWindow, TimestampedValue, Windowing
-from streamflow.topics import codec
+from streamflow.model.time import Timestamp
+from streamflow.model.window import TIME, IntervalWindow, Windowing
 from streamflow.transforms.columns import AsColumns, FrameTransform, missing_column
 from streamflow.transforms.combine import Grouping
-from streamflow.transforms.core import DoFn, ParDo, RowFilter
+from streamflow.transforms.core import DoFn, ParDo, Reshuffle, RowFilter
 from streamflow.transforms.io import StoreSink
+from streamflow.transforms.outputs import Tagged, iterated
+from streamflow.transforms.window import WindowInto
 
 FrameFunction = Callable[[pl.LazyFrame], pl.LazyFrame]
 PartitionsOf = Callable[[str], int]
@@ -84,8 +94,12 @@ class _Compiler:
             return SchemaOperator(step.node.label, transform.schema, children)
         if isinstance(transform, FrameTransform):
             return fused(FrameOperator([(step.node.label, transform.apply_frame)], children))
+        if isinstance(transform, Tagged):
+            return TaggedOperator(step.node.label, transform.tag, children)
+        if isinstance(transform, WindowInto):
+            return WindowOperator(step.node.label, transform, step.windowing, children)
         assert isinstance(transform, ParDo)
-        operator = FilterOperator if isinstance(transform, RowFilter) else RowOperator
+        operator = FilterOperator if isinstance(transform, RowFilter) and transform.tags is None else RowOperator
         return operator(step.node.label, transform, step.windowing, children)
 
     def leaf(self, step: Step, topic: str) -> Operator:
@@ -93,12 +107,20 @@ class _Compiler:
         if isinstance(transform, Grouping):
             known = self.learnt.setdefault(label, PreAggregation())
             combiner = combiner_of(transform, step.windowing, rows_only=self.rows_only, pre_aggregation=known)
-            shuffle = Shuffle(topic, combiner, self.partitions_of(topic))
+            pre_aggregation = combiner.pre_aggregation if isinstance(combiner, ColumnCombiner) else None
+            shuffle = Shuffle(topic, combiner.keys, self.partitions_of(topic), pre_aggregation)
+            if not step.windowing.is_plain:
+                assert isinstance(combiner, RowCombiner)
+                return PartialOperator(label, combiner.singles, [shuffle])
             if isinstance(combiner, ColumnCombiner):
                 return FrameOperator([(label, combiner.partial_frame)], [shuffle])
             return PartialOperator(label, combiner.partial, [shuffle])
+        if isinstance(transform, ParDo):
+            return KeyedRows(label, step.windowing, [Shuffle(topic, [KEY], self.partitions_of(topic))])
         if isinstance(transform, StoreSink):
-            return FrameOperator([(label, transform.prepare)], [Append(topic, 0)])
+            return FrameOperator([(label, transform.prepare)], [Spread(label, topic, 1, 0)])
+        if isinstance(transform, Reshuffle):
+            return Spread(label, topic, self.partitions_of(topic), self.partition)
         return Publish(label, topic, self.partition % self.partitions_of(topic))
 
 
@@ -189,14 +211,16 @@ class RowOperator(_Inner):
         super().__init__(label, children)
         self.fn = copy.deepcopy(transform.fn)
         self.args, self.kwargs, self.params = transform.args, transform.kwargs, transform.params
+        self.tagged = transform.tags is not None
         self.windowing = windowing
+        self.asks_key = any(param is DoFn.KeyParam for param in self.params.values())
         self.per_window = any(param is DoFn.WindowParam for param in self.params.values())
         self.fn.setup()
 
     def run(self, batch: Batch, context: StepContext) -> None:
-        self.hand_on(self._outputs(to_elements(batch), context.on_bad(self.label)), context)
+        self.hand_on(self._outputs(to_elements(batch), context.on_bad(self.label), context), context)
 
-    def _outputs(self, elements: Elements, on_bad: OnBad) -> Elements:
+    def _outputs(self, elements: Elements, on_bad: OnBad, context: StepContext) -> Elements:
         out = Elements()
         self.fn.start_bundle()
         for i, value in enumerate(elements.values):
@@ -206,36 +230,80 @@ class RowOperator(_Inner):
                 on_bad(value, elements.offsets[i], error)
                 continue
             for result, time_us, window in results:
-                out.append(result, time_us, elements.offsets[i], window)
-        self.fn.finish_bundle()
+                out.append(result, time_us, elements.offsets[i], window, elements.pane(i))
+        windowed = self.windowing.assigned or self.per_window
+        for result, time_us, window in finished(self.fn, windowed):
+            out.append(result, time_us, -1, window)
+        if not self.tagged:
+            context.counts["outputs_unread"] += without_tags(out)
         return out
 
     def _results(self, elements: Elements, i: int, value: Any) -> list[tuple[Any, int, IntervalWindow | None]]:
         time_us, window = elements.times[i], elements.window(i) if self.windowing.assigned else None
         windows: Sequence[IntervalWindow | None] = [window]
         if self.per_window and window is None:
-            windows = self.windowing.fn.assign(time_us)
+            windows = self.windowing.fn.at(time_us)
         results: list[tuple[Any, int, IntervalWindow | None]] = []
         for each in windows:
-            outputs = self.fn.process(value, *self.args, **self.kwargs, **self._asked(time_us, each, value))
-            for output in _iterated(outputs):
-                if isinstance(output, TimestampedValue):
-                    results.append((output.value, _checked_time(output), each))
+            outputs = self.fn.process(value, *self.args, **self.kwargs, **self._asked(elements, i, each))
+            for output in iterated(outputs):
+                if type(output) in SPECIAL:
+                    results += placed(output, time_us, each)
                 else:
                     results.append((output, time_us, each))
         return results
 
-    def _asked(self, time_us: int, window: IntervalWindow | None, value: Any) -> dict[str, Any]:
+    def _asked(self, elements: Elements, i: int, window: IntervalWindow | None) -> dict[str, Any]:
+        if not self.params:
+            return {}
+        value = elements.values[i]
         offers = {
-            DoFn.TimestampParam: Timestamp(micros=time_us),
+            DoFn.TimestampParam: Timestamp(micros=elements.times[i]),
             DoFn.WindowParam: window,
             DoFn.ElementParam: value,
+            DoFn.KeyParam: key_of(value) if self.asks_key else None,
+            DoFn.PaneInfoParam: elements.pane(i) or PANE_UNKNOWN,
         }
-        return {name: offers[param] for name, param in self.params.items()} if self.params else {}
+        return {name: offers[param] for name, param in self.params.items()}
 
     def close(self) -> None:
         self.fn.teardown()
         super().close()
+
+
+class TaggedOperator(_Inner):
+    """One of several outputs."""
+
+    def __init__(self, label: str, tag: str | None, children: Sequence[Operator]) -> None:
+        super().__init__(label, children)
+        self.tag = tag
+
+    def run(self, batch: Batch, context: StepContext) -> None:
+        assert isinstance(batch, Elements)
+        self.hand_on(with_tag(batch, self.tag), context)
+
+
+class WindowOperator(_Inner):
+    """Windows of a function of the user's own, given to each element where it comes by."""
+
+    def __init__(self, label: str, transform: WindowInto, before: Windowing, children: Sequence[Operator]) -> None:
+        super().__init__(label, children)
+        self.windowing, self.before = transform.windowing, before
+
+    def run(self, batch: Batch, context: StepContext) -> None:
+        elements, on_bad = to_elements(batch), context.on_bad(self.label)
+        rows: list[int] = []
+        windows: list[IntervalWindow] = []
+        for i, value in enumerate(elements.values):
+            so_far = elements.window(i) if self.before.assigned else None
+            try:
+                assigned = self.windowing.windows(elements.times[i], value, so_far)
+            except Exception as error:
+                on_bad(value, elements.offsets[i], error)
+                continue
+            rows += [i] * len(assigned)
+            windows += assigned
+        self.hand_on(in_windows(batch, rows, windows), context)
 
 
 class FilterOperator(RowOperator):
@@ -248,16 +316,30 @@ class FilterOperator(RowOperator):
         elements = to_elements(batch)
         offsets, on_bad = elements.offsets, context.on_bad(self.label)
         rows = replace(elements, offsets=list(range(len(elements))))
-        kept = self._outputs(rows, lambda value, row, error: on_bad(value, offsets[row], error))
+        kept = self._outputs(rows, lambda value, row, error: on_bad(value, offsets[row], error), context)
         self.hand_on(batch[kept.offsets] if len(kept) < batch.height else batch, context)
 
 
-class Shuffle:
-    """Splits partials by the hash of their key and appends them to a grouping's log."""
+class KeyedRows(_Inner):
+    """(key, value) pairs as rows with the key's encoding, one for each of their windows."""
 
-    def __init__(self, topic: str, combiner: Combiner, partitions: int) -> None:
-        self.topic, self.keys, self.partitions = topic, list(combiner.keys), partitions
-        self.pre_aggregation = combiner.pre_aggregation if isinstance(combiner, ColumnCombiner) else None
+    def __init__(self, label: str, windowing: Windowing, children: Sequence[Operator]) -> None:
+        super().__init__(label, children)
+        self.windowing = windowing
+
+    def run(self, batch: Batch, context: StepContext) -> None:
+        self.hand_on(keyed_rows(to_elements(batch), self.windowing, context.on_bad(self.label)), context)
+
+
+class Shuffle:
+    """Splits rows by the hash of their key and appends them to the log of the stage behind. `pre_aggregation`: learns
+    from the partials of a grouping."""
+
+    def __init__(
+        self, topic: str, keys: Sequence[str], partitions: int, pre_aggregation: PreAggregation | None = None
+    ) -> None:
+        self.topic, self.keys, self.partitions = topic, list(keys), partitions
+        self.pre_aggregation = pre_aggregation
 
     def run(self, batch: Batch, context: StepContext) -> None:
         assert isinstance(batch, pl.DataFrame)
@@ -273,19 +355,6 @@ class Shuffle:
         target = (hashes(frame, self.keys, SHUFFLE_SEED) % self.partitions).alias("_target")
         parts = frame.with_columns(target).partition_by("_target", as_dict=True, include_key=False)
         return ((int(partition), part) for (partition,), part in parts.items())
-
-    def close(self) -> None: ...
-
-
-class Append:
-    """Appends the batch to one partition of an internal log."""
-
-    def __init__(self, topic: str, partition: int) -> None:
-        self.topic, self.partition = topic, partition
-
-    def run(self, batch: Batch, context: StepContext) -> None:
-        frame = batch if isinstance(batch, pl.DataFrame) else pickled(batch)
-        context.frames[self.topic, self.partition].append(frame.drop(OFFSET, strict=False))
 
     def close(self) -> None: ...
 
@@ -361,32 +430,3 @@ def fitted(frame: pl.DataFrame, schema: Schema, on_bad: OnBad) -> pl.DataFrame:
         tell(wanted.filter(null), on_bad, DataError(f"a field of {not_null} is null."))
         wanted = wanted.filter(~null)
     return wanted
-
-
-def json_event(value: Any) -> bytes:
-    """A Python value as the bytes of an event. DataError if JSON has no form for it, or if it is too long for one."""
-    try:
-        options = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
-        event = value if isinstance(value, bytes) else orjson.dumps(value, option=options)
-    except TypeError as error:
-        raise DataError(
-            f"{type(value).__name__} can't be published as JSON: {error}. Map it to a dict first."
-        ) from error
-    if len(event) > codec.EVENT_BYTES_MAX:
-        raise DataError(f"an event of {len(event):,} bytes can't be published, at most {codec.EVENT_BYTES_MAX:,} can.")
-    return event
-
-
-def _checked_time(value: TimestampedValue) -> int:
-    if not EVENT_MIN_US <= value.time_us <= EVENT_MAX_US:
-        raise DataError(f"the timestamp of {value!r} is beyond the years 1 to 9999. Is its unit seconds?")
-    return value.time_us
-
-
-def _iterated(outputs: Any) -> Sequence[Any]:
-    if outputs is None:
-        return ()
-    if isinstance(outputs, (str, bytes, dict)):
-        kind = type(outputs).__name__
-        raise DataError(f"a function must return an iterable of outputs, got a {kind}. Wrap it in a list, or use Map.")
-    return list(outputs)

@@ -1,15 +1,16 @@
 """The plan: which stages a pipeline consists of, what each reads, what it runs, where it writes. Pure; nothing
 executes here.
 
-A stage begins at a topic: one of the user's (source), values of Create, shards of files, a shuffle (grouping) or the
-input of a store sink. From there everything that can be fused is fused: the transforms form a tree whose leaves write
-to logs. A tree is built anew for each stage that reaches it, so Flatten costs nothing.
+A stage begins at a topic: one of the user's (source), values of Create, shards of files, a shuffle (grouping,
+reshuffle, or a DoFn with state) or the input of a store sink. From there everything that can be fused is fused: the
+transforms form a tree whose leaves write to logs. A tree is built anew for each stage that reaches it, so Flatten costs
+nothing.
 """
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from streamflow.base.errors import PipelineError
 from streamflow.base.settings import Settings
@@ -17,12 +18,15 @@ from streamflow.model.graph import Graph, Node, PCollection
 from streamflow.model.window import Windowing
 from streamflow.transforms.columns import FrameTransform
 from streamflow.transforms.combine import Aggregate, Grouping, PerKey
-from streamflow.transforms.core import Create, Flatten, ParDo, WindowInto
+from streamflow.transforms.core import Create, Flatten, ParDo, Reshuffle
 from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToTopic
+from streamflow.transforms.outputs import Tagged
+from streamflow.transforms.userstate import get_dofn_specs
+from streamflow.transforms.window import Restated, WindowInto
 
 DEAD_LETTER = "dead-letter"
-StageKind = Literal["source", "files", "create", "grouping", "sink"]
+StageKind = Literal["source", "files", "create", "grouping", "stateful", "reshuffle", "sink"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def build_plan(graph: Graph, settings: Settings | None = None) -> Plan:
             writers.setdefault(topic, []).append(stage.name)
     linked = [
         Stage(s.name, s.kind, s.node, s.topic, s.partitions, s.steps, tuple(writers.get(s.topic, ())))
-        if s.kind in ("grouping", "sink")
+        if s.kind in ("grouping", "stateful", "reshuffle", "sink")
         else s
         for s in stages
     ]
@@ -146,6 +150,10 @@ def _stage(graph: Graph, node: Node, settings: Settings) -> Stage | None:
             isinstance(transform, Aggregate) and not transform.by
         )
         return Stage(node.slug, "grouping", node, topic, 1 if single else settings.partitions, steps)
+    if isinstance(transform, Reshuffle):
+        return Stage(node.slug, "reshuffle", node, topic, settings.partitions, steps)
+    if isinstance(transform, ParDo) and transform.stateful:
+        return Stage(node.slug, "stateful", node, topic, settings.partitions, steps)
     if isinstance(transform, StoreSink):
         return Stage(node.slug, "sink", node, topic, 1)
     return None
@@ -157,13 +165,16 @@ def _steps(graph: Graph, pcoll: PCollection) -> tuple[Step, ...]:
 
 def _step(graph: Graph, node: Node, windowing: Windowing) -> tuple[Step, ...]:
     transform = node.transform
-    if isinstance(transform, (Flatten, WindowInto)):
+    if isinstance(transform, WindowInto) and transform.assigns:
+        return (Step(node, windowing, _steps(graph, node.output)),)
+    if isinstance(transform, (Flatten, Restated, WindowInto)):
         return _steps(graph, node.output)
-    if isinstance(transform, (Grouping, StoreSink)):
+    stateful = isinstance(transform, ParDo) and transform.stateful
+    if stateful or isinstance(transform, (Grouping, Reshuffle, StoreSink)):
         return (Step(node, windowing, topic=topic_of(graph.name, node)),)
     if isinstance(transform, WriteToTopic):
         return (Step(node, windowing, topic=transform.topic),)
-    if isinstance(transform, (ParDo, FrameTransform)):
+    if isinstance(transform, (ParDo, FrameTransform, Tagged)):
         return (Step(node, windowing, _steps(graph, node.output)),)
     raise PipelineError(f"{node.label}: the engine can't run {type(transform).__name__}.")
 
@@ -177,8 +188,11 @@ def _meaning(node: Node) -> str:
         return f"{transform.keys}|{by}|{transform.aggregates}|{windowing}"
     if isinstance(transform, PerKey):
         inner = getattr(transform.fn, "fn", None)
-        name = getattr(inner, "__qualname__", "")
+        name = getattr(inner, "__qualname__", "" if inner is None else type(inner).__qualname__)
         return f"{type(transform.fn).__name__}|{name}|{transform.keyed}|{windowing}"
+    if isinstance(transform, ParDo):
+        states, timers = get_dofn_specs(transform.fn)
+        return f"{type(transform.fn).__name__}|{sorted(map(repr, [*states, *timers]))}|{windowing}"
     if isinstance(transform, StoreSink):
         return repr(sorted((k, str(v)) for k, v in vars(transform).items() if k != "label"))
     if isinstance(transform, ReadFromFiles):
@@ -186,25 +200,3 @@ def _meaning(node: Node) -> str:
     if isinstance(transform, ReadFromTopic) and transform.behind is not None:
         return f"{transform.behind.slug}|{transform.from_offset}|{transform.from_time_us}"
     return ""
-
-
-def describe(plan: Plan) -> str:
-    """The plan as text, a stage a block."""
-    lines: list[str] = [f"pipeline {plan.pipeline}"]
-    for stage in plan.stages:
-        plural = "" if stage.partitions == 1 else "s"
-        parts = f"{stage.partitions} partition{plural}" if stage.partitions else "the topic's partitions"
-        behind = f" behind {stage.behind}" if stage.behind else ""
-        lines.append(f"  stage {stage.name} [{stage.kind}] reads {stage.topic} ({parts}){behind}")
-        lines += _describe_steps(stage.steps, "    ")
-    return "\n".join(lines)
-
-
-def _describe_steps(steps: tuple[Step, ...], indent: str) -> list[str]:
-    lines: list[str] = []
-    for step in steps:
-        target = f" → {step.topic}" if step.topic else ""
-        partial: Any = " (partial)" if isinstance(step.node.transform, Grouping) else ""
-        lines.append(f"{indent}{step.node.label}{partial}{target}")
-        lines += _describe_steps(step.children, indent + "  ")
-    return lines

@@ -1,15 +1,16 @@
 """From records to batches: the decoding of a user's topic, by schema where there is one. Bad events are told, never
 raised.
 
-With a schema, JSON is decoded straight into the wanted columns: a whole record at once, and only if that fails event by
-event to find the bad ones. Batch envelopes are projected and cast to the same columns.
+With a schema, JSON is decoded straight into the wanted columns: natively where a record is plainly fine (see `kernel`),
+else the whole record at once, and only if that fails event by event to find the bad ones. Batch envelopes are projected
+and cast to the same columns.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ import orjson
 import polars as pl
 
 from streamflow.base.errors import DataError
+from streamflow.engine.kernel import plain_decoder
 from streamflow.engine.operators import fitted
 from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, tell, to_elements
 from streamflow.model.schema import Schema
@@ -121,6 +123,7 @@ class _Columns:
         self._dtypes = schema.polars()
         self._getters = [(name, attrgetter(attribute)) for name, attribute in schema.attribute_order()]
         struct: Any = schema.struct()
+        self._plain = plain_decoder(schema)
         self._decode_lines = msgspec.json.Decoder(struct).decode_lines
         self._decode = msgspec.json.Decoder(struct).decode
 
@@ -136,18 +139,21 @@ class _Columns:
         return frame
 
     def _decoded(self, records: Sequence[Record], *, each_alone: bool = False) -> tuple[pl.DataFrame, list[_Bad]]:
-        """The good events of all records as columns, and the bad ones. `each_alone`: try for each whether columns can
-        hold it, which is slow; without it, what Polars raises for one of them is raised."""
-        events: list[Any] = []
+        """The good events of all records as columns, and the bad ones. `each_alone`: try for each event of a record
+        that is not plainly fine whether columns can hold it, which is slow; without it, what Polars raises for one of
+        them is raised."""
         bad: list[_Bad] = []
         parts: list[list[pl.Series]] = []
-        for record in records:
-            found = None if each_alone else self._whole(record)
-            events += self._one_by_one(record, bad, check=each_alone) if found is None else found
-            if len(events) >= _EVENTS_AT_ONCE:
-                parts.append(self._series_of(events))
-                events = []
-        parts.append(self._series_of(events))
+        plain, taken = ([], [False] * len(records)) if self._plain is None else self._plain.decode(records)
+        done = 0
+        for is_plain, run in groupby(zip(taken, records, strict=True), key=itemgetter(0)):
+            of_run = [record for _, record in run]
+            if is_plain:
+                height = sum(record.count for record in of_run)
+                parts.append([series.slice(done, height) for series in plain])
+                done += height
+            else:
+                parts += self._parts(of_run, bad, each_alone=each_alone)
         columns = [pl.concat(of_one) for of_one in zip(*parts, strict=True)]
         columns += [*([] if self.timed else [_times(records)]), offsets_of(records)]
         if bad:
@@ -155,6 +161,18 @@ class _Columns:
             kept = [i for i, offset in enumerate(offsets_of(records).to_list()) if offset not in gone]
             columns[len(self.names) :] = [series.gather(kept) for series in columns[len(self.names) :]]
         return pl.DataFrame(columns), bad
+
+    def _parts(self, records: Sequence[Record], bad: list[_Bad], *, each_alone: bool) -> list[list[pl.Series]]:
+        """The good events of the records, by way of Python objects."""
+        parts: list[list[pl.Series]] = []
+        events: list[Any] = []
+        for record in records:
+            found = None if each_alone else self._whole(record)
+            events += self._one_by_one(record, bad, check=each_alone) if found is None else found
+            if len(events) >= _EVENTS_AT_ONCE:
+                parts.append(self._series_of(events))
+                events = []
+        return [*parts, self._series_of(events)]
 
     def _series_of(self, events: Sequence[Any]) -> list[pl.Series]:
         return [_series(name, list(map(get, events)), self._dtypes[name]) for name, get in self._getters]

@@ -136,7 +136,7 @@ class WindowState:
 
     def gone_at(self, end_us: int) -> int:
         """The watermark at which a window that ends there is not needed any more."""
-        return min(end_us + self.windowing.allowed_lateness_us, MAX_US)
+        return self.windowing.gone_at(end_us)
 
     def _gone(self, watermark_us: int) -> pl.Expr:
         return (pl.col(WINDOW_END) + self.windowing.allowed_lateness_us).clip(upper_bound=MAX_US) <= watermark_us

@@ -8,6 +8,7 @@ commit.
 A task that was fenced learns it from the refused commit, and must be thrown away: its memory is ahead of the truth.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,24 +17,28 @@ import polars as pl
 
 from streamflow.base.clock import Clock
 from streamflow.base.errors import FencedError
-from streamflow.engine.combine import PreAggregation, combiner_of
+from streamflow.engine.combine import PreAggregation, RowCombiner, combiner_of
 from streamflow.engine.context import StepContext
 from streamflow.engine.file_formats import format_of
 from streamflow.engine.files import SHARDS_AT_ONCE, FilesHead, Position
-from streamflow.engine.heads import CreateHead, GroupingHead, Head, SinkHead, SourceHead
+from streamflow.engine.heads import GroupingHead, Head, LogHead, SinkHead, SourceHead
+from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.operators import compile_steps
 from streamflow.engine.pace import BEHIND_S, rest_s
 from streamflow.engine.plan import Plan, Stage
 from streamflow.engine.source import SourceDecoder
+from streamflow.engine.stateful import StatefulHead
 from streamflow.engine.stores import SinkWriter, open_sink
+from streamflow.engine.triggered import TriggeredHead
 from streamflow.model.batch import OFFSET, together
 from streamflow.model.time import MAX_US
 from streamflow.model.watermark import Horizon, advance, source_watermark
 from streamflow.topics import codec
 from streamflow.topics.protocol import Claim, Log, Record, SegmentInfo, Snapshot, StateSegment, StepCommit
 from streamflow.transforms.combine import Grouping
+from streamflow.transforms.core import ParDo
 from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.io import ReadFromTopic, WriteToTopic
 
@@ -72,6 +77,8 @@ class Task:
         self.id, self.epoch = claim.state.task, claim.state.epoch
         self.offset, self.watermark_us = claim.state.offset, claim.state.watermark_us
         self.counters = dict(claim.state.counters)
+        self._promised_us = claim.state.output_watermark_us
+        """What those behind this task have been promised: it never goes back."""
         self._horizon = Horizon(-1, self.watermark_us)
         self.stepped_s = self.rested_s = self.clock.monotonic_s()
         self._begin()
@@ -94,8 +101,8 @@ class Task:
             self.offset = first
 
     def ready(self, snapshot: Snapshot, stage_watermark_us: int, *, busy: bool = False) -> bool:
-        """Is there something to do: events to read, or a watermark to take up? `busy`: sources are, so that who stands
-        behind them collects for a while."""
+        """Is there something to do: events to read, a watermark to take up, or something that is due by the clock?
+        `busy`: sources are, so that who stands behind them collects for a while."""
         waiting = self.waiting(snapshot)
         if self.held_back(snapshot):
             return False
@@ -105,8 +112,13 @@ class Task:
             return waiting > 0 and (rested or waiting >= self.settings.step_events_max)
         self._see(snapshot, stage_watermark_us)
         if busy and self.stage.upstream and waiting < self.settings.step_events_max:
-            return waiting > 0 and self.clock.monotonic_s() >= self.stepped_s + BEHIND_S
-        return waiting > 0 or self._input_watermark() > self.watermark_us
+            return (waiting > 0 or self.due_in_s() <= 0) and self.clock.monotonic_s() >= self.stepped_s + BEHIND_S
+        return waiting > 0 or self.due_in_s() <= 0 or self._input_watermark() > self.watermark_us
+
+    def due_in_s(self) -> float:
+        """Seconds until there is something to do though nothing comes in; infinite if there is nothing."""
+        due_us = self._head.due_us
+        return math.inf if due_us is None else (due_us - self.clock.now_us()) / 1e6
 
     def held_back(self, snapshot: Snapshot) -> bool:
         """Are there files to be read before its topic?"""
@@ -121,7 +133,7 @@ class Task:
         """One round up to its commit. `stage_watermark_us`: of the stage's input at the instant of the snapshot."""
         began_s = self.clock.monotonic_s()
         self._see(snapshot, stage_watermark_us)
-        context = StepContext()
+        context = StepContext(now_us=self.clock.now_us())
         records = self._read(snapshot.ends[self.stage.topic, self.id.partition], context)
         self._head.absorb(records, context)
         if isinstance(self._head, FilesHead):
@@ -192,6 +204,8 @@ class Task:
         context.counts["dead_lettered"] += len(context.dead)
         delta = self._head.delta(self.offset, self.watermark_us, context)
         self._count(context.counts, seconds)
+        hold_us = max(self._head.hold_us, self._promised_us)
+        self._promised_us = min(self.watermark_us, hold_us)
         return StepCommit(
             self.id,
             self.epoch,
@@ -201,6 +215,7 @@ class Task:
             delta.add,
             delta.drop,
             dict(self.counters),
+            hold_us,
         )
 
     def _encoded(self, context: StepContext) -> list[Record]:
@@ -217,7 +232,8 @@ class Task:
             internal = not isinstance(outputs[topic].node.transform, WriteToTopic)
             for alike in _grouped(frames):
                 frame = pl.concat(alike, how="diagonal_relaxed") if len(alike) > 1 else alike[0]
-                frame = frame.drop(OFFSET, strict=False)
+                # Partials have none, and to drop nothing from a frame is a query all the same.
+                frame = frame.drop(OFFSET) if OFFSET in frame.columns else frame
                 records.append(codec.encode_frame(topic, partition, frame, internal=internal))
         return records
 
@@ -288,7 +304,16 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         combiner = combiner_of(transform, windowing, rows_only=setting.plan.settings.rows_only)
         ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
         segments_max = setting.plan.settings.compact_segments
+        if not windowing.is_plain:
+            assert isinstance(combiner, RowCombiner)
+            watermark_us = claim.state.watermark_us
+            return TriggeredHead(combiner, windowing, ledger, watermark_us, segments_max, stage.node.label)
         return GroupingHead(combiner, windowing, ledger, setting.memory, segments_max, stage.node.label)
+    if isinstance(transform, ParDo):
+        gone_at = stage.node.inputs[0].windowing.gone_at
+        ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
+        state = KeyedState(ledger, gone_at, claim.state.watermark_us, setting.plan.settings.compact_segments)
+        return StatefulHead(transform, state, gone_at, stage.node.label)
     if stage.kind == "sink":
         writer = open_sink(stage, setting.data)
         try:
@@ -301,7 +326,7 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         position = None if sequence is None else Position.from_json(_read_state(setting.log, claim, sequence))
         settings, offset = setting.plan.settings, claim.state.offset
         return FilesHead(format_of(transform), settings, stage.node.label, offset, position, sequence)
-    return CreateHead()
+    return LogHead()
 
 
 def _is_read(snapshot: Snapshot, files: Stage) -> bool:

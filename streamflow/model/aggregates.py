@@ -201,7 +201,8 @@ class Max(_Extreme):
 
 
 class RecordCombineFn(CombineFn):
-    """Several named aggregates over one record: a record of results. The row path of `Aggregate`."""
+    """Several named aggregates over one record: a record of results. The row path of `Aggregate`. Of a record, `_time`
+    is its event time (µs)."""
 
     def __init__(self, aggregates: dict[str, AggregateFn]) -> None:
         self.aggregates = aggregates
@@ -217,6 +218,9 @@ class RecordCombineFn(CombineFn):
         columns = zip(*accumulators, strict=True)
         pairs = zip(self.aggregates.values(), columns, strict=True)
         return [fn.merge_accumulators(parts) for fn, parts in pairs]
+
+    def compact(self, accumulator: list[Any], *args: Any, **kwargs: Any) -> list[Any]:
+        return [fn.compact(part) for fn, part in zip(self.aggregates.values(), accumulator, strict=True)]
 
     def extract_output(self, accumulator: list[Any]) -> dict[str, Any]:
         pairs = zip(self.aggregates.items(), accumulator, strict=True)

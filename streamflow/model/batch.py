@@ -2,7 +2,8 @@
 times.
 
 Both forms have a value, an event time, the source offset (for dead letters) and perhaps a window per event. A frame
-holds these as `_time`, `_offset`, `_wstart`, `_wend`; Python values that cross a log are pickled into the one column
+holds these as `_time`, `_offset`, `_wstart`, `_wend`, and of a grouping's results `_pane` (the index) and, if there may
+be several, `_paneinfo` (the rest of it); Python values that cross a log are pickled into the one column
 `_value`.
 """
 
@@ -17,27 +18,33 @@ from typing import Any
 import polars as pl
 
 from streamflow.base.errors import DataError
+from streamflow.model.panes import PANE_ONLY, PANE_UNKNOWN, PaneInfo
 from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, IntervalWindow
 
 OFFSET = "_offset"
 PANE = "_pane"
+PANE_INFO = "_paneinfo"
 VALUE = "_value"
-RESERVED = (TIME, OFFSET, WINDOW_START, WINDOW_END, PANE)
+RESERVED = (TIME, OFFSET, WINDOW_START, WINDOW_END, PANE, PANE_INFO)
 
 
 @dataclass(slots=True)
 class Elements:
-    """Python values, index by index with their event time (µs), source offset, and window if assigned."""
+    """Python values, index by index with their event time (µs), source offset, window if assigned, and pane if they
+    come from a grouping."""
 
     values: list[Any] = field(default_factory=list)
     times: list[int] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
     windows: list[IntervalWindow] | None = None
+    panes: list[PaneInfo] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
-    def append(self, value: Any, time_us: int, offset: int, window: IntervalWindow | None) -> None:
+    def append(
+        self, value: Any, time_us: int, offset: int, window: IntervalWindow | None, pane: PaneInfo | None = None
+    ) -> None:
         self.values.append(value)
         self.times.append(time_us)
         self.offsets.append(offset)
@@ -45,9 +52,16 @@ class Elements:
             if self.windows is None:
                 self.windows = []
             self.windows.append(window)
+        if pane is not None or self.panes is not None:
+            if self.panes is None:
+                self.panes = [PANE_UNKNOWN] * (len(self.values) - 1)
+            self.panes.append(pane or PANE_UNKNOWN)
 
     def window(self, index: int) -> IntervalWindow | None:
         return None if self.windows is None else self.windows[index]
+
+    def pane(self, index: int) -> PaneInfo | None:
+        return None if self.panes is None else self.panes[index]
 
 
 Batch = pl.DataFrame | Elements
@@ -62,14 +76,23 @@ def to_elements(batch: Batch) -> Elements:
     windows = None
     if WINDOW_START in batch.columns:
         pairs = zip(batch[WINDOW_START].to_list(), batch[WINDOW_END].to_list(), strict=True)
-        windows = [IntervalWindow(start, end) for start, end in pairs]
+        windows = [IntervalWindow.of_us(start, end) for start, end in pairs]
     times = batch[TIME].to_list()
     offsets = batch[OFFSET].to_list() if OFFSET in batch.columns else [-1] * len(times)
     if VALUE in batch.columns:
         values = [pickle.loads(value) for value in batch[VALUE].to_list()]
     else:
         values = public(batch).to_dicts()
-    return Elements(values, times, offsets, windows)
+    return Elements(values, times, offsets, windows, _panes(batch))
+
+
+def _panes(frame: pl.DataFrame) -> list[PaneInfo] | None:
+    if PANE not in frame.columns:
+        return None
+    indices = frame[PANE].to_list()
+    if PANE_INFO in frame.columns:
+        return list(map(PaneInfo.unpacked, indices, frame[PANE_INFO].to_list()))
+    return [PANE_ONLY] * len(indices)
 
 
 def tell(batch: Batch, on_bad: OnBad, error: Exception) -> None:
@@ -98,8 +121,23 @@ def to_frame(batch: Batch, on_bad: OnBad, columns: Mapping[str, pl.DataType] | N
     if batch.windows is not None:
         extra[WINDOW_START] = [batch.windows[i].start_us for i in keep]
         extra[WINDOW_END] = [batch.windows[i].end_us for i in keep]
+    if batch.panes is not None:
+        extra[PANE] = [batch.panes[i].index for i in keep]
+        extra[PANE_INFO] = [batch.panes[i].packed for i in keep]
     reserved = pl.DataFrame(extra, schema=dict.fromkeys(extra, pl.Int64))
     return pl.concat([frame, reserved], how="horizontal") if frame.width else reserved
+
+
+def in_windows(batch: Batch, rows: Sequence[int], windows: Sequence[IntervalWindow]) -> Batch:
+    """These rows, each of them in the window beside it."""
+    if isinstance(batch, pl.DataFrame):
+        starts = pl.Series(WINDOW_START, [window.start_us for window in windows], dtype=pl.Int64)
+        ends = pl.Series(WINDOW_END, [window.end_us for window in windows], dtype=pl.Int64)
+        return batch[list(rows)].with_columns(starts, ends)
+    out = Elements()
+    for i, window in zip(rows, windows, strict=True):
+        out.append(batch.values[i], batch.times[i], batch.offsets[i], window, batch.pane(i))
+    return out
 
 
 def pickled(batch: Elements) -> pl.DataFrame:
@@ -114,6 +152,10 @@ def pickled(batch: Elements) -> pl.DataFrame:
         data[WINDOW_START] = [window.start_us for window in batch.windows]
         data[WINDOW_END] = [window.end_us for window in batch.windows]
         schema |= {WINDOW_START: pl.Int64, WINDOW_END: pl.Int64}
+    if batch.panes is not None:
+        data[PANE] = [pane.index for pane in batch.panes]
+        data[PANE_INFO] = [pane.packed for pane in batch.panes]
+        schema |= {PANE: pl.Int64, PANE_INFO: pl.Int64}
     return pl.DataFrame(data, schema=schema)
 
 

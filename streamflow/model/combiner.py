@@ -1,6 +1,6 @@
 """CombineFn, as in Apache Beam: reductions whose accumulators are made anywhere and merged in any order."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from streamflow.base.errors import PipelineError
@@ -11,7 +11,7 @@ class CombineFn:
 
     One instance serves many keys; only accumulators hold data. Accumulators cross the shuffle pickled."""
 
-    def setup(self) -> None:
+    def setup(self, *args: Any, **kwargs: Any) -> None:
         """Once before the first use in a worker."""
 
     def create_accumulator(self) -> Any:
@@ -31,7 +31,7 @@ class CombineFn:
     def extract_output(self, accumulator: Any) -> Any:
         raise PipelineError(f"{type(self).__name__} must define extract_output(accumulator).")
 
-    def compact(self, accumulator: Any) -> Any:
+    def compact(self, accumulator: Any, *args: Any, **kwargs: Any) -> Any:
         """A smaller equivalent of the accumulator, before it is written to a log."""
         return accumulator
 
@@ -40,15 +40,83 @@ class CombineFn:
         return self.extract_output(self.add_inputs(self.create_accumulator(), elements))
 
     @staticmethod
-    def of(fn: "CombineFn | Callable[..., Any]") -> "CombineFn":
-        """A CombineFn as it is, or one made of a callable over an iterable, such as `sum` or `max`."""
-        if isinstance(fn, CombineFn):
-            return fn
+    def of(fn: "CombineFn | Callable[..., Any]", *args: Any, **kwargs: Any) -> "CombineFn":
+        """A CombineFn as it is, or one made of a callable over an iterable, such as `sum` or `max`. `args`, `kwargs`:
+        what its methods, or the callable, get besides."""
         if isinstance(fn, type) and issubclass(fn, CombineFn):
-            return fn()
+            fn = fn()
+        if isinstance(fn, CombineFn):
+            return CurriedCombineFn(fn, args, kwargs) if args or kwargs else fn
         if callable(fn):
-            return CallableCombineFn(fn)
+            return CallableCombineFn(fn, args, kwargs)
         raise PipelineError(f"{fn!r} can't combine. Give a CombineFn, or a function over an iterable such as sum.")
+
+
+class PartialCombineFn(CombineFn):
+    """The first half of a CombineFn: its result is the accumulator."""
+
+    def __init__(self, fn: CombineFn) -> None:
+        self.fn = fn
+
+    def setup(self) -> None:
+        self.fn.setup()
+
+    def create_accumulator(self) -> Any:
+        return self.fn.create_accumulator()
+
+    def add_input(self, accumulator: Any, element: Any) -> Any:
+        return self.fn.add_input(accumulator, element)
+
+    def add_inputs(self, accumulator: Any, elements: Iterable[Any]) -> Any:
+        return self.fn.add_inputs(accumulator, elements)
+
+    def merge_accumulators(self, accumulators: Iterable[Any]) -> Any:
+        return self.fn.merge_accumulators(accumulators)
+
+    def compact(self, accumulator: Any) -> Any:
+        return self.fn.compact(accumulator)
+
+    def extract_output(self, accumulator: Any) -> Any:
+        return accumulator
+
+
+class MergingCombineFn(PartialCombineFn):
+    """The second half of a CombineFn: its inputs are accumulators."""
+
+    def add_input(self, accumulator: Any, element: Any) -> Any:
+        return self.fn.merge_accumulators([accumulator, element])
+
+    def add_inputs(self, accumulator: Any, elements: Iterable[Any]) -> Any:
+        return self.fn.merge_accumulators([accumulator, *elements])
+
+    def extract_output(self, accumulator: Any) -> Any:
+        return self.fn.extract_output(accumulator)
+
+
+class CurriedCombineFn(CombineFn):
+    """A CombineFn whose methods get further arguments, as `CombinePerKey(fn, *args, **kwargs)` gives them."""
+
+    def __init__(self, fn: CombineFn, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        self.fn: Any = fn
+        self.args, self.kwargs = args, kwargs
+
+    def setup(self) -> None:
+        self.fn.setup(*self.args, **self.kwargs)
+
+    def create_accumulator(self) -> Any:
+        return self.fn.create_accumulator(*self.args, **self.kwargs)
+
+    def add_input(self, accumulator: Any, element: Any) -> Any:
+        return self.fn.add_input(accumulator, element, *self.args, **self.kwargs)
+
+    def merge_accumulators(self, accumulators: Iterable[Any]) -> Any:
+        return self.fn.merge_accumulators(accumulators, *self.args, **self.kwargs)
+
+    def compact(self, accumulator: Any) -> Any:
+        return self.fn.compact(accumulator, *self.args, **self.kwargs)
+
+    def extract_output(self, accumulator: Any) -> Any:
+        return self.fn.extract_output(accumulator, *self.args, **self.kwargs)
 
 
 class CallableCombineFn(CombineFn):
@@ -58,8 +126,10 @@ class CallableCombineFn(CombineFn):
 
     _BUFFER = 10
 
-    def __init__(self, fn: Callable[..., Any]) -> None:
-        self.fn = fn
+    def __init__(
+        self, fn: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> None:
+        self.fn, self.args, self.kwargs = fn, args, kwargs or {}
 
     def create_accumulator(self) -> list[Any]:
         return []
@@ -73,10 +143,10 @@ class CallableCombineFn(CombineFn):
 
     def compact(self, accumulator: list[Any]) -> list[Any]:
         # One element is reduced too, so that a value the function can't take is found where it comes from.
-        return [self.fn(accumulator)] if accumulator else accumulator
+        return [self.extract_output(accumulator)] if accumulator else accumulator
 
     def extract_output(self, accumulator: list[Any]) -> Any:
-        return self.fn(accumulator)
+        return self.fn(accumulator, *self.args, **self.kwargs)
 
 
 class ListCombineFn(CombineFn):

@@ -61,6 +61,10 @@ class Primitive(PTransform):
         """Shape of the result, having checked that the inputs fit; PipelineError if they can't work."""
         return inputs[0].shape
 
+    def result(self, output: "PCollection") -> Any:
+        """What `pcoll | transform` gives: the output, or several made of it."""
+        return output
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -80,6 +84,8 @@ class Node:
     label: str
     transform: Primitive
     inputs: tuple["PCollection", ...]
+    scope: tuple[str, ...] = ()
+    """The composites it stands in, outermost first."""
     output: "PCollection" = field(init=False)
 
     @property
@@ -110,6 +116,9 @@ class PCollection:
 class Graph:
     """Nodes in the order in which they were applied, which is a topological order."""
 
+    allow_unsafe_triggers = False
+    """Whether triggers may finish, so that what comes after is lost."""
+
     def __init__(self, name: str = "pipeline") -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
             raise PipelineError(f"pipeline name {name!r} must be 1-64 letters, digits, '_' or '-'.")
@@ -133,10 +142,10 @@ class Graph:
         label = self._unique_label(transform)
         if transform.primitive:
             assert isinstance(transform, Primitive)
-            node = Node(label, transform, tuple(inputs))
+            node = Node(label, transform, tuple(inputs), tuple(self._scope))
             node.output = PCollection(self, node, _checked_shape(node))
             self.nodes.append(node)
-            return node.output
+            return transform.result(node.output)
         self._scope.append(label.rsplit("/", 1)[-1])
         try:
             return transform.expand(left)

@@ -10,9 +10,10 @@ from typing import Any, Literal, Self
 
 import orjson
 
-from streamflow.base.errors import PipelineError
+from streamflow.base.errors import AssertionFailedError, PipelineError
 from streamflow.base.settings import Settings
-from streamflow.engine.plan import build_plan, describe
+from streamflow.engine.explain import ExplainFormat, explain
+from streamflow.engine.plan import build_plan
 from streamflow.model.graph import Graph
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_drained, is_finished, stage_tasks
@@ -52,6 +53,9 @@ class Pipeline(Graph):
     (this process, gone after), or a folder. `data`: the folder for tables and row stores; by default the log's folder.
     """
 
+    result: PipelineResult
+    """Of the last run."""
+
     def __init__(
         self,
         name: str = "pipeline",
@@ -68,6 +72,7 @@ class Pipeline(Graph):
                 "`runner` and `options` are Apache Beam's. Here: Pipeline(on='folder'), or `streamflow run`."
             )
         self.on, self.data, self.settings = on, data, settings or Settings()
+        self.allow_unsafe_triggers = self.settings.allow_unsafe_triggers
 
     def run(
         self,
@@ -80,9 +85,10 @@ class Pipeline(Graph):
         """Execute in this process and return when done.
 
         until='finished': every input has been ended by its publishers and all of it is through. 'drained': what has
-        been published so far is through; windows that are still open stay open, and a later run goes on from there.
+        been published so far is through; windows that are still open stay open, timers that wait for the clock go on
+        waiting, and a later run goes on from there.
         PipelineError, NotFoundError or ConflictError if it can't be started; a step that keeps failing raises its
-        error.
+        error, and an assertion that does not hold (`streamflow.testing`) AssertionFailedError.
         """
         target = self.on if on is None else on
         opened = isinstance(target, (str, Path))
@@ -91,18 +97,28 @@ class Pipeline(Graph):
             plan = launch(self, log, self.settings)
             condition = is_finished if until == "finished" else is_drained
             folder = store_folder(log.url, data if data is not None else self.data)
-            Worker(plan, log, folder, stop=stop, until=lambda snapshot: condition(plan, snapshot)).run()
+            try:
+                Worker(plan, log, folder, stop=stop, until=lambda snapshot: condition(plan, snapshot)).run()
+            except AssertionFailedError as error:
+                for letter in newest_dead_letters(log, plan.dead_letter_topic, limit=1):
+                    error.add_note(f"An event failed before, in {letter['transform']}: {letter['error']}")
+                raise
             result = result_of(plan.pipeline, log.snapshot(plan.pipeline))
             result = replace(result, dead_letters=newest_dead_letters(log, plan.dead_letter_topic))
             _warn(result)
+            self.result = result
             return result
         finally:
             if opened:
                 log.close()
 
-    def explain(self) -> str:
-        """The plan: stages, what each reads, runs and writes."""
-        return describe(build_plan(self, self.settings))
+    def explain(self, format: ExplainFormat = "text") -> str:
+        """The pipeline as it was written and as it runs, with the schema on every edge: what became which stage and one
+        query, what crosses which log. Nothing is run.
+
+        format='text' is for reading, 'svg' an SVG document. PipelineError if there is nothing to run.
+        """
+        return explain(self, build_plan(self, self.settings), format)
 
     def __enter__(self) -> Self:
         return self
@@ -111,7 +127,7 @@ class Pipeline(Graph):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.result = self.run()
+            self.run()
 
 
 def store_folder(url: str, data: str | Path | None) -> Path | None:

@@ -24,7 +24,7 @@ def stage_watermarks(plan: Plan, snapshot: Snapshot) -> dict[str, int]:
             continue
         upstream = [plan.stage(name) for name in stage.upstream]
         sources = [s for up in upstream if not up.upstream for s in by_stage.get(up.name, ())]
-        between = [s.watermark_us for up in upstream if up.upstream for s in by_stage.get(up.name, ())]
+        between = [s.output_watermark_us for up in upstream if up.upstream for s in by_stage.get(up.name, ())]
         marks[stage.name] = merged_watermark((_mark(state, snapshot) for state in sources), between)
     return marks
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamflow.base.clock import Clock, SystemClock
-from streamflow.base.errors import ConflictError, DataError, FencedError, PipelineError
+from streamflow.base.errors import AssertionFailedError, ConflictError, DataError, FencedError, PipelineError
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.plan import Plan
 from streamflow.engine.task import Setting, Task
@@ -148,12 +148,14 @@ class Worker:
         return self.log.snapshot(self.plan.pipeline, counters=False)
 
     def _pause_s(self, snapshot: Snapshot) -> float:
-        """Seconds until a resting sink is ready, or a failed task may be taken up again; at most `poll_s`."""
+        """Seconds until a resting sink is ready, something is due by the clock, or a failed task may be taken up again;
+        at most `poll_s`."""
         now_s = self.clock.monotonic_s()
         waiting = [task for task in self._tasks.values() if task.waiting(snapshot) and not task.held_back(snapshot)]
         moments = [task.rested_s for task in waiting]
         moments += [at_s for at_s in self._retry_at_s.values() if at_s > now_s]
-        return max(0.0, min(self.plan.settings.poll_s, min(moments, default=math.inf) - now_s))
+        due_in_s = min((task.due_in_s() for task in self._tasks.values()), default=math.inf)
+        return max(0.0, min(self.plan.settings.poll_s, min(moments, default=math.inf) - now_s, due_in_s))
 
     def _own(self, snapshot: Snapshot) -> bool:
         """Release what is assigned elsewhere, claim what is ours and free. True if that changed anything."""
@@ -215,7 +217,7 @@ class Worker:
                 continue
             stepped = True
             before = task.offset
-            if task.stage.kind == "grouping" and self._is_committing(task):
+            if task.stage.kind in ("grouping", "stateful") and self._is_committing(task):
                 # It may read back its state, which must be there.
                 self._settle()
                 if self._tasks.get(task.id) is not task:
@@ -280,6 +282,8 @@ class Worker:
             self.log.release(task, epoch)
             return
         self.log.release(task, epoch)
+        if isinstance(error, AssertionFailedError):
+            raise error
         failures = self._failures.get(task, 0) + 1
         self._failures[task] = failures
         if failures >= FAILURES_MAX:

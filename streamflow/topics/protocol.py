@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
+from streamflow.model.time import MAX_US
+
 PARTITIONS_DEFAULT = 16
 RETENTION_DEFAULT_S = 7 * 24 * 3600
 
@@ -134,7 +136,8 @@ class StateSegment:
 @dataclass(frozen=True, slots=True)
 class TaskState:
     """A task as the log knows it. `offset`: the next input offset to read. `assigned`: who should run it; `owner`: who
-    does; `epoch`: raised by each claim and each fencing; `counters`: cumulative, committed with the step."""
+    does; `epoch`: raised by each claim and each fencing; `counters`: cumulative, committed with the step; `hold_us`: as
+    of its last commit."""
 
     task: TaskId
     topic: str
@@ -144,6 +147,12 @@ class TaskState:
     owner: str | None
     assigned: str | None
     counters: Mapping[str, float] = field(default_factory=dict)
+    hold_us: int = MAX_US
+
+    @property
+    def output_watermark_us(self) -> int:
+        """What those that read its outputs may rely on."""
+        return min(self.watermark_us, self.hold_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +168,8 @@ class Claim:
 class StepCommit:
     """The atomic end of one step: outputs, new offset, state delta, watermark and counters, for the holder of `epoch`.
 
-    `segments_drop` names sequences that the added segments replace (compaction, expiry)."""
+    `segments_drop` names sequences that the added segments replace (compaction, expiry). `hold_us`: the event time of
+    the earliest output that the task still keeps back, which holds the watermark of what comes after it."""
 
     task: TaskId
     epoch: int
@@ -169,6 +179,7 @@ class StepCommit:
     segments_add: Sequence[StateSegment] = ()
     segments_drop: Sequence[int] = ()
     counters: Mapping[str, float] = field(default_factory=dict)
+    hold_us: int = MAX_US
 
     def size_bytes(self) -> int:
         """Of the payloads."""

@@ -13,12 +13,22 @@ import polars as pl
 
 from streamflow.base.errors import PipelineError
 from streamflow.model.aggregates import AggregateFn, ColumnLike
-from streamflow.model.combiner import CombineFn, ListCombineFn
+from streamflow.model.combiner import CombineFn, ListCombineFn, MergingCombineFn, PartialCombineFn
 from streamflow.model.expressions import row_expression
-from streamflow.model.graph import PCollection, Primitive, Shape
+from streamflow.model.graph import PCollection, Primitive, PTransform, Shape
+from streamflow.model.window import AccumulationMode
 from streamflow.transforms.columns import RESERVED_PREFIX, resolve_columns
+from streamflow.transforms.core import DoFn, Map, MapTuple, ParDo
+from streamflow.transforms.window import Restated
 
 WINDOW_COLUMNS = ("window_start", "window_end")
+
+
+def _combine_fn(fn: CombineFn | Callable[..., Any], *args: Any, **kwargs: Any) -> CombineFn:
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, PCollection):
+            raise PipelineError(f"{value!r} can't be an argument of a combination. Join it by key instead.")
+    return CombineFn.of(fn, *args, **kwargs)
 
 
 class Grouping(Primitive):
@@ -26,13 +36,19 @@ class Grouping(Primitive):
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         (pcoll,) = inputs
-        shape = pcoll.shape
-        if shape.windowing.is_global and not shape.bounded:
+        shape, windowing = pcoll.shape, pcoll.windowing
+        if windowing.is_global and not shape.bounded and not windowing.trigger.fires_early:
             raise PipelineError(
                 "an endless input in the global window would never give a result. Apply e.g. "
                 "WindowInto(FixedWindows(60)) before, or read with bounded=True if the topic will be ended."
             )
-        return Shape(replace(shape.windowing, assigned=True), self.columns(shape), shape.bounded)
+        if windowing.trigger.may_lose_data(windowing) and not pcoll.pipeline.allow_unsafe_triggers:
+            raise PipelineError(
+                f"{windowing.trigger!r} finishes, and what comes to a window after that would be lost. Use Repeatedly("
+                "…), AfterWatermark(late=…) where lateness is allowed, or Settings(allow_unsafe_triggers=True)."
+            )
+        behind = replace(windowing, assigned=True, grouped=True, trigger=windowing.trigger.get_continuation_trigger())
+        return Shape(behind, self.columns(shape), shape.bounded)
 
     def columns(self, shape: Shape) -> dict[str, pl.DataType] | None:
         return None
@@ -45,8 +61,8 @@ class PerKey(Grouping):
     keyed = True
     defaults = False
 
-    def __init__(self, fn: CombineFn | Callable[..., Any]) -> None:
-        self.fn = CombineFn.of(fn)
+    def __init__(self, fn: CombineFn | Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self.fn = _combine_fn(fn, *args, **kwargs)
 
     def default_label(self) -> str:
         inner = getattr(self.fn, "fn", self.fn)
@@ -55,7 +71,14 @@ class PerKey(Grouping):
 
 
 class CombinePerKey(PerKey):
-    """(key, value) pairs → (key, combined value) per key and window. `fn`: a CombineFn, or a function such as `sum`."""
+    """(key, value) pairs → (key, combined value) per key and window.
+
+    `fn`: a CombineFn, or a function over an iterable such as `sum`; further arguments go to each of its methods."""
+
+    def with_hot_key_fanout(self, fanout: int | Callable[[Any], int]) -> PTransform:
+        """The same result by way of `fanout` parts of each key, which different tasks combine: for keys that have more
+        values than one task can take. A function says of a key how many; 1 or less leaves it whole."""
+        return _HotKeyFanout(self.fn, fanout)
 
 
 class GroupByKey(PerKey):
@@ -82,10 +105,100 @@ class CombineGlobally(PerKey):
         clone.defaults = False
         return clone
 
+    def with_fanout(self, fanout: int) -> "_GlobalFanout":
+        """The same result by way of `fanout` parts, which different tasks combine."""
+        return _GlobalFanout(self, fanout)
+
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         if self.defaults and not inputs[0].windowing.is_global:
             raise PipelineError("a window without events has no default. Write CombineGlobally(…).without_defaults().")
         return super().output(inputs)
+
+
+class CombineValues(PTransform):
+    """(key, iterable of values) → (key, combined value): the elements of a GroupByKey, one at a time."""
+
+    def __init__(self, fn: CombineFn | Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self.fn = _combine_fn(fn, *args, **kwargs)
+
+    def expand(self, pcoll: PCollection) -> Any:
+        return pcoll | MapTuple(lambda key, values: (key, self.fn.apply(values)))
+
+
+class _Spread(DoFn):
+    """(key, value) → ((key, part), value), the parts in turn: the same in every repetition of a step."""
+
+    def __init__(self, fanout: int | Callable[[Any], int]) -> None:
+        self.fanout = fanout
+
+    def start_bundle(self) -> None:
+        self._turn = 0
+
+    def process(self, element: Any) -> list[Any]:
+        key, value = element
+        parts = self.fanout(key) if callable(self.fanout) else self.fanout
+        self._turn += 1
+        return [((key, self._turn % max(1, parts)), value)]
+
+
+class _Panes(Restated):
+    """The same windows with panes of the given kind."""
+
+    def __init__(self, mode: AccumulationMode) -> None:
+        self.mode = mode
+
+    def output(self, inputs: Sequence[PCollection]) -> Shape:
+        (pcoll,) = inputs
+        return replace(pcoll.shape, windowing=replace(pcoll.windowing, accumulation_mode=self.mode))
+
+
+class _HotKeyFanout(PTransform):
+    """Accumulators of the parts of each key, then what they merge to.
+
+    Late panes of the parts hold only what is new: merged into all so far, which is what the second half keeps, more
+    would be counted twice."""
+
+    def __init__(self, fn: CombineFn, fanout: int | Callable[[Any], int]) -> None:
+        self.fn, self.fanout = fn, fanout
+
+    def expand(self, pcoll: PCollection) -> Any:
+        if not pcoll.windowing.is_plain:
+            # Parts would merge their windows, and count their elements, each for itself.
+            return pcoll | CombinePerKey(self.fn)
+        parts = (
+            pcoll
+            | "Spread" >> ParDo(_Spread(self.fanout))
+            | "Discarding" >> _Panes(AccumulationMode.DISCARDING)
+            | "CombineParts" >> CombinePerKey(PartialCombineFn(self.fn))
+            | "Unspread" >> MapTuple(lambda key_part, accumulator: (key_part[0], accumulator))
+            | "Panes" >> _Panes(pcoll.windowing.accumulation_mode)
+        )
+        return parts | "MergeParts" >> CombinePerKey(MergingCombineFn(self.fn))
+
+
+class _GlobalFanout(PTransform):
+    """CombineGlobally in two halves."""
+
+    def __init__(self, whole: CombineGlobally, fanout: int) -> None:
+        self.whole, self.fanout = whole, fanout
+
+    def without_defaults(self) -> "_GlobalFanout":
+        return _GlobalFanout(self.whole.without_defaults(), self.fanout)
+
+    def expand(self, pcoll: PCollection) -> Any:
+        if not pcoll.windowing.is_plain:
+            return pcoll | self.whole
+        parts = (
+            pcoll
+            | "Pair" >> Map(lambda value: (None, value))
+            | "Spread" >> ParDo(_Spread(self.fanout))
+            | "Discarding" >> _Panes(AccumulationMode.DISCARDING)
+            | "CombineParts" >> CombinePerKey(PartialCombineFn(self.whole.fn))
+            | "Unspread" >> MapTuple(lambda _, accumulator: accumulator)
+            | "Panes" >> _Panes(pcoll.windowing.accumulation_mode)
+        )
+        merge = CombineGlobally(MergingCombineFn(self.whole.fn))
+        return parts | "MergeParts" >> (merge if self.whole.defaults else merge.without_defaults())
 
 
 class Aggregate(Grouping):
@@ -127,5 +240,6 @@ class Aggregate(Grouping):
         windows = list(self.window_columns(shape))
         partial = [e for name, fn in self.aggregates.items() for e in fn.partial(name)]
         final = [fn.final(name) for name, fn in self.aggregates.items()]
-        grouped = frame.group_by([*self.by, *windows]).agg(partial) if self.by or windows else frame.select(partial)
+        keys: list[ColumnLike] = [*self.by, *windows]
+        grouped = frame.group_by(keys or [pl.lit(0).alias(f"{RESERVED_PREFIX}all")]).agg(partial)
         return grouped.select(*self.keys, *windows, *final)

@@ -4,40 +4,40 @@ They run on the row path: a function sees one element at a time. An exception se
 topic.
 """
 
-import inspect
-from collections.abc import Callable, Iterable, Sequence
+import copy
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 
-from streamflow.base.errors import PipelineError
-from streamflow.model.graph import PCollection, Primitive, Shape
-from streamflow.model.time import DurationTypes, duration_us
-from streamflow.model.window import AccumulationMode, WindowFn, Windowing
+from streamflow.base.errors import DataError, PipelineError
+from streamflow.model.graph import PCollection, Primitive, PTransform, Shape
 from streamflow.transforms.columns import Where
-
-
-class _Param:
-    """A default value that asks the engine for something: `def process(self, element, time=DoFn.TimestampParam)`."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return f"DoFn.{self.name}"
+from streamflow.transforms.outputs import DoOutputsTuple, TaggedOutput, iterated
+from streamflow.transforms.params import Param, params_of
+from streamflow.transforms.userstate import StateParam, TimerParam, is_stateful_dofn, validate_stateful_dofn
 
 
 class DoFn:
     """Per-element processing with a lifecycle. `process` returns or yields the outputs, or returns None.
 
     `setup` runs once when a worker takes the stage up, `start_bundle` and `finish_bundle` around each batch,
-    `teardown` when the worker lets go. A copy is made per task; nothing kept on `self` survives a restart.
+    `teardown` when the worker lets go. `finish_bundle` may return or yield outputs too, as `WindowedValue`s. A copy is
+    made per task; nothing kept on `self` survives a restart. What is to survive is state (`streamflow.transforms
+    .userstate`): a DoFn that asks for `DoFn.StateParam(spec)` or `DoFn.TimerParam(spec)` stands behind (key, value)
+    pairs, all pairs of a key come to one task, and it runs once for each of an element's windows.
     """
 
-    ElementParam: Any = _Param("ElementParam")
-    TimestampParam: Any = _Param("TimestampParam")
-    WindowParam: Any = _Param("WindowParam")
+    ElementParam: Any = Param("ElementParam")
+    TimestampParam: Any = Param("TimestampParam")
+    WindowParam: Any = Param("WindowParam")
+    KeyParam: Any = Param("KeyParam")
+    PaneInfoParam: Any = Param("PaneInfoParam")
+    DynamicTimerTagParam: Any = Param("DynamicTimerTagParam")
+    StateParam: Any = StateParam
+    TimerParam: Any = TimerParam
 
     def setup(self) -> None: ...
 
@@ -46,7 +46,7 @@ class DoFn:
     def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any] | None:
         raise PipelineError(f"{type(self).__name__} must define process(self, element).")
 
-    def finish_bundle(self) -> None: ...
+    def finish_bundle(self) -> Iterable[Any] | None: ...
 
     def teardown(self) -> None: ...
 
@@ -77,20 +77,109 @@ class ParDo(Primitive):
         for value in (*args, *kwargs.values()):
             if isinstance(value, PCollection):
                 raise PipelineError(f"{value!r} can't be an argument: there are no side inputs. Join by key instead.")
-        if inspect.isgeneratorfunction(self.fn.finish_bundle):
-            raise PipelineError(f"{_name(fn)}.finish_bundle can't yield outputs: give them in process.")
+        self.tags: tuple[str, ...] | None = None
+        """Of the outputs besides the main one, which they follow; None if there is the main one alone."""
+        self.main: str | None = None
+        self.allow_unknown_tags = False
         self.args, self.kwargs = args, kwargs
-        self.params = _params(fn.process if isinstance(fn, DoFn) else fn)
+        self.params = params_of(fn.process if isinstance(fn, DoFn) else fn)
+        self.stateful = is_stateful_dofn(self.fn)
+        """It begins a stage of its own, behind a shuffle by key."""
+        if self.stateful:
+            validate_stateful_dofn(self.fn)
+        else:
+            _check_asks_no_state(fn, self.params)
 
     def default_label(self) -> str:
         return self.label or f"ParDo({_name(self.fn)})"
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         (pcoll,) = inputs
+        if self.stateful and pcoll.windowing.is_merging:
+            raise PipelineError(
+                "state has no window where windows still merge. Group by key before, or use windows that do not merge."
+            )
         # A function that asks for the window runs once per window, and its outputs stay in it.
-        asks = any(param is DoFn.WindowParam for param in self.params.values())
+        asks = self.stateful or any(param is DoFn.WindowParam for param in self.params.values())
+        if self.stateful and pcoll.shape.columns is not None:
+            raise PipelineError(
+                "state is kept per key, but the input has columns. Apply Map(lambda row: (row['…'], row)) before."
+            )
         windowing = replace(pcoll.windowing, assigned=True) if asks else pcoll.windowing
         return Shape(windowing, columns=None, bounded=pcoll.shape.bounded)
+
+    def result(self, output: PCollection) -> Any:
+        if self.tags is None:
+            return output
+        return DoOutputsTuple(output, self.tags, self.main, self.allow_unknown_tags)
+
+    def with_outputs(self, *tags: str, main: str | None = None, allow_unknown_tags: bool | None = None) -> Self:
+        """Give several PCollections, as a `DoOutputsTuple`: one for each tag of the `TaggedOutput`s that the function
+        gives, and the main one of all other outputs, which `main` gives a tag too. Without any tag those that are asked
+        for exist."""
+        of_others = self.tags or ()
+        if not all(isinstance(tag, str) for tag in tags) or len({*tags, *of_others}) < len(tags) + len(of_others):
+            raise PipelineError(f"with_outputs takes tags, each a text and given once, not {tags!r}.")
+        if main is not None and main in (*tags, *of_others):
+            raise PipelineError(f"the main output's tag {main!r} is that of another output. Choose another one.")
+        clone = copy.copy(self)
+        clone.tags, clone.main = (*tags, *of_others), main if main is not None else self.main
+        clone.allow_unknown_tags = not tags if allow_unknown_tags is None else allow_unknown_tags
+        return clone
+
+    def with_exception_handling(
+        self,
+        main_tag: str = "good",
+        dead_letter_tag: str = "bad",
+        *,
+        exc_class: type[Exception] | tuple[type[Exception], ...] = Exception,
+        partial: bool = False,
+        threshold: float = 1,
+    ) -> Self:
+        """Give two PCollections: `good, bad = pcoll | Map(fn).with_exception_handling()`. An element for which the
+        function raises `exc_class` is in the second one instead of in the dead-letter topic, as `(element, (class of
+        the exception, its repr, lines of the traceback))`. `partial`: keep what it had given before it raised."""
+        if self.stateful:
+            raise PipelineError("a DoFn with state can't handle exceptions that way. Catch them in its process.")
+        if threshold < 1:
+            raise PipelineError("there is no threshold of bad elements. Count those of the second output instead.")
+        guarded = copy.copy(self)
+        guarded.fn = _Guarded(self.fn, dead_letter_tag, exc_class, partial)
+        return guarded.with_outputs(dead_letter_tag, main=main_tag, allow_unknown_tags=self.allow_unknown_tags)
+
+
+class _Guarded(DoFn):
+    """Gives what `fn` gives; an element that makes it raise becomes an output with the tag."""
+
+    def __init__(
+        self, fn: DoFn, tag: str, exc_class: type[Exception] | tuple[type[Exception], ...], partial: bool
+    ) -> None:
+        self.fn, self.tag, self.exc_class, self.partial = fn, tag, exc_class, partial
+
+    def setup(self) -> None:
+        self.fn.setup()
+
+    def start_bundle(self) -> None:
+        self.fn.start_bundle()
+
+    def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any]:
+        given: list[Any] = []
+        try:
+            outputs = self.fn.process(element, *args, **kwargs)
+            if isinstance(outputs, Iterator):
+                given.extend(outputs)
+            else:
+                given.extend(iterated(outputs))
+        except self.exc_class as error:
+            about = (type(error), repr(error), traceback.format_exception(error))
+            return [*(given if self.partial else ()), TaggedOutput(self.tag, (element, about))]
+        return given
+
+    def finish_bundle(self) -> Iterable[Any] | None:
+        return self.fn.finish_bundle()
+
+    def teardown(self) -> None:
+        self.fn.teardown()
 
 
 class _FunctionDoFn(DoFn):
@@ -122,7 +211,8 @@ class _CallableTransform(ParDo):
         if not callable(fn):
             raise PipelineError(f"{name} takes a function, not {fn!r}.")
         super().__init__(self.wrap(fn), *args, **kwargs)
-        self.params = _params(fn)
+        self.params = params_of(fn)
+        _check_asks_no_state(fn, self.params)
         self.name = f"{name}({_name(fn)})"
 
     def default_label(self) -> str:
@@ -147,7 +237,17 @@ class MapTuple(Map):
 
     def __init__(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(lambda element, *a, **kw: fn(*element, *a, **kw), *args, **kwargs)
+        self.params = params_of(fn)
         self.name = f"MapTuple({_name(fn)})"
+
+
+class FlatMapTuple(FlatMap):
+    """FlatMap for elements that are tuples: `FlatMapTuple(lambda key, values: …)`."""
+
+    def __init__(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(lambda element, *a, **kw: fn(*element, *a, **kw), *args, **kwargs)
+        self.params = params_of(fn)
+        self.name = f"FlatMapTuple({_name(fn)})"
 
 
 class RowFilter(_CallableTransform):
@@ -160,12 +260,54 @@ class RowFilter(_CallableTransform):
         self.name = f"Filter({_name(fn)})"
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
-        return replace(super().output(inputs), columns=inputs[0].shape.columns)
+        shape = super().output(inputs)
+        return shape if self.tags else replace(shape, columns=inputs[0].shape.columns)
 
 
 def Filter(fn: Callable[..., Any] | pl.Expr, *args: Any, **kwargs: Any) -> Primitive:  # noqa: N802 - Beam's name
     """Keeps the elements for which the function is true, or the rows for which the expression is (see `Where`)."""
     return Where(fn) if isinstance(fn, pl.Expr) else RowFilter(fn, *args, **kwargs)
+
+
+class PartitionFn:
+    """Says to which of `num_partitions` an element belongs, counted from 0."""
+
+    def partition_for(self, element: Any, num_partitions: int, *args: Any, **kwargs: Any) -> int:
+        raise PipelineError(f"{type(self).__name__} must define partition_for(self, element, num_partitions).")
+
+
+class Partition(PTransform):
+    """Splits a PCollection into `n`: `small, large = pcoll | Partition(lambda number, n: number > 9, 2)`. An element
+    for which `fn` gives no number in `[0, n)` is a bad one."""
+
+    def __init__(self, fn: PartitionFn | Callable[..., int], n: int, *args: Any, **kwargs: Any) -> None:
+        if not isinstance(n, int) or n < 1:
+            raise PipelineError(f"the number of partitions must be at least 1, got {n!r}.")
+        if not isinstance(fn, PartitionFn) and not callable(fn):
+            raise PipelineError(f"Partition takes a function, not {fn!r}. Write Partition(fn, {n}).")
+        self.fn, self.n, self.args, self.kwargs = fn, n, args, kwargs
+
+    def default_label(self) -> str:
+        return self.label or f"Partition({_name(self.fn)})"
+
+    def expand(self, pcoll: PCollection) -> DoOutputsTuple:
+        function = self.fn.partition_for if isinstance(self.fn, PartitionFn) else self.fn
+        split: DoOutputsTuple = pcoll | ParDo(_ToPartition(function, self.n), *self.args, **self.kwargs).with_outputs(
+            *map(str, range(self.n))
+        )
+        return split
+
+
+class _ToPartition(_FunctionDoFn):
+    def __init__(self, fn: Callable[..., Any], n: int) -> None:
+        super().__init__(fn)
+        self.n = n
+
+    def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any]:
+        number = self.fn(element, self.n, *args, **kwargs)
+        if not 0 <= number < self.n:
+            raise DataError(f"there is no partition {number!r} of {self.n}: they are counted from 0.")
+        return (TaggedOutput(str(int(number)), element),)
 
 
 class Flatten(Primitive):
@@ -187,43 +329,19 @@ class Flatten(Primitive):
         )
 
 
-class WindowInto(Primitive):
-    """Sets how the groupings that follow divide event time.
-
-    `allowed_lateness` (seconds, or Duration): how long after a window has closed an event may still change it; later
-    ones are dropped and counted. With lateness a window gives further panes: only what is new
-    (`AccumulationMode.DISCARDING`, the
-    default) or everything so far (`ACCUMULATING`).
-    """
-
-    def __init__(
-        self,
-        windowfn: WindowFn,
-        *,
-        accumulation_mode: AccumulationMode = AccumulationMode.DISCARDING,
-        allowed_lateness: DurationTypes = 0,
-    ) -> None:
-        if not hasattr(windowfn, "assign"):
-            raise PipelineError(f"WindowInto takes a window function, e.g. FixedWindows(60), not {windowfn!r}.")
-        lateness_us = duration_us(allowed_lateness)
-        if lateness_us < 0:
-            raise PipelineError(f"allowed_lateness can't be negative, got {allowed_lateness!r}.")
-        self.windowing = Windowing(windowfn, lateness_us, accumulation_mode)
-
-    def output(self, inputs: Sequence[PCollection]) -> Shape:
-        (pcoll,) = inputs
-        return Shape(self.windowing, pcoll.shape.columns, pcoll.shape.bounded)
+class Reshuffle(Primitive):
+    """The same elements with their event times and windows, spread anew over tasks by way of a log: what follows runs
+    in a stage of its own, and after a crash goes on without repeating what stands before."""
 
 
-def _params(fn: Callable[..., Any]) -> dict[str, _Param]:
-    """The parameters that ask for the timestamp or window, by name."""
-    try:
-        signature = inspect.signature(fn)
-    except (TypeError, ValueError):
-        return {}
-    return {name: p.default for name, p in signature.parameters.items() if isinstance(p.default, _Param)}
+def _check_asks_no_state(fn: Any, params: Mapping[str, Param]) -> None:
+    asks = [param for param in params.values() if isinstance(param, (StateParam, TimerParam))]
+    if asks:
+        raise PipelineError(f"the function {_name(fn)} asks for {asks[0]!r}. Write a DoFn, whose process may do so.")
 
 
 def _name(fn: Any) -> str:
-    inner = fn.fn if isinstance(fn, _FunctionDoFn) else fn
+    inner = fn
+    while isinstance(inner, (_FunctionDoFn, _Guarded)):
+        inner = inner.fn
     return getattr(inner, "__name__", None) or type(inner).__name__

@@ -126,19 +126,19 @@ class StoreSink(Primitive):
         return pcoll.shape
 
     def check_panes(self, windowing: Windowing) -> None:
-        """PipelineError if late panes would make what readers see wrong: a sink that keeps the newest pane of a window
-        needs whole ones."""
-        late = windowing.assigned and windowing.allowed_lateness_us > 0
+        """PipelineError if further panes would make what readers see wrong: a sink that keeps the newest pane of a
+        window needs whole ones."""
+        late = windowing.grouped and not windowing.ends_once
         accumulating = windowing.accumulation_mode is AccumulationMode.ACCUMULATING
         if late and self.newest_wins and not accumulating:
             raise PipelineError(
-                "a late pane holds only what is new, and would replace the whole. Use "
+                "a further pane holds only what is new, and would replace the whole. Use "
                 "WindowInto(…, accumulation_mode=AccumulationMode.ACCUMULATING) before the grouping."
             )
         if late and accumulating and not self.newest_wins:
             raise PipelineError(
-                "late panes would stand beside the panes they correct. Give key=[…], the columns that identify a row, "
-                "so that readers see the newest pane."
+                "further panes would stand beside the panes they correct. Give key=[…], the columns that identify a "
+                "row, so that readers see the newest pane."
             )
 
 

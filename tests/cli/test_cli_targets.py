@@ -1,6 +1,9 @@
 """How the pipeline is found that a command names, and what is said of a module that can't be loaded."""
 
+import importlib
 from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree
 
 import pytest
 from cli.command import refused, told
@@ -69,12 +72,18 @@ def test_a_target_that_is_not_there_is_told(target: str, said: str, monkeypatch:
     write("here.py", ONE.format(name="p"))
     if target == "here":
         monkeypatch.setattr("sys.path", [entry for entry in __import__("sys").path if entry != ""])
-        monkeypatch.setattr("importlib.import_module", _not_found)
+        monkeypatch.setattr("importlib.import_module", _without_here)
     assert said in refused("explain", target)
 
 
-def _not_found(name: str) -> None:
-    raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+_import_module = importlib.import_module
+
+
+def _without_here(name: str, package: str | None = None) -> ModuleType:
+    # Libraries import what they need when they need it, and may keep this function.
+    if name == "here":
+        raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+    return _import_module(name, package)
 
 
 def test_an_error_in_the_users_module_shows_the_users_frames_only() -> None:
@@ -97,3 +106,16 @@ def test_an_error_of_ours_keeps_its_class_and_gains_its_place() -> None:
 def test_explain_prints_the_plan() -> None:
     write("shown.py", ONE.format(name="p"))
     assert "stage create [create]" in told("explain", "shown.py")
+
+
+def test_explain_draws_into_the_file_that_is_named() -> None:
+    write("shown.py", ONE.format(name="p"))
+    assert told("explain", "shown.py", "--svg", "plan.svg") == "wrote 'plan.svg'\n"
+    assert ElementTree.parse("plan.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_explain_says_that_a_file_cannot_be_written() -> None:
+    write("shown.py", ONE.format(name="p"))
+    assert "'no/plan.svg' can't be used: No such file or directory" in refused(
+        "explain", "shown.py", "--svg", "no/plan.svg"
+    )

@@ -21,6 +21,8 @@ import streamflow as sf
 from streamflow.topics import codec
 from streamflow.topics.protocol import Log
 
+pytestmark = pytest.mark.usefixtures("with_and_without_kernel")
+
 Build = Callable[[Any], Any]
 SCHEMA = {"k": str, "v": int}
 PARTITION = 2

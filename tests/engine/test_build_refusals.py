@@ -1,12 +1,16 @@
 """What can't work is refused when the pipeline is built, with the name of what is wrong and a hint."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import streamflow as sf
 from streamflow.base.errors import PipelineError
+from streamflow.coders import PickleCoder
+from streamflow.transforms.trigger import AfterCount, AfterWatermark, Repeatedly
+from streamflow.transforms.userstate import BagStateSpec
+from streamflow.transforms.window import GlobalWindows
 
 ACCUMULATING = sf.AccumulationMode.ACCUMULATING
 SCHEMA = {"price": float, "item": str}
@@ -38,8 +42,12 @@ class Bundled(sf.DoFn):
     def process(self, element: Any) -> list[Any]:
         return [element]
 
-    def finish_bundle(self) -> Iterator[Any]:  # type: ignore[override]
-        yield 1
+
+class Stateful(sf.DoFn):
+    BAG = BagStateSpec("bag", PickleCoder())
+
+    def process(self, element: Any, bag: Any = sf.DoFn.StateParam(BAG)) -> list[Any]:
+        return [element]
 
 
 COLUMNS: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
@@ -131,6 +139,26 @@ WINDOWS: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
         lambda p: counted(p, allowed_lateness=5, accumulation_mode=ACCUMULATING) | sf.WriteToTable("t"),
         r"Give key=\[…\]",
     ),
+    "state in windows that merge": (
+        lambda p: p | sf.Create([(1, 1)]) | sf.WindowInto(sf.Sessions(5)) | sf.ParDo(Stateful()),
+        "windows still merge. Group by key before",
+    ),
+    "endless input under a trigger that waits for the end": (
+        lambda p: (
+            events(p)
+            | sf.WindowInto(GlobalWindows(), AfterWatermark(late=AfterCount(1)), ACCUMULATING)
+            | sf.Aggregate(n=sf.Count())
+        ),
+        "an endless input in the global window",
+    ),
+    "early panes that would replace the whole": (
+        lambda p: (
+            windowed(p, trigger=Repeatedly(AfterCount(1)), accumulation_mode=sf.AccumulationMode.DISCARDING)
+            | sf.Aggregate(by=["item"], n=sf.Count())
+            | sf.WriteToTable("t", key=["item"])
+        ),
+        "would replace the whole",
+    ),
     "negative lateness": (lambda p: windowed(p, allowed_lateness=-1), "allowed_lateness can't be negative"),
     "negative disorder": (lambda p: p | sf.ReadFromTopic("t", disorder=-1), "disorder can't be negative"),
     "number instead of a window": (
@@ -153,10 +181,20 @@ VALUES: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
         lambda p: p | sf.Create([1]) | sf.ParDo(3),  # type: ignore[arg-type]
         "ParDo takes a DoFn or a function, not 3",
     ),
-    "outputs from finish_bundle": (
-        lambda p: p | sf.Create([1]) | sf.ParDo(Bundled()),
-        "Bundled.finish_bundle can't yield",
+    "the main output's tag given twice": (
+        lambda p: p | sf.Create([1]) | sf.FlatMap(str).with_outputs("a", main="a"),
+        "tag 'a' is that of another output",
     ),
+    "a tag given twice": (lambda p: p | sf.Create([1]) | sf.FlatMap(str).with_outputs("a", "a"), "given once"),
+    "an output that there is not": (
+        lambda p: (p | sf.Create([1]) | sf.Map(str).with_outputs("a", main="m")).b,
+        r"Map\(str\) has no output 'b', but \['a', 'm'\]. Name it in with_outputs",
+    ),
+    "a threshold of bad elements": (
+        lambda p: p | sf.Create([1]) | sf.Map(str).with_exception_handling(threshold=0.5),
+        "Count those of the second output",
+    ),
+    "partition into none": (lambda p: p | sf.Create([1]) | sf.Partition(hash, 0), "must be at least 1, got 0"),
     "side input": (lambda p: p | "A" >> sf.Create([1]) | sf.Map(max, p | sf.Create([2])), "there are no side inputs"),
     "combining with a number": (lambda p: p | sf.Create([(1, 2)]) | sf.CombinePerKey(3), "3 can't combine"),  # type: ignore[arg-type]
     "no transform": (lambda p: p | sf.Create([1]) | str, "is no transform"),
@@ -200,6 +238,18 @@ def test_late_panes_fit_a_table_when_mode_and_key_go_together() -> None:
     counted(p, allowed_lateness=5, accumulation_mode=ACCUMULATING) | "A" >> sf.WriteToTable("t", key=["item"])
     counted(p, allowed_lateness=5) | "B" >> sf.WriteToTable("u")
     assert "stage a [sink]" in p.explain()
+
+
+def test_unsafe_trigger_is_accepted_where_settings_say_so() -> None:
+    p = sf.Pipeline("p", settings=sf.Settings(allow_unsafe_triggers=True))
+    windowed(p, trigger=AfterCount(1), accumulation_mode=ACCUMULATING) | sf.Aggregate(n=sf.Count())
+    assert "grouping" in p.explain()
+
+
+def test_endless_input_may_be_grouped_in_the_global_window_by_a_trigger_that_fires_early() -> None:
+    p = sf.Pipeline("p")
+    events(p) | sf.WindowInto(GlobalWindows(), Repeatedly(AfterCount(1)), ACCUMULATING) | sf.Aggregate(n=sf.Count())
+    assert "grouping" in p.explain()
 
 
 def test_bounded_topic_may_be_grouped_in_the_global_window() -> None:

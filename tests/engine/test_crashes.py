@@ -2,13 +2,14 @@
 is that of an undisturbed run.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import polars as pl
 import pytest
+from crashing import Died, WrappedLog, dying
 from pipelines import dead_letters, end_topic, make_topic, ordered, publish_frame, publish_json, read_events, records
 
 import streamflow as sf
@@ -18,10 +19,8 @@ from streamflow.engine.plan import Plan
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
 from streamflow.runtime.worker import Worker
-from streamflow.topics.protocol import Assignment, Log, StepCommit
-
-pytestmark = pytest.mark.filterwarnings("ignore:Exception in thread heartbeat")
-"""Whose process is gone has no heartbeat left; that of a test may notice."""
+from streamflow.topics.protocol import Assignment, Log
+from streamflow.transforms.trigger import AfterCount, AfterWatermark
 
 NAME = "p"
 SETTINGS = sf.Settings(partitions=2, step_events_max=4, commit_events_max=1, compact_segments=1)
@@ -29,41 +28,14 @@ ON_DISK = replace(SETTINGS, state_bytes_max=0)
 """All state is let go of after each commit, and worked on in slices of a few rows."""
 
 
-class Died(BaseException):
-    """The process is gone: no handler of the library may catch this."""
-
-
-class WrappedLog:
-    """A log that hands everything on, but for the commits, which `on_commit` may do something about."""
-
-    def __init__(self, log: Log, on_commit: Callable[[int, Callable[[], list[bool]]], list[bool]]) -> None:
-        self._log, self._on_commit = log, on_commit
-        self.commits = 0
-        self.dead = False
-
-    def __getattr__(self, name: str) -> Any:
-        if self.dead:
-            raise Died
-        return getattr(self._log, name)
-
-    def commit(self, commits: Sequence[StepCommit]) -> list[bool]:
-        self.commits += 1
-        return self._on_commit(self.commits - 1, lambda: self._log.commit(commits))
-
-
-def dying(log: Log, at: int, *, applied: bool) -> Log:
-    """Dies at its commit number `at`, with all that would follow."""
-
-    def on_commit(n: int, commit: Callable[[], list[bool]]) -> list[bool]:
-        if n < at:
-            return commit()
-        if applied:
-            commit()
-        wrapped.dead = True
-        raise Died
-
-    wrapped = WrappedLog(log, on_commit)
-    return cast(Log, wrapped)
+def filled(log: Log) -> Log:
+    make_topic(log, partitions=2)
+    for i in range(4):
+        events = [{"k": "abc"[(i + j) % 3], "v": i * 10 + j, "at": (j * 7 - i) * 1_000_000} for j in range(4)]
+        publish_json(log, [*events, b"{"], partition=i % 2)
+    publish_frame(log, pl.DataFrame({"k": ["a", "d"], "v": [100, None], "at": [0, 60_000_000]}), partition=1)
+    end_topic(log)
+    return log
 
 
 @pytest.fixture(params=["memory", "folder"])
@@ -74,13 +46,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
     def open_log() -> Log:
         log = sf.connect("memory://" if request.param == "memory" else tmp_path / f"log{len(opened)}")
         opened.append(log)
-        make_topic(log, partitions=2)
-        for i in range(4):
-            events = [{"k": "abc"[(i + j) % 3], "v": i * 10 + j, "at": (j * 7 - i) * 1_000_000} for j in range(4)]
-            publish_json(log, [*events, b"{"], partition=i % 2)
-        publish_frame(log, pl.DataFrame({"k": ["a", "d"], "v": [100, None], "at": [0, 60_000_000]}), partition=1)
-        end_topic(log)
-        return log
+        return filled(log)
 
     yield open_log
     for log in opened:
@@ -93,23 +59,42 @@ def _slices_of_a_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pipeline() -> sf.Pipeline:
-    """Two groupings in a row on columns, one on rows; the disorder lets no event be late, however steps fall."""
+    """Two groupings in a row on columns, one on rows behind a reshuffle; the disorder lets no event be late."""
     p = sf.Pipeline(NAME, settings=SETTINGS)
-    schema = {"k": str, "v": pl.Int64, "at": int}
-    events = (
-        p | sf.ReadFromTopic("in", schema=schema, event_time="at", disorder=100) | sf.WindowInto(sf.FixedWindows(10))
-    )
+    events = read(p) | sf.WindowInto(sf.FixedWindows(10))
     counts = events | "Counts" >> sf.Aggregate(by=["k"], n=sf.Count(), s=sf.Sum("v"))
     counts | "Out" >> sf.WriteToTopic("out")
     counts | "Totals" >> sf.Aggregate(keys=sf.Count(), n=sf.Sum("n")) | "Out totals" >> sf.WriteToTopic("totals")
-    pairs = events | sf.Map(lambda row: (row["k"], row["v"])) | "Lists" >> sf.GroupByKey()
+    pairs = events | sf.Map(lambda row: (row["k"], row["v"])) | sf.Reshuffle() | "Lists" >> sf.GroupByKey()
     lists = pairs | sf.MapTuple(lambda key, values: {"k": key, "vs": sorted(values, key=repr)})
     lists | "Out lists" >> sf.WriteToTopic("lists")
     return p
 
 
-def start(log: Log, settings: sf.Settings = SETTINGS) -> Plan:
-    return launch(pipeline(), log, settings)
+def read(p: sf.Pipeline) -> Any:
+    return p | sf.ReadFromTopic("in", schema={"k": str, "v": pl.Int64, "at": int}, event_time="at", disorder=100)
+
+
+def sessions() -> sf.Pipeline:
+    """Sessions with early panes, of which the last ones count."""
+    p = sf.Pipeline(NAME, settings=SETTINGS)
+    windowed = read(p) | sf.WindowInto(
+        sf.Sessions(5), AfterWatermark(early=AfterCount(2)), sf.AccumulationMode.ACCUMULATING
+    )
+    grouped = windowed | sf.Map(lambda row: (row["k"], row["v"])) | sf.GroupByKey()
+    grouped | sf.FlatMap(last_pane) | sf.WriteToTopic("sessions")
+    return p
+
+
+def last_pane(
+    pair: tuple[str, list[Any]], window: Any = sf.DoFn.WindowParam, pane: Any = sf.DoFn.PaneInfoParam
+) -> list[Any]:
+    bounds = [int(window.start), int(window.end)]
+    return [{"k": pair[0], "in": bounds, "vs": sorted(pair[1], key=repr)}] if pane.is_last else []
+
+
+def start(log: Log, settings: sf.Settings = SETTINGS, build: Callable[[], sf.Pipeline] = pipeline) -> Plan:
+    return launch(build(), log, settings)
 
 
 def work(plan: Plan, log: Log, clock: ManualClock, worker_id: str) -> None:
@@ -121,18 +106,25 @@ Result = dict[str, Any]
 
 def result(log: Log) -> Result:
     tasks = log.snapshot(NAME).tasks.values()
+    there = {info.name for info in log.topics()}
     names = ("events_in", "events_out", "late", "dropped", "dead_lettered")
     return {
-        "events": {topic: ordered(read_events(log, topic)) for topic in ("out", "totals", "lists")},
+        "events": {
+            topic: ordered(read_events(log, topic))
+            for topic in ("out", "totals", "lists", "sessions")
+            if topic in there
+        },
         "dead": [(letter["partition"], letter["offset"]) for letter in dead_letters(log, NAME)],
         "counters": {name: sum(task.counters.get(name, 0) for task in tasks) for name in names[:1] + names[2:]},
     }
 
 
-def undisturbed(log: Log, settings: sf.Settings = SETTINGS) -> tuple[Result, int]:
+def undisturbed(
+    log: Log, settings: sf.Settings = SETTINGS, build: Callable[[], sf.Pipeline] = pipeline
+) -> tuple[Result, int]:
     """And how many commits it takes."""
     wrapped = WrappedLog(log, lambda n, commit: commit())
-    work(start(log, settings), cast(Log, wrapped), ManualClock(), "only")
+    work(start(log, settings, build), cast(Log, wrapped), ManualClock(), "only")
     return result(log), wrapped.commits
 
 
@@ -157,6 +149,20 @@ def test_death_at_any_commit_changes_nothing(place: Callable[[], Log], applied: 
         work(start(log, settings), log, clock, "second")
         assert normalised(result(log)) == normalised(expected), f"died at commit {k}"
         log.close()
+
+
+@pytest.mark.parametrize("applied", [False, True], ids=["before it is applied", "after it is applied"])
+def test_death_at_any_commit_changes_no_last_pane(applied: bool) -> None:
+    expected, commits = undisturbed(filled(sf.connect("memory://")), build=sessions)
+    assert len(expected["events"]["sessions"]) == 13
+    for k in range(commits):
+        log, clock = filled(sf.connect("memory://")), ManualClock()
+        plan = start(log, build=sessions)
+        with pytest.raises(Died):
+            work(plan, dying(log, k, applied=applied), clock, "first")
+        clock.advance(SETTINGS.lease_s + 1)
+        work(start(log, build=sessions), log, clock, "second")
+        assert normalised(result(log)) == normalised(expected), f"died at commit {k}"
 
 
 def test_dying_again_and_again_still_comes_to_the_same_end(place: Callable[[], Log]) -> None:

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import polars as pl
 import pytest
+from crashing import Died, WrappedLog, dying
 from pipelines import dead_letters, ordered, read_events
-from test_crashes import Died, WrappedLog, dying
 
 import streamflow as sf
 from streamflow import io

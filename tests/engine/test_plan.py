@@ -212,30 +212,3 @@ def test_fingerprint_tells_combining_functions_apart() -> None:
 )
 def test_fingerprint_does_not_change_with_what_touches_no_state(changed: dict[str, Any]) -> None:
     assert fingerprint(**changed) == fingerprint()
-
-
-EXPLAINED = """\
-pipeline flights
-  stage read-departures [source] reads departures (the topic's partitions)
-    On time
-      Hourly (partial) → flights.hourly
-      FlatMap(<lambda>)
-        CombinePerKey(sum) (partial) → flights.combineperkey-sum
-    Write-raw → raw
-  stage hourly [grouping] reads flights.hourly (16 partitions)
-    Busy
-      Table-busy → flights.table-busy
-  stage table-busy [sink] reads flights.table-busy (1 partition)
-  stage combineperkey-sum [grouping] reads flights.combineperkey-sum (16 partitions)
-    Write-sums → sums"""
-
-
-def test_explain_shows_each_stage_with_what_it_reads_runs_and_writes() -> None:
-    p = sf.Pipeline("flights")
-    events = p | sf.ReadFromTopic("departures", schema=SCHEMA) | sf.WindowInto(sf.FixedWindows(3600))
-    punctual = events | "On time" >> sf.Filter(sf.col("v") <= 0)
-    hourly = punctual | "Hourly" >> sf.Aggregate(by=["k"], n=sf.Count())
-    hourly | "Busy" >> sf.Where(sf.col("n") > 10) | sf.WriteToTable("busy")
-    punctual | sf.FlatMap(lambda row: [(row["k"], 1)]) | sf.CombinePerKey(sum) | sf.WriteToTopic("sums")
-    events | sf.WriteToTopic("raw")
-    assert p.explain() == EXPLAINED

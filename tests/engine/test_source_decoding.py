@@ -19,6 +19,8 @@ from streamflow.model.schema import SchemaLike
 from streamflow.topics import codec
 from streamflow.topics.protocol import Record
 
+pytestmark = pytest.mark.usefixtures("with_and_without_kernel")
+
 
 class Typed(TypedDict):
     name: str

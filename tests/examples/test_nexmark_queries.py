@@ -5,7 +5,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from loadgen.replay import Feed, Format, replay
 from loadgen.report import Tally
 from streamflow.base.clock import ManualClock
 from streamflow.examples.nexmark.__main__ import QUERIES
-from streamflow.examples.nexmark.check import events_of, expected, found
+from streamflow.examples.nexmark.check import events_of, expected, found, is_right, module_of
 from streamflow.examples.nexmark.most import RowsOfMax
 from streamflow.topics.protocol import Log
 
@@ -61,7 +60,7 @@ WAYS = {
 
 @cache
 def answer(query: str, events: int, shape: Shape) -> pl.DataFrame:
-    return expected(import_module(f"streamflow.examples.nexmark.{query}").SQL, all_events(events, shape))
+    return expected(module_of(query).SQL, all_events(events, shape))
 
 
 @cache
@@ -78,7 +77,7 @@ def publish(log: Log, datasets: Mapping[str, Dataset], way: Way, target: int) ->
 
 
 def run(query: str, way: Way, folder: Path, **build: Any) -> sf.PipelineResult:
-    module = import_module(f"streamflow.examples.nexmark.{query}")
+    module = module_of(query)
     datasets = nexmark.datasets(way.events, way.shape)
     log = sf.connect("memory://")
     for topic in datasets:
@@ -100,7 +99,7 @@ def test_a_query_gives_what_duckdb_gives(query: str, way: Way, tmp_path: Path) -
     right = answer(query, way.events, way.shape)
 
     assert right.height > 1
-    assert same(found(tmp_path, f"nexmark_{query}"), right)
+    assert is_right(query, found(tmp_path, query), right)
     assert [result.total(name) for name in ("late", "dropped", "dead_lettered")] == [0, 0, 0]
 
 
@@ -110,7 +109,7 @@ def test_without_the_disorder_events_would_be_dropped(tmp_path: Path) -> None:
     result = run("q8", way, tmp_path, disorder_s=0)
 
     assert result.total("dropped") > 0
-    assert not same(found(tmp_path, "nexmark_q8"), answer("q8", way.events, way.shape))
+    assert not same(found(tmp_path, "q8"), answer("q8", way.events, way.shape))
 
 
 def command(*arguments: object) -> tuple[int, str]:

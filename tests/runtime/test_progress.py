@@ -1,5 +1,6 @@
 """Progress: watermarks of stages, backlog, drained and finished, from one snapshot."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,6 +60,15 @@ def test_watermark_behind_sources_is_the_least_of_those_that_still_read(
     marks = stage_watermarks(plan(), seen)
     assert marks["once"] == once
     assert marks["twice"] == 30
+
+
+def test_output_that_is_kept_back_holds_the_watermark_of_the_next_stage_but_no_drain() -> None:
+    done = [(0, 0, MAX_US)]
+    seen = snapshot({"read": done, "once": [(0, 0, MAX_US), (0, 0, MAX_US)], "twice": done, "keep": done})
+    task = TaskId("p", "once", 1)
+    held = replace(seen, tasks={**seen.tasks, task: replace(seen.tasks[task], hold_us=7)})
+    assert stage_watermarks(plan(), held)["twice"] == 7
+    assert is_drained(plan(), held)
 
 
 DONE: Marks = {

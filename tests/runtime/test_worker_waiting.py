@@ -1,19 +1,24 @@
-"""What ends a worker's wait: commits, requests to stop, sinks that have rested. Nothing here polls within a minute."""
+"""What ends a worker's wait: commits, requests to stop, resting sinks, timers. Nothing here polls within a minute."""
 
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pipelines import make_topic, publish_json
+from pipelines import make_topic, publish_json, read_events
 
 import streamflow as sf
 from streamflow.runtime.launch import launch
 from streamflow.runtime.worker import Stop, Worker
 from streamflow.topics.embedded import truth
 from streamflow.topics.protocol import Log, Snapshot
+from streamflow.transforms.timeutil import TimeDomain
+from streamflow.transforms.trigger import AfterProcessingTime, Repeatedly
+from streamflow.transforms.userstate import TimerSpec, on_timer
 
 NEVER_S = 60.0
 SETTINGS = sf.Settings(poll_s=NEVER_S, heartbeat_s=NEVER_S, lease_s=10 * NEVER_S, sink_interval_s=0.2)
@@ -108,6 +113,22 @@ def test_idle_worker_looks_at_nothing_while_workers_say_that_they_live(
     kept.close()
 
 
+def test_trigger_that_waits_for_the_clock_wakes_the_worker(url: str) -> None:
+    kept = prepare(url)
+    p = sf.Pipeline("p", settings=replace(SETTINGS, partitions=1))
+    pairs = p | sf.ReadFromTopic("in") | sf.Map(lambda event: ("k", event["n"]))
+    panes = pairs | sf.WindowInto(
+        sf.GlobalWindows(), Repeatedly(AfterProcessingTime(0.1)), sf.AccumulationMode.DISCARDING
+    )
+    panes | sf.CombinePerKey(sum) | sf.WriteToTopic("out")
+    with working(p, url) as (_, log):
+        for nth in range(1, 4):
+            publish_json(log, [{"n": nth}])
+            wait_until(log, lambda nth=nth: log.end("out", 0) == nth, f"pane {nth}")
+    assert [event[1] for event in read_events(kept)] == [1, 2, 3]
+    kept.close()
+
+
 def test_resting_sink_writes_when_it_has_rested(tmp_path: Path) -> None:
     kept = prepare(str(tmp_path))
     p = sf.Pipeline("p", settings=SETTINGS)
@@ -121,4 +142,29 @@ def test_resting_sink_writes_when_it_has_rested(tmp_path: Path) -> None:
             return sum(task.offset for task in tasks if task.topic != "in") == 5
 
         wait_until(log, written, "the last row")
+    kept.close()
+
+
+class Later(sf.DoFn):
+    """Gives back each element a little later."""
+
+    DUE = TimerSpec("due", TimeDomain.REAL_TIME)
+
+    def process(self, element: tuple[str, int], due: Any = sf.DoFn.TimerParam(DUE)) -> None:
+        due.set_relative(0.2)
+
+    @on_timer(DUE)
+    def give(self, key: str = sf.DoFn.KeyParam) -> Iterator[dict[str, str]]:
+        yield {"key": key}
+
+
+def test_idle_worker_is_awake_when_a_timer_is_due_by_the_clock(url: str) -> None:
+    kept = prepare(url)
+    p = sf.Pipeline("p", settings=SETTINGS)
+    pairs = p | sf.ReadFromTopic("in", schema={"n": int}) | sf.Map(lambda row: (f"{row['n']}", row["n"]))
+    pairs | sf.ParDo(Later()) | sf.WriteToTopic("out")
+    with working(p, url) as (_, log):
+        for nth in range(3):
+            publish_json(log, [{"n": nth}])
+            wait_until(log, lambda nth=nth: log.end("out", 0) == nth + 1, f"timer {nth}")
     kept.close()

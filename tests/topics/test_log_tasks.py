@@ -2,13 +2,14 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import topic_making as make
 
 from streamflow.base.clock import ManualClock
 from streamflow.base.errors import ConflictError, DataError, FencedError, NotFoundError, StreamFlowError
-from streamflow.model.time import MIN_US
+from streamflow.model.time import MAX_US, MIN_US
 from streamflow.topics.protocol import Assignment, Log, Snapshot, StageInput, TaskId, TaskState, TopicConfig
 
 pytestmark = pytest.mark.contract
@@ -261,6 +262,15 @@ def test_files_of_dropped_state_go_and_those_of_kept_state_stay(open_log: Callab
     assert log.read_state(make.task(), epoch, [2]) == [b"kept"]
     with pytest.raises(NotFoundError):
         log.read_state(make.task(), epoch, [1])
+
+
+def test_hold_is_that_of_the_last_commit_and_holds_only_what_comes_after(log: Log) -> None:
+    make.pipeline(log)
+    epoch = make.take(log, make.task()).state.epoch
+    for hold_us, promised_us in ((4, 4), (9, 9), (12, 10), (MAX_US, 10)):
+        log.commit([replace(make.step(make.task(), epoch, 1, watermark_us=10), hold_us=hold_us)])
+        seen = state(log, make.task())
+        assert (seen.watermark_us, seen.hold_us, seen.output_watermark_us) == (10, hold_us, promised_us)
 
 
 def test_tasks_watermark_never_goes_back_and_counters_stay_without_new_ones(log: Log) -> None:

@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from contextlib import nullcontext
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -19,17 +18,16 @@ import polars as pl
 import typer
 from rich.console import Console
 
-from loadgen.bench.reference import same
 from loadgen.profiles.nexmark import Shape
 from streamflow.base.errors import DataError
 from streamflow.cli.output import print_frame, told_errors
 from streamflow.engine.plan import build_plan
-from streamflow.examples.nexmark.check import events_of, expected, found
+from streamflow.examples.nexmark.check import events_of, expected, found, is_right, module_of
 from streamflow.examples.nexmark.events import DISORDER_S
 from streamflow.runtime.hints import count
 from streamflow.topics import connect
 
-QUERIES = ("q0", "q1", "q2", "q3", "q4", "q5", "q7", "q8")
+QUERIES = ("q0", "q1", "q2", "q3", "q4", "q5", "q7", "q8", "q11", "q12")
 ROWS_SHOWN = 10
 console = Console(highlight=False, soft_wrap=True)
 
@@ -82,7 +80,7 @@ def _publish(folder: str, events: int, shape: Shape, partitions: int, format: st
 
 
 def _run_and_check(query: str, folder: Path, events: int, shape: Shape, workers: int) -> bool:
-    module = import_module(f"streamflow.examples.nexmark.{query}")
+    module = module_of(query)
     summary = (module.__doc__ or query).splitlines()[0]
     console.print(f"\n[bold]{summary}[/]")
     began_anew = _is_new(folder, module.pipeline.name)
@@ -91,9 +89,9 @@ def _run_and_check(query: str, folder: Path, events: int, shape: Shape, workers:
     _done([sys.executable, "-m", "streamflow", *target])
     seconds = time.monotonic() - began_s
     of_kind = events_of(events, shape)
-    answer, right = found(folder, f"nexmark_{query}"), expected(module.SQL, of_kind)
+    answer, right = found(folder, query), expected(module.SQL, of_kind)
     _show(answer)
-    equal = same(answer, right)
+    equal = is_right(query, answer, right)
     verdict = "[green]equal[/] to" if equal else f"[bold red]DIFFERENT[/] from the {right.height:,} of"
     console.print(f"{query}: {answer.height:,} rows, {verdict} DuckDB's answer")
     if began_anew:

@@ -1,11 +1,14 @@
 """What DuckDB says to a query over all events at once, and whether a table says the same."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
 
+from loadgen.bench.reference import same
 from loadgen.profiles import nexmark
 from streamflow.engine.stores import tables_folder
 from streamflow.stores.table import Catalog
@@ -26,9 +29,19 @@ def expected(sql: str, events: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
         return pl.DataFrame(ArrowStream(connection.sql(sql).__arrow_c_stream__()))
 
 
-def found(data: Path, table: str) -> pl.DataFrame:
-    """The rows of a pipeline's table, in the form of `expected`."""
-    return without_zone(Catalog(tables_folder(data)).read(table))
+def found(data: Path, query: str) -> pl.DataFrame:
+    """The rows of a query's table, in the form of `expected`."""
+    return without_zone(Catalog(tables_folder(data)).read(f"nexmark_{query}"))
+
+
+def is_right(query: str, answer: pl.DataFrame, right: pl.DataFrame) -> bool:
+    """Whether the rows of a query's table are those, as far as the query leaves no choice."""
+    settled = getattr(module_of(query), "settled", None)
+    return same(answer if settled is None else settled(answer), right)
+
+
+def module_of(query: str) -> Any:
+    return import_module(f"streamflow.examples.nexmark.{query}")
 
 
 def without_zone(frame: pl.DataFrame) -> pl.DataFrame:

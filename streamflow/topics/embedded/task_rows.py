@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from streamflow.model.time import MIN_US
+from streamflow.model.time import MAX_US, MIN_US
 from streamflow.topics import rules
 from streamflow.topics.embedded import topic_rows
 from streamflow.topics.embedded.segments import Place
@@ -28,7 +28,7 @@ from streamflow.topics.protocol import (
 
 _TASKS = (
     "SELECT k.pipeline, k.stage, k.partition, t.name, k.offset, k.watermark_us, k.epoch, k.owner, "
-    "k.assigned, {counters} FROM task k JOIN topic t ON t.id = k.topic_id "
+    "k.assigned, {counters}, k.hold_us FROM task k JOIN topic t ON t.id = k.topic_id "
 )
 _OF_ONE = "WHERE k.pipeline = ? ORDER BY k.stage, k.partition"
 _OF_PIPELINE = "IN (SELECT DISTINCT topic_id FROM task WHERE pipeline = ?)"
@@ -45,10 +45,10 @@ def register(db: sqlite3.Connection, name: str, fingerprint: str, inputs: Sequen
     for each in inputs:
         info = topic_rows.get(db, each.topic)
         db.executemany(
-            "INSERT INTO task (pipeline, stage, partition, topic_id, watermark_us, epoch) "
-            "SELECT ?, ?, ?, id, ?, ? FROM topic WHERE name = ? ON CONFLICT DO NOTHING",
+            "INSERT INTO task (pipeline, stage, partition, topic_id, watermark_us, hold_us, epoch) "
+            "SELECT ?, ?, ?, id, ?, ?, ? FROM topic WHERE name = ? ON CONFLICT DO NOTHING",
             [
-                (name, each.stage, partition, MIN_US, floor[0] if floor else 0, each.topic)
+                (name, each.stage, partition, MIN_US, MAX_US, floor[0] if floor else 0, each.topic)
                 for partition in range(info.config.partitions)
             ],
         )
@@ -217,12 +217,13 @@ def apply(db: sqlite3.Connection, commit: StepCommit, task_id: int, committed: i
         )
     db.execute(
         "UPDATE task SET offset = ?2, watermark_us = max(watermark_us, ?3), counters = coalesce(?4, "
-        "counters) WHERE id = ?1",
+        "counters), hold_us = ?5 WHERE id = ?1",
         (
             task_id,
             commit.offset,
             commit.watermark_us,
             orjson.dumps(dict(commit.counters)) if commit.counters else None,
+            commit.hold_us,
         ),
     )
 
@@ -279,9 +280,10 @@ def _tasks(db: sqlite3.Connection, where: str, values: Sequence[object]) -> list
 
 
 def _task(row: tuple[Any, ...]) -> TaskState:
-    pipeline, stage, partition, topic, offset, watermark_us, epoch, owner, assigned, counters = row
+    pipeline, stage, partition, topic, offset, watermark_us, epoch, owner, assigned, counters, hold_us = row
     known = {} if counters is None else orjson.loads(counters)
-    return TaskState(TaskId(pipeline, stage, partition), topic, offset, watermark_us, epoch, owner, assigned, known)
+    task = TaskId(pipeline, stage, partition)
+    return TaskState(task, topic, offset, watermark_us, epoch, owner, assigned, known, hold_us)
 
 
 def _check_pipeline(db: sqlite3.Connection, name: str) -> None:

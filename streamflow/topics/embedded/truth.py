@@ -94,6 +94,7 @@ CREATE TABLE task (
     topic_id INTEGER NOT NULL REFERENCES topic,
     offset INTEGER NOT NULL DEFAULT 0,
     watermark_us INTEGER NOT NULL,
+    hold_us INTEGER NOT NULL,
     epoch INTEGER NOT NULL,
     owner TEXT,
     assigned TEXT,

@@ -185,6 +185,7 @@ class Store:
             offset=commit.offset,
             watermark_us=max(task.state.watermark_us, commit.watermark_us),
             counters=dict(commit.counters) or task.state.counters,
+            hold_us=commit.hold_us,
         )
 
     def prune_topic(self, topic: Topic, now_us: int) -> int:

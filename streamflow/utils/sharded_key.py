@@ -1,0 +1,5 @@
+"""Apache Beam's module of this name."""
+
+from streamflow.transforms.batching import ShardedKey
+
+__all__ = ["ShardedKey"]

@@ -1,0 +1,516 @@
+"""What `explain` says, that it is true of what the engine does, and that its drawing can be read."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import combinations, pairwise
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pipelines import end_topic, make_topic, publish_json
+
+import streamflow as sf
+from streamflow.base.errors import PipelineError
+from streamflow.engine.context import StepContext
+from streamflow.engine.explain.diagram import Box, Diagram, Edge, Frame
+from streamflow.engine.explain.geometry import Layout, Rect
+from streamflow.engine.explain.runs import as_run, query
+from streamflow.engine.explain.svg import placed
+from streamflow.engine.explain.words import columns, duration
+from streamflow.engine.explain.written import as_written
+from streamflow.engine.operators import FrameOperator, Shuffle, compile_steps
+from streamflow.engine.plan import build_plan
+from streamflow.engine.spread import Spread
+from streamflow.examples import ads, flights
+from streamflow.examples.nexmark import q3, q4, q5, q8
+from streamflow.model.batch import OFFSET
+from streamflow.topics.memory import MemoryLog
+from streamflow.transforms.timeutil import TimeDomain
+from streamflow.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
+
+MINUTE = sf.FixedWindows(60)
+SCHEMA = {"k": str, "v": int}
+
+
+def columnar() -> sf.Pipeline:
+    p = sf.Pipeline("counts", settings=sf.Settings(partitions=4))
+    events = p | "In" >> sf.ReadFromTopic("in", schema=SCHEMA, disorder=1.5)
+    kept = events | "Keep" >> sf.Where(sf.col("v").is_not_null())
+    counts = kept | sf.WindowInto(MINUTE, allowed_lateness=90) | "Count" >> sf.Aggregate(by="k", m=sf.Mean("v"))
+    counts | "Brief" >> sf.Select("k", "m") | "Table" >> sf.WriteToTable("counts")
+    events | "Raw" >> sf.WriteToTopic("raw")
+    return p
+
+
+def rows() -> sf.Pipeline:
+    p = sf.Pipeline("words", settings=sf.Settings(partitions=2))
+    (
+        p
+        | sf.Create(["a", "b"])
+        | "Pair" >> sf.Map(lambda word: (word, 1))
+        | sf.CombinePerKey(sum)
+        | "Out" >> sf.WriteToTopic("out")
+    )
+    return p
+
+
+class Joined(sf.PTransform):
+    def expand(self, pcoll: Any) -> Any:
+        grouped = pcoll | sf.Flatten() | "Days" >> sf.WindowInto(sf.SlidingWindows(86_400, 3600)) | sf.GroupByKey()
+        return grouped | "Inner" >> Named()
+
+
+class Named(sf.PTransform):
+    def expand(self, pcoll: Any) -> Any:
+        return pcoll | "Dict" >> sf.Map(lambda pair: {"k": pair[0]}) | sf.AsColumns({"k": str})
+
+
+def composed() -> sf.Pipeline:
+    p = sf.Pipeline("both", settings=sf.Settings(partitions=2))
+    left = p | "A" >> sf.ReadFromTopic("a")
+    right = p | "B" >> sf.ReadFromTopic("b", event_time="at")
+    joined = (left, right) | "Join" >> Joined()
+    joined | "Rows" >> sf.WriteToRows("rows", row_key="k", family="f")
+    return p
+
+
+class Numbered(sf.DoFn):
+    COUNT = ReadModifyWriteStateSpec("count")
+    FLUSH = TimerSpec("flush", TimeDomain.WATERMARK)
+
+    def process(self, pair: Any, count: Any = sf.DoFn.StateParam(COUNT), flush: Any = sf.DoFn.TimerParam(FLUSH)) -> Any:
+        count.write((count.read() or 0) + 1)
+        yield pair[0], count.read()
+        yield sf.TaggedOutput("odd", pair)
+
+    @on_timer(FLUSH)
+    def flushed(self) -> Any:
+        return []
+
+
+def stateful() -> sf.Pipeline:
+    p = sf.Pipeline("state", settings=sf.Settings(partitions=2))
+    outputs = p | sf.Create([("a", 1)]) | "Number" >> sf.ParDo(Numbered()).with_outputs("odd", main="all")
+    outputs["all"] | sf.Reshuffle() | "Out" >> sf.WriteToTopic("out")
+    outputs["odd"] | "Odd" >> sf.WriteToTopic("raw")
+    counts = (
+        p | "In" >> sf.ReadFromTopic("in", schema=SCHEMA, bounded=True) | "Count" >> sf.Aggregate(by="k", n=sf.Count())
+    )
+    counts | "Fresh" >> sf.WriteToRows("rows", row_key="k", family="f")
+    counts | sf.AsColumns({"k": str, "n": int}) | "Spread" >> sf.Reshuffle() | "Told" >> sf.WriteToTopic("raw")
+    return p
+
+
+COLUMNAR = f"""\
+pipeline counts
+
+As written
+  In
+      topic 'in'
+      event time: time of publication, out of order by up to 1500 ms
+    → Keep
+        k String, v Int64
+        global window, unbounded
+    → Raw
+        k String, v Int64
+        global window, unbounded
+  Keep
+      keeps {sf.col("v").is_not_null()}
+    → WindowInto
+        k String, v Int64
+        global window, unbounded
+  WindowInto
+      fixed windows of 1 min, lateness 90 s, discarding
+    → Count
+        k String, v Int64
+        fixed windows of 1 min, lateness 90 s, discarding, unbounded
+  Count
+      by k
+      m = Mean(v)
+    → Brief
+        k String, window_start Datetime[UTC], window_end Datetime[UTC], m Float64
+        fixed windows of 1 min, lateness 90 s, discarding, unbounded
+  Brief
+      takes k, m
+    → Table
+        k String, m Float64
+        fixed windows of 1 min, lateness 90 s, discarding, unbounded
+  Table
+      Delta table 'counts'
+  Raw
+      topic 'raw'
+
+As run
+  stage in [source]: reads in, a task for each partition of the topic
+    In
+        decodes from JSON only k, v
+        passes other fields unparsed
+        event time: time of publication, out of order by up to 1500 ms
+      → one query over columns
+          k String, v Int64
+          global window, unbounded
+      → Raw
+          k String, v Int64
+          global window, unbounded
+    one query over columns
+        Keep: keeps {sf.col("v").is_not_null()}
+        Count: partial aggregation per k and window
+      → Count through log counts.count, 4 partitions by k
+          k String, m.sum Int64, m.count Int64 + window, number of events, time
+    Raw
+        topic 'raw'
+  stage count [grouping]: reads counts.count, 4 tasks
+    Count
+        merges partials per k and window
+        gives a pane when the watermark passes a window's end
+        and up to 90 s later for late events, with what is new
+      → one query over columns
+          k String, window_start Datetime[UTC], window_end Datetime[UTC], m Float64
+          fixed windows of 1 min, lateness 90 s, discarding, unbounded
+    one query over columns
+        Brief: takes k, m
+        Table: prepares rows for the store
+      → Table through log counts.table, 1 partition
+          k String, m Float64 + time
+  stage table [sink]: reads counts.table, 1 task
+    Table
+        Delta table 'counts'
+        writes each row once: by its offset in the log
+  Events that fail go to topic 'counts.dead-letter', with their input and error."""
+
+ROWS = """\
+pipeline words
+
+As written
+  Create
+      2 given values
+    → Pair
+        Python values
+        global window, bounded
+  Pair
+      Map(<lambda>)
+    → CombinePerKey(sum)
+        Python values
+        global window, bounded
+  CombinePerKey(sum)
+    → Out
+        Python values
+        global window, bounded
+  Out
+      topic 'out'
+
+As run
+  stage create [create]: reads words.create, 1 task
+    Create
+        2 given values
+      → Pair
+          Python values
+          global window, bounded
+    Pair
+        Map(<lambda>)
+      → CombinePerKey(sum)
+          Python values
+          global window, bounded
+    CombinePerKey(sum)
+        partial aggregation per key
+      → CombinePerKey(sum) through log words.combineperkey-sum, 2 partitions by key
+          key, window, number of events, accumulator (pickled), time
+  stage combineperkey-sum [grouping]: reads words.combineperkey-sum, 2 tasks
+    CombinePerKey(sum)
+        merges partials per key
+        gives results when its input has ended
+      → Out
+          Python values
+          global window, bounded
+    Out
+        topic 'out'
+  Events that fail go to topic 'words.dead-letter', with their input and error."""
+
+COMPOSED = f"""\
+pipeline both
+
+As written
+  A
+      topic 'a'
+      event time: time of publication
+    → Flatten
+        Python values
+        global window, unbounded
+  B
+      topic 'b'
+      event time: field at
+    → Flatten
+        Python values
+        global window, unbounded
+  Join
+    Flatten
+      → Days
+          Python values
+          global window, unbounded
+    Days
+        sliding windows of 1 d every 1 h
+      → GroupByKey
+          Python values
+          sliding windows of 1 d every 1 h, unbounded
+    GroupByKey
+      → Dict
+          Python values
+          sliding windows of 1 d every 1 h, unbounded
+    Inner
+      Dict
+          Map(<lambda>)
+        → AsColumns
+            Python values
+            sliding windows of 1 d every 1 h, unbounded
+      AsColumns
+          declares the columns
+        → Rows
+            k String
+            sliding windows of 1 d every 1 h, unbounded
+  Rows
+      row store 'rows', family 'f'
+      row key {sf.col("k")}
+
+As run
+  stage a [source]: reads a, a task for each partition of the topic
+    A
+        decodes whole JSON documents
+        event time: time of publication
+      → Join/GroupByKey
+          Python values
+          sliding windows of 1 d every 1 h, unbounded
+    Join/GroupByKey
+        partial aggregation per key and window
+      → Join/GroupByKey through log both.join-groupbykey, 2 partitions by key
+          key, window, number of events, accumulator (pickled), time
+  stage b [source]: reads b, a task for each partition of the topic
+    B
+        decodes whole JSON documents
+        event time: field at
+      → Join/GroupByKey
+          Python values
+          sliding windows of 1 d every 1 h, unbounded
+    Join/GroupByKey
+        partial aggregation per key and window
+      → Join/GroupByKey through log both.join-groupbykey, 2 partitions by key
+          key, window, number of events, accumulator (pickled), time
+  stage join-groupbykey [grouping]: reads both.join-groupbykey, 2 tasks
+    Join/GroupByKey
+        merges partials per key and window
+        gives a pane when the watermark passes a window's end
+      → Join/Inner/Dict
+          Python values
+          sliding windows of 1 d every 1 h, unbounded
+    Join/Inner/Dict
+        Map(<lambda>)
+      → Join/Inner/AsColumns
+          Python values
+          sliding windows of 1 d every 1 h, unbounded
+    Join/Inner/AsColumns
+        declares the columns
+      → Rows
+          k String
+          sliding windows of 1 d every 1 h, unbounded
+    Rows
+        prepares rows for the store
+      → Rows through log both.rows, 1 partition
+          k String + time, window, pane, row key
+  stage rows [sink]: reads both.rows, 1 task
+    Rows
+        row store 'rows', family 'f'
+        row key {sf.col("k")}
+        writes each row once: by its offset in the log
+  Events that fail go to topic 'both.dead-letter', with their input and error."""
+
+
+@pytest.mark.parametrize(("build", "told"), [(columnar, COLUMNAR), (rows, ROWS), (composed, COMPOSED)])
+def test_explain_tells_what_was_written_and_what_runs(build: Callable[[], sf.Pipeline], told: str) -> None:
+    assert build().explain() == told
+
+
+def test_a_stage_with_state_says_what_it_keeps() -> None:
+    assert """
+  stage number [stateful]: reads state.number, 2 tasks
+    Number
+        ParDo(Numbered)
+        keeps per key:
+        ReadModifyWriteState(count)
+        Timer(flush, WATERMARK)
+      → Number.main
+""" in stateful().explain()
+
+
+def test_another_format_is_refused() -> None:
+    with pytest.raises(PipelineError, match="There are: 'text', 'svg'"):
+        rows().explain("png")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("micros", "said"),
+    [(0, "0 d"), (86_400_000_000, "1 d"), (90_000_000, "90 s"), (46_800_000_000, "13 h"), (1_500, "1500 µs")],
+)
+def test_durations_are_told_in_the_largest_unit_that_divides_them(micros: int, said: str) -> None:
+    assert duration(micros) == said
+
+
+def test_a_kind_without_words_of_its_own_is_called_by_its_label_of_default() -> None:
+    class Halve(sf.DoFn):
+        pass
+
+    p = sf.Pipeline()
+    p | sf.Create([1]) | "Mine" >> sf.ParDo(Halve())
+    assert as_written(p).boxes[-1].lines == ("ParDo(Halve)",)
+
+
+@pytest.mark.parametrize("pipeline", [ads.pipeline, flights.pipeline, q8.pipeline, columnar()], ids=lambda p: p.name)
+def test_what_is_said_to_be_one_query_is_one(pipeline: sf.Pipeline) -> None:
+    for stage in build_plan(pipeline).stages:
+        for step in stage.steps:
+            (operator,) = compile_steps([step], lambda topic: 4, partition=0, rows_only=False, learnt={})
+            parts = operator.parts if isinstance(operator, FrameOperator) else [(step.node.label, None)]
+            assert [label for label, _ in parts] == [each.node.label for each in query(step)]
+
+
+@pytest.mark.parametrize("build", [columnar, rows, composed, stateful])
+@pytest.mark.parametrize("rows_only", [False, True])
+def test_columns_that_are_said_to_cross_a_log_do(
+    build: Callable[[], sf.Pipeline], rows_only: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    crossed: dict[str, str] = {}
+
+    def watched(run: Callable[[Any, pl.DataFrame, StepContext], None]) -> Any:
+        def noting(self: Any, batch: Any, context: StepContext) -> None:
+            known = batch.drop(OFFSET, strict=False).schema if isinstance(batch, pl.DataFrame) else None
+            crossed[self.topic] = columns(known) if known else "Python values, pickled"
+            run(self, batch, context)
+
+        return noting
+
+    for operator in (Shuffle, Spread):
+        monkeypatch.setattr(operator, "run", watched(operator.run))
+    pipeline = build()
+    pipeline.settings = replace(pipeline.settings, rows_only=rows_only)
+    log = MemoryLog()
+    for topic, event in {"in": {"k": "x", "v": 1}, "a": ["k", "y"], "b": {"at": 5}, "raw": None, "out": None}.items():
+        make_topic(log, topic, partitions=1)
+        if event is not None:
+            publish_json(log, [event], topic=topic)
+            end_topic(log, topic)
+    pipeline.run(on=log, data=tmp_path)
+    said = {edge.log: edge.lines[0] for edge in as_run(build_plan(pipeline, pipeline.settings)).edges if edge.log}
+    assert {topic: told for log, told in said.items() for topic in [log.split()[1].rstrip(",")]} == crossed
+
+
+def drawn(pipeline: sf.Pipeline) -> list[Diagram]:
+    return [as_written(pipeline), as_run(build_plan(pipeline, pipeline.settings))]
+
+
+DRAWN = [*(each.pipeline for each in (ads, flights, q3, q4, q5, q8)), columnar(), rows(), composed(), stateful()]
+
+
+@pytest.mark.parametrize("pipeline", DRAWN, ids=lambda pipeline: pipeline.name)
+def test_drawing_is_xml_with_each_label_and_schema(pipeline: sf.Pipeline) -> None:
+    texts = [text.text or "" for text in ElementTree.fromstring(pipeline.explain("svg")).iter() if text.text]
+    whole = "".join("".join(texts).split())
+    for diagram in drawn(pipeline):
+        told = [line for each in (*diagram.boxes, *diagram.frames) for line in (each.title, *each.lines)]
+        told += [line for edge in diagram.edges for line in (edge.log or "", *edge.lines)]
+        assert [line for line in told if "".join(line.split()) not in whole] == []
+
+
+def test_labels_that_are_markup_or_no_xml_are_escaped() -> None:
+    p = sf.Pipeline()
+    p | "<a> & \x00 ]]>" >> sf.Create([1]) | "b" >> sf.Map(str)
+    root = ElementTree.fromstring(p.explain("svg"))
+    assert "<a> & \N{REPLACEMENT CHARACTER} ]]>" in [text.text for text in root.iter()]
+
+
+def assert_readable(diagram: Diagram) -> None:
+    layout = placed(diagram)
+    content = [*layout.boxes.values(), *layout.labels.values()]
+    assert len(content) == len(diagram.boxes) + len(diagram.edges)
+    assert not [pair for pair in combinations(content, 2) if pair[0].overlaps(pair[1])]
+    assert not [hit for stretch in stretches(layout) for hit in content if stretch.overlaps(hit)]
+    paper = Rect(0, 0, layout.width, layout.height)
+    assert all(within(rect, paper) for rect in [*content, *layout.frames.values()])
+    for frame in diagram.frames:
+        around = set(ancestors(diagram, frame.parent))
+        rect = layout.frames[frame.id]
+        assert all(within(rect, layout.frames[id]) for id in around)
+        for box in diagram.boxes:
+            inside = frame.id in ancestors(diagram, box.frame)
+            assert within(layout.boxes[box.id], rect) if inside else not rect.overlaps(layout.boxes[box.id])
+        for other in diagram.frames:
+            nested = frame.id in ancestors(diagram, other.id) or other.id in around
+            assert nested or not rect.overlaps(layout.frames[other.id])
+
+
+def stretches(layout: Layout) -> Iterator[Rect]:
+    """What each stretch of an edge may touch: its curves stay between their ends."""
+    for lines in layout.routes.values():
+        for (x, y), (to_x, to_y) in (stretch for points in lines for stretch in pairwise(points)):
+            yield Rect(min(x, to_x), min(y, to_y), abs(x - to_x), abs(y - to_y))
+
+
+def within(inner: Rect, outer: Rect) -> bool:
+    left, top = inner.x >= outer.x - 0.01, inner.y >= outer.y - 0.01
+    right = inner.x + inner.width <= outer.x + outer.width + 0.01
+    return left and top and right and inner.y + inner.height <= outer.y + outer.height + 0.01
+
+
+def ancestors(diagram: Diagram, frame: str | None) -> list[str]:
+    parents = {each.id: each.parent for each in diagram.frames}
+    found: list[str] = []
+    while frame is not None:
+        found.append(frame)
+        frame = parents[frame]
+    return found
+
+
+@pytest.mark.parametrize("pipeline", DRAWN, ids=lambda pipeline: pipeline.name)
+def test_nothing_in_a_drawing_collides(pipeline: sf.Pipeline) -> None:
+    for diagram in drawn(pipeline):
+        assert_readable(diagram)
+
+
+@st.composite
+def diagrams(draw: st.DrawFn) -> Diagram:
+    """Any boxes and forward edges, in frames that hold runs of boxes and nest."""
+    count = draw(st.integers(1, 9))
+    cuts = draw(st.lists(st.integers(0, 2), min_size=count, max_size=count))
+    frames = [Frame(f"f{i}", f"frame {i}", parent=None) for i in range(3)]
+    frames += [Frame(f"g{i}", "inner", ("with a line",), parent=f"f{i}") for i in range(3)]
+    outer = sorted(cuts)
+    places = [draw(st.sampled_from([None, f"f{at}", f"g{at}"])) for at in outer]
+    places = sorted(places, key=lambda place: (int(place[1]), place[0]) if place else (-1, ""))
+    boxes = [
+        Box(f"b{i}", "b" * draw(st.integers(1, 30)), ("line",) * draw(st.integers(0, 3)), frame=p)
+        for i, p in enumerate(places)
+    ]
+    pairs = [(a, b) for a, b in combinations(range(count), 2)]
+    chosen = draw(st.lists(st.sampled_from(pairs), max_size=12)) if pairs else []
+    return Diagram("any", tuple(boxes), tuple(Edge(f"b{a}", f"b{b}", ("k String",)) for a, b in chosen), tuple(frames))
+
+
+@settings(max_examples=60, deadline=None)
+@given(diagrams())
+def test_nothing_in_any_drawing_collides(diagram: Diagram) -> None:
+    assert_readable(diagram)
+
+
+def test_a_grouping_with_a_trigger_says_when_it_gives_panes_and_that_elements_cross_one_by_one() -> None:
+    pipeline = sf.Pipeline("clicks")
+    windows = sf.WindowInto(
+        sf.Sessions(600),
+        trigger=sf.trigger.AfterWatermark(early=sf.trigger.AfterCount(10)),
+        accumulation_mode=sf.AccumulationMode.ACCUMULATING,
+    )
+    pipeline | sf.ReadFromTopic("in", schema={"k": str}) | windows | sf.Aggregate(by=["k"], n=sf.Count())
+    said = pipeline.explain()
+    assert "gives panes by AfterWatermark(early=AfterCount(10))" in said
+    assert "hands on each element" in said
+    assert "partial aggregation" not in said
