@@ -1,9 +1,10 @@
 """The plan: which stages a pipeline consists of, what each reads, what it runs, where it writes. Pure; nothing
 executes here.
 
-A stage begins at a topic: one of the user's (source), values of Create, a shuffle (grouping, reshuffle, or a DoFn with
-state) or the input of a store sink. From there everything that can be fused is fused: the transforms form a tree whose
-leaves write to logs. A tree is built anew for each stage that reaches it, so Flatten costs nothing.
+A stage begins at a topic: one of the user's (source), values of Create, shards of files, a shuffle (grouping,
+reshuffle, or a DoFn with state) or the input of a store sink. From there everything that can be fused is fused: the
+transforms form a tree whose leaves write to logs. A tree is built anew for each stage that reaches it, so Flatten costs
+nothing.
 """
 
 import hashlib
@@ -18,13 +19,14 @@ from streamflow.model.window import Windowing
 from streamflow.transforms.columns import FrameTransform
 from streamflow.transforms.combine import Aggregate, Grouping, PerKey
 from streamflow.transforms.core import Create, Flatten, ParDo, Reshuffle
+from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToTopic
 from streamflow.transforms.outputs import Tagged
 from streamflow.transforms.userstate import get_dofn_specs
 from streamflow.transforms.window import Restated, WindowInto
 
 DEAD_LETTER = "dead-letter"
-StageKind = Literal["source", "create", "grouping", "stateful", "reshuffle", "sink"]
+StageKind = Literal["source", "files", "create", "grouping", "stateful", "reshuffle", "sink"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Stage:
-    """`node`: the transform at its head, whose input is `topic`. `upstream`: names of the stages that write to it."""
+    """`node`: the transform at its head, whose input is `topic`. `upstream`: names of the stages that write to it.
+    `behind`: the stage of files that is to be finished before this one begins."""
 
     name: str
     kind: StageKind
@@ -53,6 +56,7 @@ class Stage:
     partitions: int | None
     steps: tuple[Step, ...] = ()
     upstream: tuple[str, ...] = ()
+    behind: str | None = None
 
     @property
     def outputs(self) -> dict[str, Step]:
@@ -146,7 +150,10 @@ def _stage(graph: Graph, node: Node, settings: Settings) -> Stage | None:
     topic = topic_of(graph.name, node)
     steps = _steps(graph, node.output)
     if isinstance(transform, ReadFromTopic):
-        return Stage(node.slug, "source", node, topic, None, steps)
+        behind = None if transform.behind is None else transform.behind.slug
+        return Stage(node.slug, "source", node, topic, None, steps, behind=behind)
+    if isinstance(transform, ReadFromFiles):
+        return Stage(node.slug, "files", node, topic, settings.partitions, steps)
     if isinstance(transform, Create):
         return Stage(node.slug, "create", node, topic, 1, steps)
     if isinstance(transform, Grouping):
@@ -199,4 +206,8 @@ def _meaning(node: Node) -> str:
         return f"{type(transform.fn).__name__}|{sorted(map(repr, [*states, *timers]))}|{windowing}"
     if isinstance(transform, StoreSink):
         return repr(sorted((k, str(v)) for k, v in vars(transform).items() if k != "label"))
+    if isinstance(transform, ReadFromFiles):
+        return transform.meaning
+    if isinstance(transform, ReadFromTopic) and transform.behind is not None:
+        return f"{transform.behind.slug}|{transform.from_offset}|{transform.from_time_us}"
     return ""
