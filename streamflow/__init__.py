@@ -59,6 +59,17 @@ from streamflow.transforms.core import (
     PartitionFn,
     Reshuffle,
 )
+from streamflow.transforms.files import (
+    Backfill,
+    ReadFromCsv,
+    ReadFromJson,
+    ReadFromParquet,
+    ReadFromText,
+    WriteToCsv,
+    WriteToJson,
+    WriteToParquet,
+    WriteToText,
+)
 from streamflow.transforms.io import Message, ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
 from streamflow.transforms.join import Join
 from streamflow.transforms.outputs import TaggedOutput, WindowedValue
@@ -93,6 +104,7 @@ __all__ = [
     "ApproximateUnique",
     "AsColumns",
     "AssertionFailedError",
+    "Backfill",
     "BatchElements",
     "CalendarWindows",
     "CoGroupByKey",
@@ -144,6 +156,10 @@ __all__ = [
     "PipelineResult",
     "Publisher",
     "Quantiles",
+    "ReadFromCsv",
+    "ReadFromJson",
+    "ReadFromParquet",
+    "ReadFromText",
     "ReadFromTopic",
     "Regex",
     "Reify",
@@ -170,8 +186,12 @@ __all__ = [
     "WindowedValue",
     "WithColumns",
     "WithKeys",
+    "WriteToCsv",
+    "WriteToJson",
+    "WriteToParquet",
     "WriteToRows",
     "WriteToTable",
+    "WriteToText",
     "WriteToTopic",
     "coders",
     "col",

@@ -3,6 +3,7 @@ committed."""
 
 import traceback
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
@@ -35,7 +36,8 @@ class DeadLetter:
     transform: str
     trace: tuple[str, ...] = ()
 
-    def to_json(self, topic: str, partition: int) -> bytes:
+    def to_json(self, topic: str, partition: int, place: Mapping[str, int | str] | None = None) -> bytes:
+        """`place`: what is known of where it came from besides its offset, or in place of it."""
         letter = {
             "error": _text(_said(self.error)),
             "transform": self.transform,
@@ -44,6 +46,7 @@ class DeadLetter:
             "offset": self.offset,
             "input": self.value,
             "traceback": _text("".join(self.trace)),
+            **(place or {}),
         }
         try:
             event = orjson.dumps(letter, default=_readable, option=orjson.OPT_NON_STR_KEYS)

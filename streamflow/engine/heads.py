@@ -5,7 +5,7 @@ how far the watermark has moved.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -19,7 +19,7 @@ from streamflow.engine.source import SourceDecoder, offsets_of, with_offsets
 from streamflow.engine.state import WindowState, window_ends
 from streamflow.engine.stores import SinkWriter
 from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, public, tell, together
-from streamflow.model.time import MAX_US
+from streamflow.model.time import MAX_US, MIN_US
 from streamflow.model.window import TIME, Windowing
 from streamflow.topics import codec
 from streamflow.topics.frames import write_compact
@@ -68,13 +68,21 @@ class _Stateless:
 class SourceHead(_Stateless):
     """Events of a user's topic."""
 
-    def __init__(self, decoder: SourceDecoder, label: str) -> None:
+    def __init__(self, decoder: SourceDecoder, label: str, first_offset: int, from_time_us: int | None) -> None:
         self.decoder, self.label = decoder, label
+        self.first_offset, self.from_time_us = first_offset, from_time_us
         self._batches: list[Batch] = []
 
     def absorb(self, records: Sequence[Record], context: StepContext) -> None:
-        self._batches = self.decoder.decode(records, context.on_bad(self.label))
-        for batch in self._batches:
+        tell_bad = context.on_bad(self.label)
+
+        def on_bad(value: Any, offset: int, error: Exception) -> None:
+            # A record is read whole, also the one in which reading begins.
+            if offset >= self.first_offset:
+                tell_bad(value, offset, error)
+
+        for batch in map(self._wanted, self.decoder.decode(records, on_bad)):
+            self._batches.append(batch)
             newest = _newest(batch)
             if newest is not None:
                 self.time_max_us = newest if self.time_max_us is None else max(self.time_max_us, newest)
@@ -82,6 +90,19 @@ class SourceHead(_Stateless):
     def fire(self, before_us: int, after_us: int, context: StepContext) -> list[Batch]:
         batches, self._batches = self._batches, []
         return batches
+
+    def _wanted(self, batch: Batch) -> Batch:
+        """Without the events that lie before the beginning."""
+        if not self.first_offset and self.from_time_us is None:
+            return batch
+        first, from_us = self.first_offset, MIN_US if self.from_time_us is None else self.from_time_us
+        if isinstance(batch, pl.DataFrame):
+            return batch.filter((pl.col(OFFSET) >= first) & (pl.col(TIME) >= from_us))
+        out = Elements()
+        for i, (value, time_us, offset) in enumerate(zip(batch.values, batch.times, batch.offsets, strict=True)):
+            if offset >= first and time_us >= from_us:
+                out.append(value, time_us, offset, batch.window(i))
+        return out
 
 
 class LogHead(_Stateless):

@@ -1,10 +1,10 @@
 """The plan: which stages a pipeline consists of, what each reads, what it runs, where it writes. Pure; nothing
 executes here.
 
-A stage begins at a topic: one of the user's (source), values of Create, a shuffle (grouping, reshuffle, or a DoFn with
-state), the input of a DoFn with side inputs, which stand in it too, or the input of a store sink. From there everything
-that can be fused is fused: the transforms form a tree whose leaves write to logs. A tree is built anew for each stage
-that reaches it, so Flatten costs nothing.
+A stage begins at a topic: one of the user's (source), values of Create, shards of files, a shuffle (grouping,
+reshuffle, or a DoFn with state), the input of a DoFn with side inputs, which stand in it too, or the input of a store
+sink. From there everything that can be fused is fused: the transforms form a tree whose leaves write to logs. A tree is
+built anew for each stage that reaches it, so Flatten costs nothing.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from streamflow.model.window import Windowing
 from streamflow.transforms.columns import FrameTransform
 from streamflow.transforms.combine import Aggregate
 from streamflow.transforms.core import Create, Flatten, ParDo, Reshuffle
+from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.grouping import Grouping, PerKey
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToTopic
 from streamflow.transforms.outputs import Tagged
@@ -26,7 +27,7 @@ from streamflow.transforms.userstate import get_dofn_specs
 from streamflow.transforms.window import Restated, WindowInto
 
 DEAD_LETTER = "dead-letter"
-StageKind = Literal["source", "create", "grouping", "stateful", "reshuffle", "sides", "sink"]
+StageKind = Literal["source", "files", "create", "grouping", "stateful", "reshuffle", "sides", "sink"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Step:
 @dataclass(frozen=True)
 class Stage:
     """`node`: the transform at its head, whose input is `topic`. `upstream`: names of the stages that write to it;
-    `sideways`: of those that write side inputs to it."""
+    `sideways`: of those that write side inputs to it; `behind`: the stage of files that is to be finished before this
+    one begins."""
 
     name: str
     kind: StageKind
@@ -59,6 +61,7 @@ class Stage:
     steps: tuple[Step, ...] = ()
     upstream: tuple[str, ...] = ()
     sideways: tuple[str, ...] = ()
+    behind: str | None = None
 
     @property
     def leaves(self) -> list[tuple[str, Step]]:
@@ -157,7 +160,10 @@ def _stage(graph: Graph, node: Node, settings: Settings) -> Stage | None:
     topic = topic_of(graph.name, node)
     steps = _steps(graph, node.output)
     if isinstance(transform, ReadFromTopic):
-        return Stage(node.slug, "source", node, topic, None, steps)
+        behind = None if transform.behind is None else transform.behind.slug
+        return Stage(node.slug, "source", node, topic, None, steps, behind=behind)
+    if isinstance(transform, ReadFromFiles):
+        return Stage(node.slug, "files", node, topic, settings.partitions, steps)
     if isinstance(transform, Create):
         return Stage(node.slug, "create", node, topic, 1, steps)
     if isinstance(transform, Grouping):
@@ -218,4 +224,8 @@ def _meaning(node: Node) -> str:
         return f"{type(transform.fn).__name__}|{sorted(map(repr, [*states, *timers]))}|{windowing}{''.join(sides)}"
     if isinstance(transform, StoreSink):
         return repr(sorted((k, str(v)) for k, v in vars(transform).items() if k != "label"))
+    if isinstance(transform, ReadFromFiles):
+        return transform.meaning
+    if isinstance(transform, ReadFromTopic) and transform.behind is not None:
+        return f"{transform.behind.slug}|{transform.from_offset}|{transform.from_time_us}"
     return ""

@@ -27,6 +27,7 @@ from streamflow.model.window import TIME
 from streamflow.topics import codec
 from streamflow.topics.protocol import Kind, Record
 from streamflow.transforms.columns import missing_column
+from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.io import Message, ReadFromTopic, can_be_event_time
 
 _NO_COLUMN = (TypeError, OverflowError, pl.exceptions.PolarsError)
@@ -41,7 +42,7 @@ _Bad = tuple[bytes, int, Exception]
 class SourceDecoder:
     """Decodes what a source task has read in one step."""
 
-    def __init__(self, transform: ReadFromTopic) -> None:
+    def __init__(self, transform: ReadFromTopic | ReadFromFiles) -> None:
         self.transform = transform
         self.schema = transform.schema
         if self.schema is not None:
@@ -51,10 +52,10 @@ class SourceDecoder:
         """Batches in offset order; frames of equal columns are one batch."""
         if self.schema is None:
             batches: list[Batch] = [self._free(record, on_bad) for record in records]
-            return [self._timed(batch, on_bad) for batch in batches if len(batch)]
+            return [self.timed(batch, on_bad) for batch in batches if len(batch)]
         runs = [self._typed(kind, list(run), on_bad) for kind, run in groupby(records, attrgetter("kind"))]
         frames = [frame for run in runs for frame in run if frame.height]
-        return [self._timed(pl.concat(frames, how="vertical"), on_bad)] if frames else []
+        return [self.timed(pl.concat(frames, how="vertical"), on_bad)] if frames else []
 
     def _typed(self, kind: Kind, records: Sequence[Record], on_bad: OnBad) -> list[pl.DataFrame]:
         """Of a run of records of one kind."""
@@ -94,7 +95,7 @@ class SourceDecoder:
                 out.append(value if around is None else Message(value, *around[i]), time_us, offset, None)
         return out
 
-    def _timed(self, batch: Batch, on_bad: OnBad) -> Batch:
+    def timed(self, batch: Batch, on_bad: OnBad) -> Batch:
         """With the event time taken from the field that holds it."""
         name = self.transform.event_time
         if isinstance(batch, Elements):
@@ -105,7 +106,7 @@ class SourceDecoder:
             if error is not None:
                 tell(batch, on_bad, error)
                 return batch.clear()
-            timed = batch.with_columns(_event_times(batch[name]).alias(TIME))
+            timed = batch.with_columns(event_times(batch[name]).alias(TIME))
         usable = timed[TIME].is_between(EVENT_MIN_US, EVENT_MAX_US).fill_null(False)
         if usable.all():
             return timed
@@ -256,8 +257,8 @@ def _no_time(name: str | None) -> DataError:
     return DataError(f"{what} is null, no time, or beyond the years 1 to 9999.")
 
 
-def _event_times(column: pl.Series) -> pl.Series:
-    """Microseconds; null for what is no time."""
+def event_times(column: pl.Series) -> pl.Series:
+    """Microseconds; null for what is no time. Texts are ISO 8601, without zone they are UTC."""
     if column.dtype in (pl.Datetime, pl.Date):
         return column.cast(pl.Datetime("us")).to_physical()
     if column.dtype != pl.String:

@@ -13,15 +13,20 @@ from streamflow.engine.plan import Stage
 from streamflow.model.batch import OFFSET
 from streamflow.model.time import MIN_US
 from streamflow.model.window import TIME, WINDOW_START
+from streamflow.transforms.files import WriteToFiles
 from streamflow.transforms.io import WriteToRows, WriteToTable
 
 if TYPE_CHECKING:
+    from streamflow.stores.files import FileWriter
     from streamflow.stores.table import TableWriter
     from streamflow.stores.widerow import WideRowWriter
 
 
 TABLE_REST_MIN_S = 0.1
 """Each write to a table makes a file, which every reader opens: not more than ten a second."""
+
+FILES_REST_MIN_S = 60.0
+"""Files are made to be few: as few as `Settings.sink_interval_s` allows."""
 
 
 class SinkWriter(Protocol):
@@ -49,6 +54,24 @@ class _TableSink:
     rest_min_s = TABLE_REST_MIN_S
 
     def __init__(self, writer: "TableWriter") -> None:
+        self.writer = writer
+
+    def check(self, frame: pl.DataFrame) -> None:
+        self.writer.check(_rows(frame))
+
+    def committed(self) -> int:
+        return self.writer.committed()
+
+    def write(self, frame: pl.DataFrame, end: int, epoch: int) -> int:
+        return self.writer.write(_rows(frame), end)
+
+    def close(self) -> None: ...
+
+
+class _FilesSink:
+    rest_min_s = FILES_REST_MIN_S
+
+    def __init__(self, writer: "FileWriter") -> None:
         self.writer = writer
 
     def check(self, frame: pl.DataFrame) -> None:
@@ -101,6 +124,12 @@ def rows_folder(data: Path) -> Path:
 def open_sink(stage: Stage, data: Path | None) -> SinkWriter:
     """The writer for a sink stage's only task. PipelineError if there is no folder to keep stores in."""
     transform = stage.node.transform
+    if isinstance(transform, WriteToFiles):
+        from streamflow.stores.files import FileSpec, FileWriter
+
+        t = transform
+        spec_of_files = FileSpec(t.prefix, t.suffix, t.format, t.compression, t.header)
+        return _FilesSink(FileWriter(spec_of_files, stage.topic))
     if data is None:
         raise PipelineError(f"{stage.node.label}: a store needs a folder. Run with data='some-folder', or on a folder.")
     app = f"{stage.topic}/0"

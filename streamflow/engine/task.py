@@ -20,6 +20,8 @@ from streamflow.base.errors import FencedError
 from streamflow.engine.calls import Calls
 from streamflow.engine.combine import PreAggregation, RowCombiner, combiner_of
 from streamflow.engine.context import StepContext
+from streamflow.engine.file_formats import format_of
+from streamflow.engine.files import SHARDS_AT_ONCE, FilesHead, Position
 from streamflow.engine.heads import GroupingHead, Head, Late, LogHead, SinkHead, SourceHead
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Ledger
@@ -39,6 +41,7 @@ from streamflow.model.watermark import Horizon, advance, source_watermark
 from streamflow.topics import codec
 from streamflow.topics.protocol import Claim, Log, Record, SegmentInfo, Snapshot, StateSegment, StepCommit
 from streamflow.transforms.core import ParDo
+from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.grouping import Grouping
 from streamflow.transforms.io import ReadFromTopic, WriteToTopic
 
@@ -82,6 +85,7 @@ class Task:
         """What those behind this task have been promised: it never goes back."""
         self._horizon = Horizon(-1, self.watermark_us)
         self.stepped_s = self.rested_s = self.clock.monotonic_s()
+        self._begin()
         self._head = _open_head(setting, stage, claim)
         self._operators = compile_steps(
             stage.steps,
@@ -96,10 +100,21 @@ class Task:
         if self._calling:
             self._events_max = min(self._events_max, CALLING_EVENTS_FIRST)
 
+    def _begin(self) -> None:
+        """A reader that does not begin with the first event commits that before all else: others tell from its offset
+        whether it has something to read."""
+        transform = self.stage.node.transform
+        first = transform.first_offset(self.id.partition) if isinstance(transform, ReadFromTopic) else 0
+        if self.offset < first:
+            _commit_first(self.log, StepCommit(self.id, self.epoch, first, self.watermark_us, counters=self.counters))
+            self.offset = first
+
     def ready(self, snapshot: Snapshot, stage_watermark_us: int, *, busy: bool = False) -> bool:
         """Is there something to do: events to read, a watermark to take up, or something that is due by the clock?
         `busy`: sources are, so that who stands behind them collects for a while."""
         waiting = self.waiting(snapshot)
+        if self.held_back(snapshot):
+            return False
         if self.stage.kind == "sink":
             # Where nothing more will come there is nothing to wait for.
             rested = self.clock.monotonic_s() >= self.rested_s or stage_watermark_us >= MAX_US
@@ -114,6 +129,11 @@ class Task:
         due_us = self._head.due_us
         return math.inf if due_us is None else (due_us - self.clock.now_us()) / 1e6
 
+    def held_back(self, snapshot: Snapshot) -> bool:
+        """Are there files to be read before its topic?"""
+        files = None if self.stage.behind is None else self.plan.stage(self.stage.behind)
+        return files is not None and not _is_read(snapshot, files)
+
     def waiting(self, snapshot: Snapshot) -> int:
         """Events committed to the input and not yet read."""
         return snapshot.ends[self.stage.topic, self.id.partition] - self.offset
@@ -125,6 +145,8 @@ class Task:
         context = StepContext(now_us=self.clock.now_us())
         records = self._read(snapshot.ends[self.stage.topic, self.id.partition], context)
         self._head.absorb(records, context)
+        if isinstance(self._head, FilesHead):
+            self.offset = self._head.offset
         outputs: list[Record] = []
         before_us = self.watermark_us
         self.watermark_us = advance(before_us, self._input_watermark())
@@ -149,15 +171,20 @@ class Task:
         self._head.close()
 
     def _read(self, end: int, context: StepContext) -> list[Record]:
+        of_files = isinstance(self._head, FilesHead)
         records = self.log.read(
             self.stage.topic,
             self.id.partition,
             self.offset,
             end=end,
-            max_events=self._events_max,
+            max_events=SHARDS_AT_ONCE if of_files else self._events_max,
             max_bytes=self.settings.step_bytes_max,
         )
-        events = sum(record.count for record in records)
+        if of_files:
+            # What it reads are shards, and the head says how many of them are done.
+            return records
+        # The first record may hold events before the one at which reading began.
+        events = sum(record.end - max(record.offset, self.offset) for record in records)
         # What retention took before it was read leaves a gap, up to the end if nothing was kept.
         reached = records[-1].end if records else end
         context.counts["events_in"] += events
@@ -241,9 +268,14 @@ class Task:
         records = []
         for begin in range(0, len(context.dead), DEAD_LETTERS_RECORD_MAX):
             part = context.dead[begin : begin + DEAD_LETTERS_RECORD_MAX]
-            events = [letter.to_json(self.stage.topic, self.id.partition) for letter in part]
+            events = [
+                letter.to_json(self.stage.topic, self.id.partition, self._place(letter.offset)) for letter in part
+            ]
             records.append(codec.encode_json(self.plan.dead_letter_topic, 0, events, [now_us] * len(events)))
         return records
+
+    def _place(self, offset: int) -> Mapping[str, int | str]:
+        return self._head.place(offset) if isinstance(self._head, FilesHead) else {}
 
     def _count(self, counts: Mapping[str, float], seconds: float) -> None:
         """Counters are cumulative and part of the commit: exact, whatever is killed."""
@@ -285,7 +317,8 @@ def histogram(name: str, seconds: float) -> dict[str, float]:
 def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
     transform = stage.node.transform
     if isinstance(transform, ReadFromTopic):
-        return SourceHead(SourceDecoder(transform), stage.node.label)
+        first_offset = transform.first_offset(claim.state.task.partition)
+        return SourceHead(SourceDecoder(transform), stage.node.label, first_offset, transform.from_time_us)
     if isinstance(transform, Grouping):
         windowing = stage.node.inputs[0].windowing
         combiner = combiner_of(transform, windowing, rows_only=setting.plan.settings.rows_only)
@@ -312,6 +345,11 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         except BaseException:
             writer.close()
             raise
+    if isinstance(transform, ReadFromFiles):
+        sequence = claim.segments[0].sequence if claim.segments else None
+        position = None if sequence is None else Position.from_json(_read_state(setting.log, claim, sequence))
+        settings, offset = setting.plan.settings, claim.state.offset
+        return FilesHead(format_of(transform), settings, stage.node.label, offset, position, sequence)
     return LogHead()
 
 
@@ -320,6 +358,16 @@ def _late(setting: Setting, stage: Stage, claim: Claim) -> Late | None:
         return None
     partitions = setting.log.topic(stage.late_to).config.partitions
     return Publish(stage.node.label, stage.late_to, claim.state.task.partition % partitions).run
+
+
+def _is_read(snapshot: Snapshot, files: Stage) -> bool:
+    """Whether all shards of a stage of files are there, and finished."""
+    listed = snapshot.topics[files.topic].watermark_us >= MAX_US
+    return listed and all(
+        state.offset >= snapshot.ends[state.topic, task.partition]
+        for task, state in snapshot.tasks.items()
+        if task.stage == files.name
+    )
 
 
 def _read_state(log: Log, claim: Claim, sequence: int) -> bytes:
@@ -336,6 +384,10 @@ def _sink_start(log: Log, claim: Claim, writer: SinkWriter) -> int:
     first = StepCommit(
         state.task, state.epoch, state.offset, state.watermark_us, segments_add=[segment], counters=state.counters
     )
-    if not all(log.commit([first])):
-        raise FencedError(f"task '{state.task}' was taken over before its first step. Drop it, it is run elsewhere")
+    _commit_first(log, first)
     return start
+
+
+def _commit_first(log: Log, commit: StepCommit) -> None:
+    if not all(log.commit([commit])):
+        raise FencedError(f"task '{commit.task}' was taken over before its first step. Drop it, it is run elsewhere")

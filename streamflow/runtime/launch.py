@@ -1,6 +1,8 @@
-"""From a pipeline to something that can run: its plan, its topics, the values of Create, its registration.
+"""From a pipeline to something that can run: its plan, its topics, the values of Create, the shards of files, its
+registration.
 Idempotent."""
 
+import heapq
 import pickle
 from collections.abc import Sequence
 
@@ -12,12 +14,16 @@ from streamflow.model.graph import Graph
 from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, MAX_US, MIN_US
 from streamflow.model.window import TimestampedValue
 from streamflow.runtime.hints import folder_of, on_log, sentence
+from streamflow.stores.files import Division, Shard, list_shards
 from streamflow.topics import codec, rules
 from streamflow.topics.protocol import Log, Producer, StageInput, TopicConfig
 from streamflow.transforms.core import Create
+from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.io import ReadFromTopic, WriteToTopic
 
 CREATE_RECORD_VALUES_MAX = 10_000
+SHARDS = "shards"
+"""Who publishes them, for the log."""
 
 
 def launch(graph: Graph, log: Log, settings: Settings | None = None) -> Plan:
@@ -37,6 +43,7 @@ def launch(graph: Graph, log: Log, settings: Settings | None = None) -> Plan:
         if stage.late_to is not None:
             log.create_topic(stage.late_to, _existing(log, stage.late_to))
     log.create_topic(plan.dead_letter_topic, TopicConfig(partitions=1))
+    shards = {stage.topic: _listed(log, stage, plan.settings) for stage in plan.stages if stage.kind == "files"}
     inputs = [StageInput(stage.name, stage.topic) for stage in plan.stages]
     try:
         log.register_pipeline(plan.pipeline, plan.fingerprint, inputs)
@@ -45,6 +52,8 @@ def launch(graph: Graph, log: Log, settings: Settings | None = None) -> Plan:
     for stage in plan.stages:
         if stage.kind == "create":
             _publish_values(log, stage)
+        elif stage.kind == "files":
+            _publish_shards(log, stage, shards[stage.topic])
     return plan
 
 
@@ -79,6 +88,13 @@ def _check_source(log: Log, stage: Stage) -> None:
         create = on_log(f"topic create {stage.topic}", log.url, f"log.create_topic('{stage.topic}')")
         hint = f"Create it with {create}{'' if folder_of(log.url) else ' on the log that you then `run(on=log)`'}."
         raise NotFoundError(f"{sentence(rules.unknown('topic', stage.topic, known))} {hint}") from error
+    for partition in range(log.topic(stage.topic).config.partitions):
+        first, end = stage.node.transform.first_offset(partition), log.end(stage.topic, partition)
+        if first > end:
+            raise PipelineError(
+                f"{stage.node.label}: from_offset is {first} for partition {partition} of topic '{stage.topic}', which "
+                f"has {end} events. Give an offset that is there, or the next one."
+            )
 
 
 def _existing(log: Log, topic: str) -> TopicConfig | None:
@@ -98,6 +114,29 @@ def _publish_values(log: Log, stage: Stage) -> None:
                 f"{stage.node.label}: a value can't be stored: {sentence(error)} Give plain values."
             ) from error
         log.publish([codec.encode_frame(stage.topic, 0, frame)], Producer("create", sequence))
+    log.advance_watermark(stage.topic, MAX_US)
+
+
+def _listed(log: Log, stage: Stage, settings: Settings) -> list[Shard]:
+    """The shards of the stage's files; none if they are in the log already. NotFoundError if no file matches."""
+    transform = stage.node.transform
+    assert isinstance(transform, ReadFromFiles)
+    if log.last_sequence(stage.topic, SHARDS) >= 0 or log.topic(stage.topic).watermark_us >= MAX_US:
+        return []
+    division: Division = "rows" if transform.format == "parquet" else "lines" if transform.splittable else "whole"
+    return list_shards(transform.pattern, division, transform.compression, settings.shard_bytes)
+
+
+def _publish_shards(log: Log, stage: Stage, shards: Sequence[Shard]) -> None:
+    """All at once, so that files are listed at one moment, or else anew: each to the partition that has least to do."""
+    loads = [(0, partition) for partition in range(stage.partitions or 1)]
+    records = []
+    for shard in shards:
+        load, partition = heapq.heappop(loads)
+        heapq.heappush(loads, (load + shard.weight, partition))
+        records.append(codec.encode_json(stage.topic, partition, [shard.to_json()], [MIN_US]))
+    if records:
+        log.publish(records, Producer(SHARDS, 0))
     log.advance_watermark(stage.topic, MAX_US)
 
 

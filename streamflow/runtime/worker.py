@@ -163,7 +163,8 @@ class Worker:
         """Seconds until a resting sink is ready, something is due by the clock, or a failed task may be taken up again;
         at most `poll_s`."""
         now_s = self.clock.monotonic_s()
-        moments = [task.rested_s for task in self._tasks.values() if task.waiting(snapshot)]
+        waiting = [task for task in self._tasks.values() if task.waiting(snapshot) and not task.held_back(snapshot)]
+        moments = [task.rested_s for task in waiting]
         moments += [at_s for at_s in self._retry_at_s.values() if at_s > now_s]
         due_in_s = min((task.due_in_s() for task in self._tasks.values()), default=math.inf)
         return max(0.0, min(self.plan.settings.poll_s, min(moments, default=math.inf) - now_s, due_in_s))

@@ -1,4 +1,5 @@
-"""Where results rest: Delta tables (`table/`) and wide rows (`widerow/`), each with an exactly-once writer.
+"""Where results rest: Delta tables (`table/`), wide rows (`widerow/`) and files (`files/`), each with an exactly-once
+writer. Files are read from there too.
 
 A store knows offsets, never pipelines: every durable effect carries the input offset it covers, and what is stored
 already is skipped when it comes again. No engine, no topics, no clock; cell times and offsets come from the caller.

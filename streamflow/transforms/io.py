@@ -9,7 +9,7 @@ import polars as pl
 
 from streamflow.base.errors import PipelineError
 from streamflow.model.expressions import row_expression
-from streamflow.model.graph import PCollection, Primitive, Shape
+from streamflow.model.graph import Node, PCollection, Primitive, Shape
 from streamflow.model.schema import Schema, SchemaLike, schema_of
 from streamflow.model.time import DurationTypes, duration_us
 from streamflow.model.window import TIME, AccumulationMode, Windowing
@@ -38,6 +38,10 @@ class ReadFromTopic(Primitive):
     """
 
     arity = 0
+    behind: Node | None = None
+    from_offset: int | Mapping[int, int] = 0
+    from_time_us: int | None = None
+    """Set by Backfill: the source that is read before, and which events are not in it."""
 
     def __init__(
         self,
@@ -58,7 +62,11 @@ class ReadFromTopic(Primitive):
         if with_attributes and (self.schema or event_time):
             raise PipelineError("with_attributes gives whole messages: take schema or event_time away, and use Map.")
         if self.schema and event_time is not None:
-            _check_event_time(event_time, self.schema)
+            check_event_time(event_time, self.schema)
+
+    def first_offset(self, partition: int) -> int:
+        """Where reading begins."""
+        return self.from_offset if isinstance(self.from_offset, int) else self.from_offset.get(partition, 0)
 
     def default_label(self) -> str:
         return self.label or f"Read-{self.topic}"
@@ -67,7 +75,8 @@ class ReadFromTopic(Primitive):
         return Shape(columns=self.schema.polars() if self.schema else None, bounded=self.bounded)
 
 
-def _check_event_time(name: str, schema: Schema) -> None:
+def check_event_time(name: str, schema: Schema) -> None:
+    """PipelineError unless the schema has such a field, of a type that can hold a time."""
     dtype = schema.polars().get(name)
     if dtype is None:
         raise PipelineError(f"event_time '{name}' is not in the schema ({', '.join(schema.names)}).")

@@ -15,6 +15,7 @@ from pipelines import end_topic, make_topic, publish_json
 
 import streamflow as sf
 from streamflow.base.errors import PipelineError
+from streamflow.engine.calls import Calls
 from streamflow.engine.context import StepContext
 from streamflow.engine.explain.diagram import Box, Diagram, Edge, Frame
 from streamflow.engine.explain.geometry import Layout, Rect
@@ -370,7 +371,7 @@ def test_a_kind_without_words_of_its_own_is_called_by_its_label_of_default() -> 
 def test_what_is_said_to_be_one_query_is_one(pipeline: sf.Pipeline) -> None:
     for stage in build_plan(pipeline).stages:
         for step in stage.steps:
-            (operator,) = compile_steps([step], lambda topic: 4, partition=0, rows_only=False, learnt={})
+            (operator,) = compile_steps([step], lambda topic: 4, partition=0, rows_only=False, learnt={}, calls=Calls())
             parts = operator.parts if isinstance(operator, FrameOperator) else [(step.node.label, None)]
             assert [label for label, _ in parts] == [each.node.label for each in query(step)]
 

@@ -1,6 +1,6 @@
 """A process that fills a store from where it stands to `total`, for tests that kill it.
 
-    appender.py table|rows ROOT NAME APP TOTAL BATCH
+    appender.py table|rows|files ROOT NAME APP TOTAL BATCH
 
 Prints `writing` before its first write. The content is a function of the offset alone, as a replayed log would give it.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
+from streamflow.stores.files import FileSpec, FileWriter
 from streamflow.stores.table import TableSpec, TableWriter
 from streamflow.stores.widerow import WideRowSpec, WideRowWriter
 
@@ -24,7 +25,7 @@ def content(start: int, end: int, app: str) -> pl.DataFrame:
 
 def main() -> None:
     kind, root, name, app, total, batch = sys.argv[1:]
-    write, start = _table(Path(root), name, app) if kind == "table" else _rows(Path(root), name, app)
+    write, start = {"table": _table, "rows": _rows, "files": _files}[kind](Path(root), name, app)
     print("writing", flush=True)
     while start < int(total):
         end = min(start + int(batch), int(total))
@@ -47,6 +48,11 @@ def _rows(root: Path, name: str, app: str):  # type: ignore[no-untyped-def]
         return writer.write(keyed.drop("app"), end, epoch=1)
 
     return write, writer.committed()
+
+
+def _files(root: Path, name: str, app: str):  # type: ignore[no-untyped-def]
+    writer = FileWriter(FileSpec(str(root / name), ".csv", "csv"), app)
+    return writer.write, writer.committed()
 
 
 if __name__ == "__main__":

@@ -53,6 +53,17 @@ def test_a_row_store_is_exact_after_its_writer_was_killed_again_and_again(
     assert cells(tmp_path) == expected("a")
 
 
+@pytest.mark.chaos
+def test_files_are_exact_after_their_writer_was_killed_again_and_again(
+    tmp_path: Path, kill_in_a_loop: Callable[..., int]
+) -> None:
+    chance = random.Random(7)
+    delays = [chance.uniform(0.0, 0.03) for _ in range(KILLS)]
+    assert kill_in_a_loop(delays, "files", tmp_path, "f", "a", TOTAL, 10) >= 10
+    assert sorted(pl.read_csv(tmp_path / "f*.csv").select("app", "n", "text").rows()) == expected("a")
+    assert list(tmp_path.glob(".*.draft")) == []
+
+
 @pytest.mark.parametrize("kind", ["table", "rows"])
 def test_two_processes_write_one_store(
     tmp_path: Path, kind: str, appender: Callable[..., "subprocess.Popen[str]"]

@@ -30,6 +30,7 @@ from streamflow.model.window import (
 from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
 from streamflow.transforms.combine import Aggregate
 from streamflow.transforms.core import Create, ParDo, Reshuffle
+from streamflow.transforms.files import ReadFromFiles, WriteToFiles
 from streamflow.transforms.grouping import Grouping, PerKey
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToRows, WriteToTable, WriteToTopic
 from streamflow.transforms.outputs import Tagged
@@ -191,7 +192,14 @@ def asked(transform: Primitive) -> tuple[str, ...]:
 def _(transform: ReadFromTopic) -> tuple[str, ...]:
     time = f"field {transform.event_time}" if transform.event_time else "time of publication"
     late = f", out of order by up to {duration(transform.disorder_us)}" if transform.disorder_us else ""
-    return f"topic '{transform.topic}'", f"event time: {time}{late}"
+    behind = (f"read behind '{transform.behind.label}'",) if transform.behind else ()
+    return f"topic '{transform.topic}'", *behind, f"event time: {time}{late}"
+
+
+@asked.register
+def _(transform: ReadFromFiles) -> tuple[str, ...]:
+    time = f"field {transform.event_time}" if transform.event_time else "the earliest there is"
+    return f"files '{transform.pattern}' ({transform.format})", f"event time: {time}"
 
 
 @asked.register
@@ -252,6 +260,11 @@ def _(transform: WriteToTable) -> tuple[str, ...]:
 @asked.register
 def _(transform: WriteToRows) -> tuple[str, ...]:
     return f"row store '{transform.name}', family '{transform.family}'", f"row key {expression(transform.row_key)}"
+
+
+@asked.register
+def _(transform: WriteToFiles) -> tuple[str, ...]:
+    return (f"files '{transform.prefix}…{transform.suffix}' ({transform.format})",)
 
 
 @singledispatch
