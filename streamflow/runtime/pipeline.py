@@ -12,7 +12,6 @@ import orjson
 
 from streamflow.base.errors import AssertionFailedError, PipelineError
 from streamflow.base.settings import Settings
-from streamflow.engine.explain import ExplainFormat, explain
 from streamflow.engine.plan import build_plan
 from streamflow.model.graph import Graph
 from streamflow.runtime.launch import launch
@@ -112,12 +111,15 @@ class Pipeline(Graph):
             if opened:
                 log.close()
 
-    def explain(self, format: ExplainFormat = "text") -> str:
+    def explain(self, format: Literal["text", "svg"] = "text") -> str:
         """The pipeline as it was written and as it runs, with the schema on every edge: what became which stage and one
         query, what crosses which log. Nothing is run.
 
         format='text' is for reading, 'svg' an SVG document. PipelineError if there is nothing to run.
         """
+        # Workers have no use for it, and it would cost each a part of its start.
+        from streamflow.engine.explain import explain
+
         return explain(self, build_plan(self, self.settings), format)
 
     def __enter__(self) -> Self:
