@@ -17,6 +17,7 @@ from streamflow.engine.calls import Calls
 from streamflow.engine.combine import (
     EVENTS,
     KEY,
+    WINDOW_ROWS_MIN,
     ColumnCombiner,
     PreAggregation,
     RowCombiner,
@@ -66,9 +67,6 @@ from streamflow.transforms.window import WindowInto
 FrameFunction = Callable[[pl.LazyFrame], pl.LazyFrame]
 PartitionsOf = Callable[[str], int]
 
-_APART_ROWS_MIN = 1_000
-"""Partials of one window take less room and time from here to its end; but a record costs as much as hundreds of
-rows."""
 _QUERY_ERRORS = (Exception, pl.exceptions.PanicException)
 """Python functions inside a query raise what they like."""
 
@@ -391,7 +389,7 @@ class Shuffle:
         assert isinstance(batch, pl.DataFrame)
         if self.pre_aggregation is not None:
             self.pre_aggregation.seen(int(batch[EVENTS].sum()), batch.height)
-        for frame in windows_apart(batch, _APART_ROWS_MIN * self.partitions):
+        for frame in windows_apart(batch, WINDOW_ROWS_MIN * self.partitions):
             for partition, part in self._parts(frame):
                 context.frames[self.topic, partition].append(part)
 

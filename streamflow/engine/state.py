@@ -150,31 +150,32 @@ class WindowState:
         deltas: list[pl.DataFrame] = []
         lost: list[pl.DataFrame] = []
         late = 0
+        many = sum(frame.height for frame in incoming) >= _LAZY_ROWS_MIN
         for frame in map(_concat, _by_window(incoming).values()):
             living = self.living(frame, before_us)
             if living.height < frame.height:
                 lost.append(frame.filter(self._gone(before_us)) if living.height else frame)
             if living.height:
-                delta, of_closed = self._flagged(living, before_us)
+                delta, of_closed = self._flagged(living, before_us, many=many)
                 late += of_closed
                 deltas.append(self._alike(delta))
                 self._known = deltas[-1].clear()
         return deltas, late, lost
 
-    def _flagged(self, frame: pl.DataFrame, before_us: int) -> tuple[pl.DataFrame, int]:
+    def _flagged(self, frame: pl.DataFrame, before_us: int, *, many: bool) -> tuple[pl.DataFrame, int]:
         """Merged, groups of closed windows marked as late, and how many events are of these."""
         if window_ends(frame)[0] > before_us:
             flags = (pl.lit(1, pl.Int64).alias(ON_TIME), pl.lit(0, pl.Int64).alias(LATE))
-            return self._reduced(frame.with_columns(flags)), 0
+            return self._reduced(frame.with_columns(flags), many=many), 0
         closed = pl.col(WINDOW_END) <= before_us
         flagged = frame.with_columns((~closed).cast(pl.Int64).alias(ON_TIME), pl.lit(0, pl.Int64).alias(LATE))
         return self.combiner.merge(flagged).with_columns(closed.cast(pl.Int64).alias(LATE)), events_of(
             frame.filter(closed)
         )
 
-    def _reduced(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Merged, unless there are many rows and earlier ones have shown that hardly any have a group in common."""
-        if frame.height >= _LAZY_ROWS_MIN and self._gain < GAIN_MIN:
+    def _reduced(self, frame: pl.DataFrame, *, many: bool) -> pl.DataFrame:
+        """Merged, unless many rows have come and earlier ones have shown that hardly any have a group in common."""
+        if many and self._gain < GAIN_MIN:
             first = [*self.groups, WINDOW_END, EVENTS, ON_TIME, LATE]
             return frame.select(*first, *(name for name in frame.columns if name not in (*first, TIME)))
         return self._measured(frame)
