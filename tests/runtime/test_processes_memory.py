@@ -29,3 +29,23 @@ def test_freed_blocks_are_used_again_until_they_are_given_back() -> None:
     kept, after_giving_back = map(int, done.stdout.split())
     assert kept < 200
     assert after_giving_back > 1_000
+
+
+PAGES = """
+import polars as pl
+from streamflow.runtime.processes import give_back_memory
+def resident_kb():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssFile:"))
+def answer():
+    return pl.DataFrame({"a": [3, 1, 2]}).lazy().sort("a").select(pl.col("a").cum_sum()).collect()["a"].to_list()
+before, kb = answer(), resident_kb()
+give_back_memory()
+print(kb, resident_kb(), answer() == before == [1, 3, 6])
+"""
+
+
+def test_pages_of_libraries_are_given_back_and_come_again_when_they_are_needed() -> None:
+    done = subprocess.run([sys.executable, "-c", PAGES], capture_output=True, text=True, check=True)
+    before_kb, after_kb, works = done.stdout.split()
+    assert int(after_kb) < int(before_kb) / 2
+    assert works == "True"
