@@ -151,7 +151,11 @@ class Worker:
             return True
         if self._step_all(snapshot) or self._settle():
             self._idle = False
-        elif not self.log.wait_changed(self._pause_s(snapshot)) and not self._idle:
+            return True
+        pause_s = self._pause_s(snapshot)
+        nothing_came = not self.log.wait_changed(pause_s)
+        # Not in a sink's short rest: what is given back costs time to get again.
+        if nothing_came and pause_s >= self.plan.settings.poll_s and not self._idle:
             self._idle = True
             give_back_memory()
         return True
