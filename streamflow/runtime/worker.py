@@ -34,6 +34,8 @@ from streamflow.topics.protocol import Log, Snapshot, StepCommit, TaskId, Worker
 
 logger = logging.getLogger(__name__)
 
+IDLE_S = 2.0
+"""So long after its last step a worker gives memory back: to get it again costs milliseconds."""
 COORDINATE_S = 1.0
 """How often a worker looks for dead colleagues; the supervisor, which sees exits at once, looks more often."""
 FAILURES_MAX = 5
@@ -87,7 +89,7 @@ class Worker:
         self._failures: dict[TaskId, int] = {}
         self._retry_at_s: dict[TaskId, float] = {}
         self._fenced = False
-        self._idle = False
+        self._idle_from_s = self.clock.monotonic_s() + IDLE_S
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._committing: tuple[list[Task], Future[tuple[list[bool], float]]] | None = None
         self._next_coordination_s = 0.0
@@ -149,15 +151,14 @@ class Worker:
             return False
         if self._coordinate(snapshot) or self._own(snapshot):
             return True
+        now_s = self.clock.monotonic_s()
         if self._step_all(snapshot) or self._settle():
-            self._idle = False
+            self._idle_from_s = now_s + IDLE_S
             return True
-        pause_s = self._pause_s(snapshot)
-        nothing_came = not self.log.wait_changed(pause_s)
-        # Not in a sink's short rest: what is given back costs time to get again.
-        if nothing_came and pause_s >= self.plan.settings.poll_s and not self._idle:
-            self._idle = True
+        if now_s >= self._idle_from_s:
+            self._idle_from_s = math.inf
             give_back_memory()
+        self.log.wait_changed(self._pause_s(snapshot))
         return True
 
     def _snapshot(self) -> Snapshot:
