@@ -50,29 +50,11 @@ class SinkWriter(Protocol):
     def close(self) -> None: ...
 
 
-class _TableSink:
-    rest_min_s = TABLE_REST_MIN_S
+class _AppendingSink:
+    """Tables and files: the public columns, and the offset that rows are deduplicated by."""
 
-    def __init__(self, writer: "TableWriter") -> None:
-        self.writer = writer
-
-    def check(self, frame: pl.DataFrame) -> None:
-        self.writer.check(_rows(frame))
-
-    def committed(self) -> int:
-        return self.writer.committed()
-
-    def write(self, frame: pl.DataFrame, end: int, epoch: int) -> int:
-        return self.writer.write(_rows(frame), end)
-
-    def close(self) -> None: ...
-
-
-class _FilesSink:
-    rest_min_s = FILES_REST_MIN_S
-
-    def __init__(self, writer: "FileWriter") -> None:
-        self.writer = writer
+    def __init__(self, writer: "TableWriter | FileWriter", rest_min_s: float) -> None:
+        self.writer, self.rest_min_s = writer, rest_min_s
 
     def check(self, frame: pl.DataFrame) -> None:
         self.writer.check(_rows(frame))
@@ -129,7 +111,7 @@ def open_sink(stage: Stage, data: Path | None) -> SinkWriter:
 
         t = transform
         spec_of_files = FileSpec(t.prefix, t.suffix, t.format, t.compression, t.header)
-        return _FilesSink(FileWriter(spec_of_files, stage.topic))
+        return _AppendingSink(FileWriter(spec_of_files, stage.topic), FILES_REST_MIN_S)
     if data is None:
         raise PipelineError(f"{stage.node.label}: a store needs a folder. Run with data='some-folder', or on a folder.")
     app = f"{stage.topic}/0"
@@ -137,7 +119,7 @@ def open_sink(stage: Stage, data: Path | None) -> SinkWriter:
         from streamflow.stores.table import TableSpec, TableWriter
 
         spec = TableSpec(transform.table, transform.partition_by, transform.key)
-        return _TableSink(TableWriter(tables_folder(data), spec, app))
+        return _AppendingSink(TableWriter(tables_folder(data), spec, app), TABLE_REST_MIN_S)
     assert isinstance(transform, WriteToRows)
     from streamflow.stores.widerow import WideRowSpec, WideRowWriter
 
