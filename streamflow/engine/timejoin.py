@@ -61,7 +61,7 @@ class TimeJoinHead:
         frames = [codec.decode(record) for record in records]
         for side, of_side in ((LEFT, pl.col(FROM_LEFT)), (RIGHT, ~pl.col(FROM_LEFT))):
             rows = [frame for each in frames if (frame := each.filter(of_side)).height]
-            seen = pl.lit(self._watermark_us).alias(SEEN)
+            seen = pl.lit(self._watermark_us, pl.Int64).alias(SEEN)
             found = [frame.select(TIME, seen, *self._columns[side]) for frame in rows]
             self._fresh[side] = pl.concat([self._none[side], *found])
 

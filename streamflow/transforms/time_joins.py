@@ -83,7 +83,7 @@ class TimeJoin(Primitive):
         return replace(both.shape, columns={new: dtypes[name] for name, new in self.names.items()})
 
 
-class _Side(FrameTransform):
+class JoinSide(FrameTransform):
     """Rows as they cross the log: the time, whose they are, and the columns under the names they have there."""
 
     def __init__(self, left: bool, on: Columns, rest: Columns, windowing: Windowing) -> None:
@@ -125,8 +125,8 @@ class _ByTime(PTransform):
             raise PipelineError(f"column '{deleted}' must be a Boolean of the table, true in rows that delete.")
         names = right_names(name, (*on, *left), [column for column in right if column != deleted], self.suffix)
         rows = [
-            side | f"Side-{place}" >> _Side(place == 0, on, rest, windowing)
-            for place, (side, rest) in enumerate(zip(sides, (left, right), strict=True))
+            side | label >> JoinSide(label == "Left", on, rest, windowing)
+            for label, side, rest in zip(("Left", "Right"), sides, (left, right), strict=True)
         ]
         return rows | Flatten() | "Match" >> TimeJoin(self.match, on, left, right, names)
 
