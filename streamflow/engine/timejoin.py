@@ -26,7 +26,7 @@ _SLICES = (2, 3)
 _UNCUT_BYTES = 1 << 62
 """Rows are in memory, so there is nothing to be gained by slices of keys."""
 _SPARE_ROWS = 1_000
-"""Rows are looked through for what is not needed any more when there are twice as many as the last time, and these."""
+"""What newer rows have made needless is looked for when there are twice as many as the last time, and these."""
 _CHUNKS_MAX = 32
 """Frames of a few rows make every query slow."""
 
@@ -106,9 +106,10 @@ class TimeJoinHead:
         return open_
 
     def _keep(self, side: int, rows: pl.DataFrame) -> None:
-        """Beside those that are kept, of which those go that are not needed any more: now, or when there are many."""
+        """Beside those that are kept, of which those go that are not needed any more, if they may be half."""
         kept = pl.concat([self._kept[side], rows]) if rows.height else self._kept[side]
-        if kept.height > 2 * self._needed[side] + _SPARE_ROWS or self._watermark_us >= MAX_US:
+        gone = kept.select((self._matcher.gone(side) <= self._watermark_us).sum()).item()
+        if 2 * gone > kept.height or kept.height > 2 * self._needed[side] + _SPARE_ROWS:
             kept = self._matcher.living(side, kept, self._watermark_us)
             self._needed[side] = kept.height
         self._kept[side] = kept.rechunk() if kept.n_chunks() > _CHUNKS_MAX else kept
