@@ -16,6 +16,7 @@ import polars as pl
 from streamflow.base.errors import DataError, PipelineError
 from streamflow.model.graph import Columns, PCollection, Primitive, PTransform, Shape
 from streamflow.model.keys import encode_key
+from streamflow.model.schema import Field, Schema
 from streamflow.model.time import EVENT_MAX_US, DurationTypes, duration_us
 from streamflow.model.window import TIME, Windowing
 from streamflow.transforms.columns import AsColumns, FrameTransform
@@ -32,7 +33,13 @@ FROM_LEFT = "_left"
 _KEY, _LEFT, _RIGHT = "key.", "left.", "right."
 """What the names of columns begin with in the log and in state, so that those of both sides can stand in one frame."""
 _ROW, _DELETED = "row", "deleted"
-_PAIR: dict[str, Any] = {"key": bytes, _ROW: bytes, _DELETED: bool}
+_PAIR = Schema(
+    (
+        Field("key", pl.Binary(), bytes, required=True, nullable=False),
+        Field(_ROW, pl.Binary(), bytes, required=True, nullable=False),
+        Field(_DELETED, pl.Boolean(), bool, required=True, nullable=False),
+    )
+)
 """Pairs as columns."""
 
 
@@ -340,10 +347,17 @@ def _on_table(pcolls: Any, how: AsOfHow) -> Any:
 def _on_pairs(name: str, pcolls: Any, join: Callable[[PCollection], PTransform]) -> Any:
     check_two(name, pcolls)
     left, right = (
-        pcoll | f"Pair-{place}" >> Map(_as_row) | f"Columns-{place}" >> AsColumns(_PAIR)
+        pcoll | f"Pair-{place}" >> Map(_as_row) | f"Columns-{place}" >> _PairColumns()
         for place, pcoll in enumerate(pcolls)
     )
     return left | "Join" >> join(right) | "Pair" >> Map(_as_pair)
+
+
+class _PairColumns(AsColumns):
+    """Of dicts with bytes, which schemas of events can't have."""
+
+    def __init__(self) -> None:
+        self.schema = _PAIR
 
 
 def _as_row(element: Any) -> dict[str, Any]:
