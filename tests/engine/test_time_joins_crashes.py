@@ -1,5 +1,5 @@
-"""Joins by time under workers that die at any commit, before or after it was applied: what comes out is what DuckDB says
-of the same events, for any number of partitions, workers and size of batches.
+"""Joins by time give what DuckDB says of the same events: when workers die at any commit, before or after it was
+applied, and for any number of partitions and workers and any size of batches.
 """
 
 import random
@@ -19,7 +19,7 @@ from streamflow.engine.plan import Plan
 from streamflow.examples.nexmark.check import expected
 from streamflow.model.time import MAX_US
 from streamflow.runtime.launch import launch
-from streamflow.runtime.progress import is_finished
+from streamflow.runtime.progress import is_drained, is_finished
 from streamflow.runtime.worker import Worker
 from streamflow.topics.protocol import Log
 
@@ -29,14 +29,22 @@ DISORDER_S = 5
 US = 1_000_000
 
 
-def events(seed: int, count: int) -> list[dict[str, Any]]:
-    """In the order of their arrival: out of order by less than the sources allow."""
+def events(seed: int, count: int) -> list[tuple[float, dict[str, Any]]]:
+    """(arrival, event), in that order: out of order by less than the sources allow."""
     random_ = random.Random(seed)
     rows = [{"k": random_.choice("abc"), "v": seed * 100 + i, "at": random_.randrange(60) * US} for i in range(count)]
-    return sorted(rows, key=lambda row: row["at"] / US + random_.uniform(0, DISORDER_S - 0.1))
+    return sorted(
+        ((row["at"] / US + random_.uniform(0, DISORDER_S - 0.1), row) for row in rows), key=lambda pair: pair[0]
+    )
 
 
-SIDES = {"left": [events(1, 12), events(2, 12)], "right": [events(3, 9), events(4, 9)]}
+ARRIVALS = {
+    ("left", 0): events(1, 12),
+    ("left", 1): events(2, 12),
+    ("right", 0): events(3, 9),
+    ("right", 1): events(4, 9),
+}
+SIDES = {side: [[row for _, row in ARRIVALS[side, partition]] for partition in (0, 1)] for side in ("left", "right")}
 """By topic and partition."""
 
 ANSWERS = {
@@ -138,7 +146,7 @@ def test_death_at_any_commit_changes_nothing(
     found, commits, held = undisturbed(place())
     assert found == wanted
     assert held
-    each = 2 if request.node.callspec.params["place"] == "memory" else 9
+    each = 3 if request.node.callspec.params["place"] == "memory" else 9
     for k in range(0, commits, each):
         log, clock = place(), ManualClock()
         plan = launch(pipeline(SETTINGS), log, SETTINGS)
@@ -170,6 +178,29 @@ def test_dying_again_and_again_still_comes_to_the_same_end(place: Callable[[], L
 def test_partitions_and_batches_change_nothing(place: Callable[[], Log], partitions: int, step_events_max: int) -> None:
     settings = sf.Settings(partitions=partitions, step_events_max=step_events_max)
     assert undisturbed(place(), settings)[0] == answers()
+
+
+@pytest.mark.parametrize("at_once", [1, 5])
+def test_when_events_come_changes_nothing(at_once: int) -> None:
+    """All that has come is worked off before the next are published, so the watermark goes in small steps: what waits
+    is not late for what comes after it."""
+    log = sf.connect("memory://")
+    for topic in SIDES:
+        make_topic(log, topic, partitions=2)
+    plan = launch(pipeline(SETTINGS), log, SETTINGS)
+
+    def drain() -> None:
+        Worker(plan, log, None, clock=ManualClock(), until=lambda snapshot: is_drained(plan, snapshot)).run()
+
+    arrivals = sorted((at, place, row) for place, rows in ARRIVALS.items() for at, row in rows)
+    for i, (_, (topic, partition), row) in enumerate(arrivals):
+        publish_json(log, [row], topic=topic, partition=partition)
+        if i % at_once == 0:
+            drain()
+    for topic in SIDES:
+        end_topic(log, topic)
+    work(plan, log, ManualClock(), "last")
+    assert result(log) == answers()
 
 
 def test_three_workers_give_the_same(place: Callable[[], Log]) -> None:

@@ -1,4 +1,4 @@
-"""The head of a join by time, step by step: when rows come out, what is too late, what is kept and what it holds back."""
+"""The head of a join by time, step by step: when rows come out, what is too late, what is kept, what it holds."""
 
 from dataclasses import replace
 from typing import Any

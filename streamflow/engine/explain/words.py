@@ -253,7 +253,8 @@ def _(transform: Aggregate) -> tuple[str, ...]:
 def _(transform: TimeJoin) -> tuple[str, ...]:
     match = transform.match
     if isinstance(match, Interval):
-        between = f"right from {duration(match.lower_us)} to {duration(match.upper_us)} after left"
+        lower, upper = (duration(bound_us) if bound_us else "0 s" for bound_us in (match.lower_us, match.upper_us))
+        between = f"right from {lower} to {upper} after left"
         alone = [name for name, outer in zip(("left", "right"), match.outer, strict=True) if outer]
         return f"by {_keys(transform)}, {between}", *([f"also {listed(alone)} without a partner"] if alone else [])
     which = "oldest of the right from" if match.forward else "newest of the right up to"
