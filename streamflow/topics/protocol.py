@@ -237,6 +237,8 @@ class Assignment:
 class TopicLog(Protocol):
     """Topics: publish, read, measure."""
 
+    url: str
+
     @property
     def key_hash(self) -> KeyHash:
         """What decides the partition of a key."""
@@ -286,6 +288,8 @@ class TopicLog(Protocol):
 
     def backlog(self, topic: str, partition: int, offset: int) -> Backlog:
         """Of a reader whose next offset is `offset` (a record boundary). Age is counted from publication."""
+
+    def close(self) -> None: ...
 
 
 class TaskLog(Protocol):
@@ -343,8 +347,6 @@ class TaskLog(Protocol):
 class Log(TopicLog, TaskLog, Protocol):
     """A backend: both faces on one storage."""
 
-    url: str
-
     def wait_changed(self, timeout_s: float) -> bool:
         """Block until something was committed by anyone since the last call of this method on this handle, or the
         time-out. Heartbeats (but those that begin to drain), claims and pruning end no wait: nobody waits for them.
@@ -353,5 +355,3 @@ class Log(TopicLog, TaskLog, Protocol):
 
     def prune(self) -> int:
         """Delete what retention, consumption and dropped state no longer need; bytes freed."""
-
-    def close(self) -> None: ...
