@@ -151,8 +151,9 @@ class IntervalJoin(_ByTime):
     A pair comes out at once when the second of its rows is there; its time is the later of the two. A row without a
     partner comes out when the watermark has passed the last instant at which one could come, with its own time: a join
     that is not inner holds the watermark of what comes after it back by that long. A row that comes when that has
-    passed already is dropped and counted; a late row before that is joined with what has not passed either. State: rows
-    until they can't be joined any more; of a join that is not inner, up to twice as long. Both are in memory.
+    passed already is dropped and counted; a late row before that is joined with what has not passed either. State, in
+    memory: rows until nothing can come any more that they could be joined with; in a join that is not inner also until
+    this is true of those that they were joined with.
 
     On pairs: `(left, right) | IntervalJoin.Inner(lower, upper)`, `.Left`, `.Right` and `.Full` give (key, (left value,
     right value)), with None where there is no partner.
