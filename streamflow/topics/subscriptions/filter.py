@@ -8,8 +8,8 @@
     (expression)
 
 Keys of letters, digits, `_` and `-` stand bare, others are quoted like values. A quoted text knows the escapes
-`\\\\ \\" \\' \\? \\a \\b \\f \\n \\r \\t \\v`, `\\xHH`, octal `\\OOO`, `\\uHHHH` and `\\UHHHHHHHH`. All is case-sensitive.
-Source: Google's page "Filter messages from a subscription".
+`\\\\ \\" \\' \\? \\a \\b \\f \\n \\r \\t \\v`, `\\xHH`, octal `\\OOO`, `\\uHHHH` and `\\UHHHHHHHH`.
+All is case-sensitive. Source: Google's page "Filter messages from a subscription".
 
 The parser descends by hand: the grammar has five rules, and each error names what was expected at that place and a way
 out, which a generated parser would have to be taught anyway. Pure; parse once, match often.
@@ -147,8 +147,12 @@ def parse(text: str, *, bytes_max: int = FILTER_BYTES_MAX) -> Filter:
 
 @dataclass(frozen=True, slots=True)
 class _Token:
+    """`text`: what it says, of an attribute its key alone, from `text_start` on; `shown`: all of it, from `start` on."""
+
     kind: str
     text: str
+    text_start: int
+    shown: str
     start: int
 
 
@@ -244,7 +248,7 @@ class _Parser:
     def _unquoted(self, token: _Token) -> str:
         def replace(match: re.Match[str]) -> str:
             hex2, hex4, hex8, octal, plain = match.groups()
-            place = token.start + 1 + match.start()
+            place = token.text_start + 1 + match.start()
             if plain is not None:
                 if plain not in _PLAIN_ESCAPES:
                     _fail(self._text, place, f"unknown escape '\\{plain}'", "Write a backslash itself as \\\\")
@@ -279,7 +283,7 @@ class _Parser:
         token = self._next
         if token.kind == "word" and token.text.upper() in ("AND", "OR", "NOT") and not token.text.isupper():
             hint = f"Operators are upper case: {token.text.upper()}"
-        found = "the end" if token.kind == "end" else f"'{token.text}'"
+        found = "the end" if token.kind == "end" else f"'{token.shown}'"
         self._fail(f"expected {what}, found {found}", hint)
 
     def _fail(self, what: str, hint: str) -> NoReturn:
@@ -300,9 +304,9 @@ def _tokens(text: str) -> list[_Token]:
         if match.lastgroup != "space":
             kind = "has" if match["has"] else "of" if match["of"] else str(match.lastgroup)
             part = "key" if match["key"] else 0
-            tokens.append(_Token(kind, match[part], match.start(part)))
+            tokens.append(_Token(kind, match[part], match.start(part), match[0], match.start()))
         at = match.end()
-    return [*tokens, _Token("end", "", len(text))]
+    return [*tokens, _Token("end", "", len(text), "", len(text))]
 
 
 def _fail(text: str, place: int, what: str, hint: str) -> NoReturn:

@@ -42,14 +42,18 @@ class LeaseMachine:
         return self.ledger.settings
 
     def alter(self, settings: SubscriptionSettings) -> None:
-        """Go on with other settings; ConflictError if they differ in what is immutable."""
+        """Go on with other settings; ConflictError if they differ in what is immutable. Without a dead letter policy,
+        what was to be forwarded is delivered again."""
         self.settings.check_alteration(settings)
         self.ledger.settings = settings
         self.ledger.recount()
+        if settings.dead_letter is None:
+            spared, self.ledger.condemned = self.ledger.condemned, BitMap64()
+            self._make_ready(spared, self.active_us)
 
     @property
     def floor(self) -> int:
-        """All before it is acked: what the log need not keep for this subscription, unless acked messages are retained."""
+        """All before it is acked: the log need not keep it for this subscription, unless acked ones are retained."""
         opened = self.ledger.open
         return opened.min() if opened else self.ledger.frontier
 
@@ -64,7 +68,7 @@ class LeaseMachine:
 
     def trimmed(self, start: int) -> int:
         """Retention has moved the start of the log, or of what the subscription keeps; how many unacked messages are
-        lost thereby. `sizes` must still know, or never be asked for, what is before."""
+        lost thereby. `sizes` are not asked about what was before any more."""
         gone = self.ledger.open & span(0, start)
         lost = self.ledger.trim(start)
         if self.ordered is not None:
@@ -82,9 +86,7 @@ class LeaseMachine:
         found = BitMap64(matching)
         first, last = self.unscanned()
         if not first <= end <= last or (found and not first <= found.min() <= found.max() < end):
-            raise DataError(
-                f"offsets up to {end} were scanned, not within [{first}, {last}). Scan what `unscanned` says"
-            )
+            raise DataError(f"scanned up to offset {end}, not within [{first}, {last}). Scan what `unscanned` says")
         self.ledger.look_at(end, found)
 
     def candidates(self, limit: int) -> list[int]:
@@ -153,7 +155,7 @@ class LeaseMachine:
         return statuses
 
     def modify(self, ids: Sequence[AckId], deadline_s: float, now_us: int) -> list[AckStatus]:
-        """Let the leases end `deadline_s` from now, sooner or later than before; 0 is a nack. It counts for the messages
+        """Let the leases end `deadline_s` from now, sooner or later than before; 0 is a nack. It counts for messages
         whose newest id it is and whose lease has not ended; exactly once, for all of an id or for none."""
         self._check_attached()
         check_ack_deadline(deadline_s)
@@ -179,11 +181,7 @@ class LeaseMachine:
         if due:
             due &= ledger.leased
             self._fail(due, now_us)
-        rested = ledger.rested(now_us)
-        if self.ordered is None:
-            ledger.ready |= rested
-        else:
-            self.ordered.rested(rested, now_us)
+        self._make_ready(ledger.rested(now_us), now_us)
 
     def dead_letters(self) -> list[DeadLetter]:
         """To be published to the dead letter topic; the same until they are `forwarded` or acked."""
@@ -209,17 +207,17 @@ class LeaseMachine:
         return Backlog(len(ledger.open) + ahead, size, max(0, age_us) / 1e6)
 
     def seek(self, offset: int, now_us: int) -> None:
-        """What is before `offset` is acked and what is at or after it is not; every lease, failure and older id is void.
+        """What is before `offset` is acked and what is at or after it is not; all leases, failures and ids are void.
         A seek to a time goes to the first message that was published at or after it (`RecordSizes.offset_at`)."""
         self._seek(offset, BitMap64(), now_us)
 
     def seek_to(self, frontier: int, unacked: Offsets, now_us: int) -> None:
-        """The acks of a snapshot (`encoding.decode_snapshot`), and all after it unacked. For a snapshot of a subscription
+        """The acks of a snapshot (`encoding.decode_snapshot`), and all after it unacked. Of a snapshot that was made
         with another filter, leave those in `unacked` out that do not match."""
         self._seek(frontier, unacked, now_us)
 
     def detach(self) -> None:
-        """Nothing is delivered any more and the backlog is gone; there is no way back. Later events raise ConflictError."""
+        """Nothing is delivered any more and the backlog is gone; later events raise ConflictError. No way back."""
         self._seek(self.ledger.end, BitMap64(), self.active_us)
         self.detached = True
 
@@ -258,6 +256,12 @@ class LeaseMachine:
             return
         for count, failed in self.ledger.fail(offsets):
             self.ledger.rest(failed, now_us, now_us + self.ledger.backoff_us(count))
+
+    def _make_ready(self, offsets: Offsets, now_us: int) -> None:
+        if self.ordered is None:
+            self.ledger.ready |= offsets
+        else:
+            self.ordered.rested(offsets, now_us)
 
     def _check_attached(self) -> None:
         if self.detached:

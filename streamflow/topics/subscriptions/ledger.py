@@ -1,8 +1,8 @@
 """The sets of a lease machine and the moves between them. Pure; knows no ids, no keys and no policy but the retry's.
 
 Below the frontier each message is acked (in no set), or `open`, and then exactly one of: `leased`, `ready` to be
-delivered, resting (in `resting`, until its back-off ends), `condemned` (to go to the dead letter topic) or, with ordering
-keys, waiting for its key. At and above the frontier nothing was looked at yet.
+delivered, resting (in `resting`, until its back-off ends), `condemned` (to go to the dead letter topic) or, with
+ordering keys, held back by its key. At and above the frontier nothing was looked at yet.
 """
 
 from pyroaring import BitMap64
@@ -13,7 +13,7 @@ from streamflow.topics.subscriptions.sizes import Sizes, bytes_of
 
 
 class Ledger:
-    """Where each message stands. `frontier`: the first offset that was not looked at; `[start, end)`: what the log has."""
+    """Where each message stands. `frontier`: the first one that was not looked at; `[start, end)`: what the log has."""
 
     def __init__(self, settings: SubscriptionSettings, sizes: Sizes) -> None:
         self.settings = settings
@@ -34,7 +34,7 @@ class Ledger:
         self.leased_bytes = 0
 
     def look_at(self, end: int, matching: Offsets) -> None:
-        """Move the frontier to `end`: of the messages up to there those that match are open and ready, the rest acked."""
+        """Move the frontier to `end`: of what was passed, those that match are open and ready, the others acked."""
         self.open |= matching
         self.ready |= matching
         self.frontier = end

@@ -27,7 +27,7 @@ class OrderedDelivery:
         if self.order.full:
             return []
         self.ledger.look_ahead(limit + self.order.delivered)
-        return list(islice((offset for offset in self.ledger.ready if self.order.of(offset) is None), limit))
+        return list(islice((offset for offset in self.ledger.ready if self._known(offset) is None), limit))
 
     def take(self, room: int, bytes_room: int | None, keys: Mapping[int, str]) -> Offsets:
         """Up to `room` ready messages, oldest first, that their keys let out. Stops at the first without a key given:
@@ -37,18 +37,26 @@ class OrderedDelivery:
         opened: set[str] = set()
         again: dict[str, KeyBatch] = {}
         for offset in self.ledger.ready:
-            batch = order.of(offset)
-            key = keys.get(offset) if batch is None else batch.key
-            size = 0 if bytes_room is None else sizes.bytes_between(offset, offset + 1)
-            if len(taken) == room or key is None or (bytes_room is not None and taken and size > bytes_room):
+            known = self._known(offset)
+            key = keys.get(offset) if known is None else known
+            if key is None or len(taken) == room:
                 break
-            if batch is not None:
-                again[key] = batch
-            elif key and not order.admit(offset, key, opened):
+            if known is None and key not in opened and order.is_held(key):
+                order.wait(offset, key)
                 blocked.add(offset)
                 continue
+            if bytes_room is not None:
+                size = sizes.bytes_between(offset, offset + 1)
+                if taken and size > bytes_room:
+                    break
+                bytes_room -= size
+            batch = order.of(offset)
+            if batch is not None:
+                again[key] = batch
+            elif key:
+                opened.add(key)
+                order.admit(offset, key)
             taken.add(offset)
-            bytes_room = None if bytes_room is None else bytes_room - size
         self.ledger.ready -= blocked
         for batch in again.values():
             self.ledger.ready -= BitMap64(batch.batch) - taken
@@ -112,11 +120,23 @@ class OrderedDelivery:
 
     def drop(self, offsets: Iterable[int], now_us: int) -> None:
         """Messages have left the ledger without an ack: forwarded, or no longer kept."""
+        touched: dict[str, KeyBatch] = {}
+        done = BitMap64()
         for offset in offsets:
             batch = self.order.of(offset)
             if batch is not None:
-                self.ledger.settle(BitMap64(self.order.drop(offset)))
-                self._resume(batch, now_us)
+                touched[batch.key] = batch
+                done.update(self.order.drop(offset))
+        self.ledger.settle(done)
+        for batch in touched.values():
+            self._resume(batch, now_us)
+
+    def _known(self, offset: int) -> str | None:
+        """The key of a message that was delivered before: one that is in no batch has none."""
+        batch = self.order.of(offset)
+        if batch is not None:
+            return batch.key
+        return "" if self.ledger.failures.count(offset) else None
 
     def _ack_one(self, offset: int, now_us: int) -> bool:
         """Whether it counts, at once or early. Something that was never delivered can't be acked."""
@@ -159,4 +179,5 @@ class OrderedDelivery:
         if not batch.batch:
             ledger.ready |= self.order.release(batch)
         elif not any(offset in ledger.leased or offset in ledger.condemned for offset in batch.batch):
+            batch.early.clear()
             ledger.rest(BitMap64(batch.batch), now_us, batch.resume_us)

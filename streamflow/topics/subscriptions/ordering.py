@@ -1,8 +1,8 @@
 """Ordering keys: which messages of one key are out, and which have to wait. Pure; knows no time and no leases.
 
-A key is held as long as one of its messages is delivered and not acked: these are its *batch*. What follows with the same
-key waits. The batch is acked in order only: an ack that comes before an earlier one's is *early*, and counts when that one
-is acked or is forgotten when that one is redelivered, and with it all later ones of the batch.
+A key is held as long as one of its messages is delivered and not acked: these are its *batch*. What follows with the
+same key waits. The batch is acked in order only: an ack that comes before an earlier message's is *early*. It counts
+when that one is acked; when that one is redelivered it is forgotten, and all later ones of the batch are redelivered.
 """
 
 from collections.abc import Iterable, Iterator
@@ -51,20 +51,20 @@ class KeyOrder:
     def full(self) -> bool:
         return self._waiting >= WAITING_MAX
 
-    def admit(self, offset: int, key: str, opened: set[str]) -> bool:
-        """Whether the next message of that key can go out: if the key is free, or was opened by the same pull. Else it
-        waits for the key."""
-        batch = self._of_key.get(key)
-        if batch is None:
-            batch = self._of_key[key] = KeyBatch(key, [])
-            opened.add(key)
-        if key not in opened:
-            batch.waiting.add(offset)
-            self._waiting += 1
-            return False
+    def is_held(self, key: str) -> bool:
+        """Whether messages of the key are out."""
+        return key in self._of_key
+
+    def wait(self, offset: int, key: str) -> None:
+        """The message is passed over until its key, which is held, is free."""
+        self._of_key[key].waiting.add(offset)
+        self._waiting += 1
+
+    def admit(self, offset: int, key: str) -> None:
+        """The next message of a key that is free, or that the same pull has opened, goes out."""
+        batch = self._of_key.setdefault(key, KeyBatch(key, []))
         batch.batch.append(offset)
         self._of_offset[offset] = batch
-        return True
 
     def acked(self, batch: KeyBatch, offset: int) -> list[int]:
         """The messages whose ack counts now that this one is done: none if an earlier one is not."""

@@ -1,6 +1,6 @@
 """How big and how old the messages of a partition are, without a row for each: sums over records. Pure.
 
-A record's bytes are spread evenly over its events; rounding never loses one, since every answer is a difference of sums.
+A record's bytes are spread evenly over its events; rounding loses none, since each answer is a difference of sums.
 """
 
 from bisect import bisect_left, bisect_right
