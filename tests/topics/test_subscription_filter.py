@@ -141,7 +141,7 @@ def naive(term: Filter, attributes: dict[str, str]) -> bool:
     raise AssertionError(term)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(FILTERS, st.data())
 def test_canonical_text_says_the_same_filter(term, data):
     assert parse(str(term), bytes_max=1 << 20) == term
@@ -168,7 +168,7 @@ PIECES = [
 ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.sampled_from([*PIECES, " ", "\\", "\n", ",", ".", '"']) | st.text(max_size=2), max_size=25).map("".join)
 )

@@ -147,7 +147,7 @@ def parse(text: str, *, bytes_max: int = FILTER_BYTES_MAX) -> Filter:
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """`text`: what it says, of an attribute its key alone, from `text_start` on; `shown`: all of it, from `start` on."""
+    """`text`: what it says, of an attribute its key alone, at `text_start`; `shown`: all of it, at `start`."""
 
     kind: str
     text: str
