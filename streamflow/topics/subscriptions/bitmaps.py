@@ -136,6 +136,8 @@ class Failures:
 
     def split(self, offsets: Offsets) -> Iterator[tuple[int, Offsets]]:
         """(count, those of `offsets` that failed so often), 0 first; without empty sets."""
+        if not self._levels:
+            return iter([(0, offsets)] if offsets else [])
         rest = offsets
         found = []
         for count, held in self.levels():

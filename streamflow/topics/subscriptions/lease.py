@@ -177,6 +177,9 @@ class LeaseMachine:
     def expire(self, now_us: int) -> None:
         """End the leases and back-offs that are due; a pull does it too. It is what can bring new dead letters."""
         ledger = self.ledger
+        wake_us = ledger.wake_us()
+        if wake_us is None or wake_us > now_us:
+            return
         due = ledger.deadlines.pop_due(now_us)
         if due:
             due &= ledger.leased
