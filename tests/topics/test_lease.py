@@ -110,6 +110,24 @@ def test_redelivery_of_one_redelivers_the_later_ones_of_its_key_even_if_acked():
     assert [(one.start, one.end, one.attempt) for one in deliver(machine, 0, 9)] == [(1, 2, 2), (2, 3, 1)]
 
 
+def test_early_ack_is_kept_in_the_stored_state():
+    machine = machine_of(3, ordered=True)
+    [id] = deliver(machine, 0, 3, "aaa")
+    machine.ack([id.one(1)], 0)
+    machine = from_bytes(to_bytes(machine), machine.settings, machine.ledger.sizes)
+    machine.ack([id.one(0)], 0)
+    assert machine.backlog(0).events == 1
+
+
+def test_lease_that_was_taken_away_does_not_end_the_next_one():
+    machine = machine_of(2, ordered=True)
+    [id] = deliver(machine, 0, 2, "aa")
+    machine.modify([id.one(0)], 0, 5 * S)
+    assert offsets(deliver(machine, 5, 2)) == [0, 1]
+    machine.expire(10 * S)
+    assert machine.outstanding == 2
+
+
 def test_exactly_once_acks_of_a_key_go_in_order_and_its_redelivery_waits_for_open_leases():
     machine = machine_of(3, ordered=True, exactly_once=True)
     [id] = deliver(machine, 0, 3, "aaa")

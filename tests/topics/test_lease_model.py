@@ -241,9 +241,7 @@ class SeededHistory(LeaseHistory):
 
     def step(self):
         draws = self.draws
-        kind = draws.choice(
-            ["append", "scan", "pull", "pull", "pull", "ack", "nack", "nack", "extend", "expire", "forward"]
-        )
+        kind = draws.choice(["append", "scan", "extend", "expire", "forward", *["pull", "ack"] * 3, "nack", "nack"])
         if kind == "append" and len(self.model.messages) < 40:
             self.append_record([(draws.choice(["a", "a", "b", ""]), draws.random() < 0.7)], draws.randint(1, 30))
         elif kind == "scan" and self.settings.filter is not None:
@@ -257,7 +255,7 @@ class SeededHistory(LeaseHistory):
         elif kind in ("nack", "extend") and self.ids:
             self.modify(None, 0 if kind == "nack" else draws.choice([5, 30]))
         elif kind == "expire":
-            self.expire(draws.choice([5, 100]))
+            self.expire(draws.choice([5, 85]))
         elif kind == "forward" and draws.random() < 0.3:
             self.forward()
 
