@@ -46,6 +46,10 @@ def _growth(help: str, varied: str, points: Sequence[int], **options: float) -> 
     return Work(help, "loadgen.bench.alone.growth", 1_000_000, options=options, varied=varied, points=points)
 
 
+def _acks(help: str) -> Work:
+    return Work(help, "loadgen.bench.alone.acks", 500_000, varied="lease", points=(1, 10, 100, 1_000))
+
+
 _PUBLISH, _CONSUME, _SCALE = (f"loadgen.bench.alone.{name}" for name in ("publish", "consume", "scale"))
 _LATENCY, _RECOVERY, _IDLE = (f"loadgen.bench.alone.{name}" for name in ("latency", "recovery", "idle"))
 _LOAD = {"rate": 50_000.0, "duration_s": 20.0}
@@ -60,6 +64,8 @@ WORKS: Mapping[str, Work] = {
     "publish-envelope": Work("the same with batch envelopes", _PUBLISH, 2_000_000),
     "consume-json": Work("one process reads and decodes a topic of JSON events", _CONSUME, inputs=True),
     "consume-envelope": Work("the same from batch envelopes", _CONSUME, inputs=True),
+    "acks-in-order": _acks("acks of a subscription, one id a call, leases of so many messages"),
+    "acks-random": _acks("the same in any order, with 10,000 messages out"),
     "latency-table": Work("from intended publication to readable in a table, at --rate", _LATENCY, options=_LOAD),
     "latency-rows": Work("the same into wide rows", _LATENCY, options=_LOAD),
     "recovery": Work(

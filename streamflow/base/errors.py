@@ -2,6 +2,7 @@
 
 StreamFlowError
 ├── PipelineError         fix your code: the pipeline can't work, refused when it is built
+├── FilterError           fix the filter of the subscription; the message shows the place
 ├── DataError             fix your data: an event or row does not fit what was declared
 ├── NotFoundError         fix the name: no such topic, table, row store or pipeline
 ├── ConflictError         fix the request: it contradicts what exists (partition count, pipeline shape)
@@ -18,6 +19,10 @@ class StreamFlowError(Exception):
 
 class PipelineError(StreamFlowError, ValueError):
     """The pipeline can't work as it is written. A ValueError too, which Apache Beam raises where it refuses one."""
+
+
+class FilterError(StreamFlowError, ValueError):
+    """The text says no filter in Pub/Sub's filter language."""
 
 
 class DataError(StreamFlowError):

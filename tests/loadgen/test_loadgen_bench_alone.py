@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from loadgen.bench.alone import consume, growth, idle, latency, publish, recovery
+from loadgen.bench.alone import acks, consume, growth, idle, latency, publish, recovery
 from loadgen.bench.harness import Plan, bench
 from loadgen.bench.inputs import written
 from loadgen.bench.job import JOB_VARIABLE, Job
@@ -103,6 +103,24 @@ def test_reading_less_is_not_verified(job: Callable[..., Job]) -> None:
     assert consume.verified(made, dict(told))
     for name in ("events", "micros", "views"):
         assert not consume.verified(made, told | {name: told[name] - 1})
+
+
+@pytest.mark.parametrize("work", ["acks-in-order", "acks-random"])
+def test_acks_are_measured_for_each_size_of_lease(folder: Path, work: str) -> None:
+    runs = measured(folder, work, points=[1, 100])
+
+    assert [run.point for run in runs] == ["lease 1", "lease 100"]
+    for run in runs:
+        assert run.verified
+        assert run.extra["acks_per_s_batched"] > run.extra["acks_per_s_with_pulls"]
+
+
+def test_an_ack_that_does_not_hold_is_not_verified(job: Callable[..., Job]) -> None:
+    made = job("acks-random", lease=10)
+    told = dict(acks.RUNNERS["streamflow"]["acks-random"](made) or {})
+
+    assert acks.verified(made, told)
+    assert not acks.verified(made, told | {"held": told["held"] - 1})
 
 
 def test_scaling_measures_both_numbers_of_workers(folder: Path) -> None:
