@@ -19,7 +19,7 @@ from loadgen.report import Report, Tally
 from streamflow.base.clock import Clock
 from streamflow.base.errors import ConflictError, DataError, NotFoundError
 from streamflow.model.time import MAX_US
-from streamflow.topics import connect
+from streamflow.topics import open_log
 from streamflow.topics.protocol import Log, TopicConfig
 from streamflow.topics.publisher import Publisher
 
@@ -102,7 +102,7 @@ def run(
 
 def _connected(to: str) -> Log:
     try:
-        return connect(to)
+        return open_log(to)
     except (OSError, sqlite3.Error) as error:
         raise NotFoundError(f"'{to}' can't be used as a log: {error}. Give a folder that you may write to") from error
 

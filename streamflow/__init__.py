@@ -39,7 +39,7 @@ from streamflow.model.window import (
     TimestampedValue,
 )
 from streamflow.runtime.pipeline import Pipeline, PipelineResult
-from streamflow.topics import Publisher, connect
+from streamflow.topics import Publisher, open_log
 from streamflow.topics.protocol import TopicConfig
 from streamflow.transforms import combiners, trigger, window
 from streamflow.transforms.batching import BatchElements, GroupIntoBatches
@@ -200,8 +200,8 @@ __all__ = [
     "coders",
     "col",
     "combiners",
-    "connect",
     "lit",
+    "open_log",
     "ptransform_fn",
     "pvalue",
     "trigger",

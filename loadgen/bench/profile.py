@@ -67,13 +67,13 @@ def profile(work: str, inputs: Inputs) -> tuple[float, list[Share]]:
     os.environ["POLARS_MAX_THREADS"] = "1"
     from loadgen.bench.streamflow_runner import log_folder, of_work, publish
     from streamflow.engine.stores import tables_folder
-    from streamflow.topics import connect
+    from streamflow.topics import open_log
 
     publish(inputs)
     folder = log_folder(inputs)
     run = f"profile-{secrets.token_hex(4)}"
     pipeline = of_work(work, run, inputs.seed)
-    log = connect(folder)
+    log = open_log(folder)
     profiler = cProfile.Profile()
     began_s = time.perf_counter()
     profiler.runcall(pipeline.run, on=log, data=folder)

@@ -24,7 +24,7 @@ from streamflow.runtime.launch import launch
 from streamflow.runtime.pipeline import Pipeline
 from streamflow.runtime.progress import is_finished
 from streamflow.runtime.supervisor import Supervisor
-from streamflow.topics import Publisher, connect
+from streamflow.topics import Publisher, open_log
 from streamflow.topics.protocol import Snapshot, TopicConfig
 
 TARGET = "loadgen.bench.streamflow_runner:pipeline"
@@ -36,7 +36,7 @@ PARTITIONS = 16
 def publish(inputs: Inputs) -> None:
     """Both topics, once: `envelope` in batch envelopes, `json` as single events in batches. Goes on where it
     stopped."""
-    log = connect(log_folder(inputs))
+    log = open_log(log_folder(inputs))
     for topic, batch in (("envelope", ENVELOPE_EVENTS), ("json", JSON_BATCH_EVENTS)):
         log.create_topic(topic, TopicConfig(PARTITIONS))
         publisher = Publisher(log, topic, name="bench")
@@ -94,7 +94,7 @@ def finish(built: Pipeline, target: str, folder: Path, workers: int) -> float:
     Seconds from the moment when the first worker had joined until the last rows were in the table, which has the
     pipeline's name. The pipeline is forgotten; the table stays."""
     os.environ["POLARS_MAX_THREADS"] = "1"
-    log = connect(folder)
+    log = open_log(folder)
     plan = launch(built, log, built.settings)
     watch = _Watch(plan)
     Supervisor(plan, log, folder, target, workers, Policy(workers, workers), watch.finished).run()

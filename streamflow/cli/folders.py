@@ -7,7 +7,7 @@ from pathlib import Path
 from streamflow.base.errors import ConflictError, NotFoundError
 from streamflow.runtime.hints import sentence
 from streamflow.runtime.processes import is_alive
-from streamflow.topics import connect, rules
+from streamflow.topics import open_log, rules
 from streamflow.topics.protocol import Log, Snapshot, TopicInfo, WorkerInfo
 
 RUN_FIRST = "Give the folder that `streamflow run --data` was given."
@@ -26,7 +26,7 @@ def data_folder(data: Path, hint: str = RUN_FIRST) -> Path:
 @contextmanager
 def opened(data: Path, hint: str = RUN_FIRST) -> Iterator[Log]:
     """The log of a folder that is there already."""
-    log = connect(data_folder(data, hint))
+    log = open_log(data_folder(data, hint))
     try:
         yield log
     finally:

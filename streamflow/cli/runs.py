@@ -22,7 +22,7 @@ from streamflow.runtime.launch import launch
 from streamflow.runtime.supervisor import Supervisor, is_supervised
 from streamflow.runtime.target import load_pipeline
 from streamflow.runtime.work import Until, condition, log_to_stderr, stop_on_signals, work, work_logged
-from streamflow.topics import connect
+from streamflow.topics import open_log
 from streamflow.web.server import MetricsServer
 
 app = typer.Typer()
@@ -58,7 +58,7 @@ def run(
     with told_errors():
         log_to_stderr(logging.ERROR if quiet else logging.WARNING)
         pipeline = load_pipeline(target)
-        log = connect(data)
+        log = open_log(data)
         try:
             plan = launch(pipeline, log, pipeline.settings)
             supervisor = Supervisor(plan, log, data, target, workers, policy, condition(plan, until), stop_on_signals())

@@ -16,7 +16,7 @@ from streamflow.cli.output import iso_time, print_json, print_table, say, say_pr
 from streamflow.engine.plan import DEAD_LETTER
 from streamflow.model.time import MAX_US
 from streamflow.runtime.hints import command, count
-from streamflow.topics import Publisher, codec, connect
+from streamflow.topics import Publisher, codec, open_log
 from streamflow.topics.protocol import (
     PARTITIONS_DEFAULT,
     RETENTION_DEFAULT_S,
@@ -72,7 +72,7 @@ def create(
 ) -> None:
     """Create a topic (and the folder, if it is new). One that exists already stays as it is."""
     with told_errors():
-        log = connect(data)
+        log = open_log(data)
         try:
             known = next((info for info in log.topics() if info.name == name), None)
             if known is None:

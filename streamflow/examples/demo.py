@@ -30,7 +30,7 @@ from streamflow.runtime.pipeline import result_of
 from streamflow.runtime.progress import backlog_events
 from streamflow.stores.table import Catalog
 from streamflow.stores.widerow import WideRowStore, row_folder, rows_as_dicts
-from streamflow.topics import connect
+from streamflow.topics import open_log
 from streamflow.topics.protocol import TopicConfig
 from streamflow.web.server import PORT
 
@@ -52,7 +52,7 @@ def demo(
     """Run the demonstration; exit code 1 if a result is not what a direct computation gives."""
     began_s = time.monotonic()
     with told_errors():
-        connect(data).close()
+        open_log(data).close()
         _say(f"1. {workers} workers on {data}/")
         supervisor, url = _start_workers(data, workers)
         try:
@@ -158,7 +158,7 @@ def reference() -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def _start_workers(data: Path, workers: int) -> tuple[subprocess.Popen[bytes], str]:
-    log = connect(data)
+    log = open_log(data)
     log.create_topic("flights", TopicConfig(PARTITIONS))
     log.close()
     port = _free_port()
@@ -175,7 +175,7 @@ def _publish(data: Path, rate: float | None) -> None:
 
 
 def _wait(supervisor: subprocess.Popen[bytes], data: Path) -> None:
-    log = connect(data)
+    log = open_log(data)
     stages = build_plan(pipeline).stages
     while supervisor.poll() is None:
         if console.is_terminal and pipeline.name in log.pipelines():
@@ -188,7 +188,7 @@ def _wait(supervisor: subprocess.Popen[bytes], data: Path) -> None:
 
 
 def _counters(data: Path) -> dict[str, int]:
-    log = connect(data)
+    log = open_log(data)
     result = result_of(pipeline.name, log.snapshot(pipeline.name))
     log.close()
     return {name: result.total(name) for name in ("late", "dropped", "dead_lettered")}

@@ -17,7 +17,7 @@ from streamflow.model.graph import Graph
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_drained, is_finished, stage_tasks
 from streamflow.runtime.worker import Stop, Worker
-from streamflow.topics import codec, connect
+from streamflow.topics import codec, open_log
 from streamflow.topics.protocol import Log, Snapshot
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Pipeline(Graph):
         """
         target = self.on if on is None else on
         opened = isinstance(target, (str, Path))
-        log: Log = connect(target) if isinstance(target, (str, Path)) else target
+        log: Log = open_log(target) if isinstance(target, (str, Path)) else target
         try:
             plan = launch(self, log, self.settings)
             condition = is_finished if until == "finished" else is_drained

@@ -25,7 +25,7 @@ from streamflow.runtime.processes import keep_freed_memory
 from streamflow.runtime.progress import is_drained, is_finished
 from streamflow.runtime.target import load_pipeline
 from streamflow.runtime.worker import Stop, Worker
-from streamflow.topics import connect
+from streamflow.topics import open_log
 from streamflow.topics.protocol import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def work(target: str, data: Path, name: str, until: Until = "stopped") -> None:
     """Run a worker until SIGINT, SIGTERM or `until`; raises what it can't go on with."""
     stop = stop_on_signals()
     pipeline = load_pipeline(target)
-    log = connect(data)
+    log = open_log(data)
     try:
         plan = attach(pipeline, log, pipeline.settings)
         Worker(plan, log, data, worker_id=name, stop=stop, until=condition(plan, until)).run()

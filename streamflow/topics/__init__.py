@@ -14,10 +14,10 @@ from streamflow.topics.memory import MemoryLog
 from streamflow.topics.protocol import Log, TopicLog
 from streamflow.topics.publisher import Publisher
 
-__all__ = ["Log", "Publisher", "TopicLog", "connect", "topics_at"]
+__all__ = ["Log", "Publisher", "TopicLog", "open_log", "topics_at"]
 
 
-def connect(url: str | Path, *, clock: Clock | None = None) -> Log:
+def open_log(url: str | Path, *, clock: Clock | None = None) -> Log:
     """A handle on the log at `url`; close it when done. `clock` decides publication times and retention.
 
     - a path, or `file:path`: the folder of an embedded log, made if it is not there
@@ -46,11 +46,11 @@ def connect(url: str | Path, *, clock: Clock | None = None) -> Log:
 
 
 def topics_at(url: str | Path, *, clock: Clock | None = None) -> TopicLog:
-    """A handle on the topics at `url`: what `connect` takes, or `kafka://host:port` (see `kafka.connection.parse`)."""
+    """A handle on the topics at `url`: what `open_log` takes, or `kafka://host:port` (see `kafka.connection.parse`)."""
     if isinstance(url, str) and url.startswith("kafka:"):
         try:
             from streamflow.topics.kafka import KafkaLog
         except ImportError as error:
             raise NotFoundError(f"'{url}' needs aiokafka: {error}. pip install 'streamflow[kafka]'") from error
         return KafkaLog(url, clock=clock)
-    return connect(url, clock=clock)
+    return open_log(url, clock=clock)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from streamflow.topics import connect
+from streamflow.topics import open_log
 from streamflow.topics.protocol import Log, Snapshot, TopicConfig
 
 TARGET = "streamflow.examples.flights"
@@ -31,7 +31,7 @@ class FlightsRun:
     loadgen: subprocess.Popen[bytes] = field(init=False)
 
     def __enter__(self) -> Self:
-        self.log = connect(self.data)
+        self.log = open_log(self.data)
         self.log.create_topic("flights", TopicConfig(16))
         self.start_supervisor()
         wait_for(lambda: len(self.snapshot().workers) == self.workers, 60, "all workers to join")

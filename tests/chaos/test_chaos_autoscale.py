@@ -10,7 +10,7 @@ from chaos.flights_run import wait_for
 
 from streamflow.runtime.processes import is_alive
 from streamflow.stores.table import Catalog
-from streamflow.topics import Publisher, connect
+from streamflow.topics import Publisher, open_log
 from streamflow.topics.protocol import Log, TopicConfig
 
 pytestmark = pytest.mark.chaos
@@ -41,7 +41,7 @@ pipeline = sf.Pipeline("slow", settings=sf.Settings(step_events_max=100))
 
 def test_the_autoscaler_adds_workers_under_backlog_and_the_result_is_exact(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(PIPELINE)
-    log = connect(tmp_path / "data")
+    log = open_log(tmp_path / "data")
     log.create_topic("in", TopicConfig(partitions=16))
     publisher = Publisher(log, "in")
     for begin in range(0, EVENTS, 100):

@@ -64,7 +64,7 @@ def test_flags_that_can_not_work_are_refused(arguments: list[str], said: str, fo
 
 
 def test_topics_are_listed_without_the_internal_ones_unless_all_are_asked_for(folder: Path) -> None:
-    log = sf.connect(folder / "data")
+    log = sf.open_log(folder / "data")
     log.create_topic("visits")
     log.create_topic("p.internal", sf.TopicConfig(partitions=1, internal=True))
     log.close()
@@ -95,7 +95,7 @@ def test_a_topic_is_ended_by_its_command_and_by_an_empty_publish(folder: Path) -
 
 
 def test_tail_prints_the_newest_events_of_all_partitions_in_the_order_of_event_time(folder: Path) -> None:
-    log = sf.connect(folder / "data")
+    log = sf.open_log(folder / "data")
     log.create_topic("t", sf.TopicConfig(partitions=4))
     events = [b'{"n": %d}' % n for n in range(40)]
     sf.Publisher(log, "t").publish_batch(events, [n * 1_000_000 for n in range(40)], keys=[str(n) for n in range(40)])
@@ -110,7 +110,7 @@ def test_tail_prints_the_newest_events_of_all_partitions_in_the_order_of_event_t
 
 
 def test_rows_that_are_not_there_are_told_with_what_to_type(folder: Path) -> None:
-    sf.connect(folder / "my data").close()
+    sf.open_log(folder / "my data").close()
     assert "written rows" in told("row", "-d", "my data")
     with WideRowStore(folder / "my data" / "rows" / "s") as store:
         store.mutate(b"UA#1", [SetCell("f", b"c", 1, b"v")])
@@ -120,7 +120,7 @@ def test_rows_that_are_not_there_are_told_with_what_to_type(folder: Path) -> Non
 
 
 def test_cells_are_shown_as_they_are_and_whole_where_there_is_no_terminal(folder: Path) -> None:
-    sf.connect(folder / "data").close()
+    sf.open_log(folder / "data").close()
     text = "[red]x[/red] " + 300 * "y"
     with WideRowStore(folder / "data" / "rows" / "s") as store:
         store.mutate(b"k", [SetCell("f", b"c", 1, text.encode())])
@@ -128,7 +128,7 @@ def test_cells_are_shown_as_they_are_and_whole_where_there_is_no_terminal(folder
 
 
 def test_sql_without_a_query_lists_the_tables_with_the_rows_as_stored(folder: Path) -> None:
-    sf.connect(folder / "data").close()
+    sf.open_log(folder / "data").close()
     assert told("sql", "-d", "data") == "no pipeline has written a table in 'data' yet\n"
     with sf.Pipeline("p", on=folder / "data") as p:
         p | sf.Create([{"a": 1}, {"a": 2}]) | sf.AsColumns({"a": int}) | sf.WriteToTable("t")
@@ -146,7 +146,7 @@ def test_scale_and_stop_of_a_pipeline_that_does_not_run_say_so(folder: Path) -> 
         p | sf.Create([1]) | sf.Map(str)
     assert "pipeline 'p' is not running in 'data'" in refused("scale", "p", "2", "-d", "data")
     assert told("stop", "p", "-d", "data") == "p: not running\n"
-    assert not sf.connect(folder / "data").snapshot("p").stopping
+    assert not sf.open_log(folder / "data").snapshot("p").stopping
     assert "There are: p." in refused("stop", "q", "-d", "data")
 
 

@@ -25,7 +25,7 @@ JOB = "import streamflow as sf\np = sf.Pipeline('p')\np | sf.Create([1]) | sf.Ma
 def filled(folder: Path) -> Path:
     """A folder with a topic, a table and a row store, without anyone at work."""
     (folder / "job.py").write_text(JOB)
-    log = sf.connect(folder / "data")
+    log = sf.open_log(folder / "data")
     log.create_topic("visits", sf.TopicConfig(partitions=1))
     sf.Publisher(log, "visits").publish_batch([b'{"n": 1}'])
     log.close()
@@ -57,7 +57,7 @@ def test_a_folder_that_may_only_be_read_can_be_looked_into_and_not_changed(fille
 
 
 def test_who_may_only_read_sees_what_another_process_is_writing(filled: Path) -> None:
-    with sf.Publisher(log := sf.connect(filled / "data"), "visits") as publisher:
+    with sf.Publisher(log := sf.open_log(filled / "data"), "visits") as publisher:
         publisher.publish_batch([b'{"n": 2}'])
         protect(filled, "a-w")
         try:

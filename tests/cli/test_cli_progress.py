@@ -22,7 +22,7 @@ from streamflow.web.server import MetricsServer
 
 @pytest.fixture
 def log() -> Iterator[Log]:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     log.create_topic("in", sf.TopicConfig(partitions=2))
     sf.Publisher(log, "in").publish_batch([b"{}"] * 500, [1_000_000 * n for n in range(500)])
     yield log

@@ -95,7 +95,7 @@ def check_letters() -> None:
 def test_events_that_came_too_late_are_told(folder: Path) -> None:
     text = PIPELINE.replace("FixedWindows(86400)", "FixedWindows(10)").replace("sf.Map(checked)", "sf.Map(dict)")
     prepare(folder, [], end=False, text=text)
-    log = sf.connect(folder / "data")
+    log = sf.open_log(folder / "data")
     publisher = sf.Publisher(log, "visits")
     for time_us in (100_000_000, 1_000_000):
         publisher.publish_batch([BAD[0].encode()], [time_us])
@@ -133,7 +133,7 @@ def test_a_running_pipeline_is_scaled_and_stopped_and_nothing_else(folder: Path)
     assert "`streamflow topic end visits --data data`" in out
     assert workers() == 0
     with running(folder):
-        snapshot = sf.connect(folder / "data").snapshot("visits")
+        snapshot = sf.open_log(folder / "data").snapshot("visits")
         assert snapshot.workers_wanted is None, "what was asked of the earlier run is forgotten"
 
 
@@ -165,7 +165,7 @@ def test_status_counts_only_workers_that_are_alive(folder: Path) -> None:
     prepare(folder, BAD[:1], end=False)
     with running(folder) as process:
         process.kill()
-        log = sf.connect(folder / "data")
+        log = sf.open_log(folder / "data")
         (worker,) = log.snapshot("visits").workers.values()
         ok(f"kill -9 {worker.pid}", folder)
         wait_for(lambda: workers() == 0, "the worker to be gone")

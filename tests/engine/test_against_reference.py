@@ -100,7 +100,7 @@ def all_events(published: Sequence[Publication]) -> list[Event]:
 
 @given(published=publications, sliding=st.booleans(), step_events_max=st.sampled_from([1, 3, 10**6]))
 def test_final_panes_are_what_the_rules_say(published: list[Publication], sliding: bool, step_events_max: int) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     options = sf.Settings(step_events_max=step_events_max, partitions=3, compact_segments=2)
     result = run(log, published, options, lateness_s=SPREAD_S, sliding=sliding)
     assert rows(log) == final_rows(all_events(published), SIZE_S * S, (PERIOD_S if sliding else SIZE_S) * S)
@@ -109,7 +109,7 @@ def test_final_panes_are_what_the_rules_say(published: list[Publication], slidin
 
 @given(published=publications, disorder_s=st.sampled_from([SPREAD_S, 2 * SPREAD_S]))
 def test_disorder_that_covers_all_lets_no_event_be_late(published: list[Publication], disorder_s: int) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     once = [Publication(p.events, p.partition, p.envelope, run_after=False) for p in published]
     result = run(log, once, sf.Settings(partitions=2), lateness_s=0, sliding=False, disorder_s=disorder_s)
     assert rows(log) == final_rows(all_events(published), SIZE_S * S, SIZE_S * S)
@@ -121,7 +121,7 @@ def test_disorder_that_covers_all_lets_no_event_be_late(published: list[Publicat
 def test_every_event_is_counted_in_its_window_or_as_dropped(
     published: list[Publication], lateness_s: int, step_events_max: int
 ) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     options = sf.Settings(step_events_max=step_events_max, partitions=3)
     result = run(log, published, options, lateness_s=lateness_s, sliding=False)
     counted = rows(log)
@@ -132,7 +132,7 @@ def test_every_event_is_counted_in_its_window_or_as_dropped(
 
 @pytest.mark.parametrize("lateness_s", [0, SPREAD_S])
 def test_event_behind_a_promise_is_dropped_or_late(lateness_s: float) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log)
     shape: dict[str, Any] = {"lateness_s": lateness_s, "sliding": False}
     publish(log, Publication([Event("a", 1, 0)], 0, False, False))
@@ -173,7 +173,7 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("place", ["memory", "folder"])
 def test_however_a_pipeline_is_run_its_answer_is_the_same(way: str, place: str, tmp_path: Path) -> None:
-    log = sf.connect("memory://" if place == "memory" else tmp_path / "log")
+    log = sf.open_log("memory://" if place == "memory" else tmp_path / "log")
     run(log, MANY, WAYS[way], lateness_s=SPREAD_S, sliding=False)
     assert rows(log) == EXPECTED
     log.close()
@@ -183,10 +183,10 @@ def test_however_a_pipeline_is_run_its_answer_is_the_same(way: str, place: str, 
 @settings(max_examples=8)
 def test_memory_and_folder_give_the_same_rows(published: list[Publication], rows_only: bool) -> None:
     options = sf.Settings(partitions=2, rows_only=rows_only)
-    memory = sf.connect("memory://")
+    memory = sf.open_log("memory://")
     run(memory, published, options, lateness_s=SPREAD_S, sliding=True)
     with tempfile.TemporaryDirectory() as folder:
-        embedded = sf.connect(folder)
+        embedded = sf.open_log(folder)
         run(embedded, published, options, lateness_s=SPREAD_S, sliding=True)
         assert rows(embedded) == rows(memory) == final_rows(all_events(published), SIZE_S * S, PERIOD_S * S)
         embedded.close()
@@ -194,7 +194,7 @@ def test_memory_and_folder_give_the_same_rows(published: list[Publication], rows
 
 @given(published=publications, lateness_s=st.sampled_from([0, 7, SPREAD_S]))
 def test_row_path_and_column_path_give_the_same_panes(published: list[Publication], lateness_s: int) -> None:
-    logs = [sf.connect("memory://"), sf.connect("memory://")]
+    logs = [sf.open_log("memory://"), sf.open_log("memory://")]
     results = [
         run(log, published, sf.Settings(partitions=2, rows_only=only), lateness_s=lateness_s, sliding=False)
         for log, only in zip(logs, (False, True), strict=True)
@@ -210,7 +210,7 @@ KEYS = [1, 2, None, 1.0, 2.5, 2, True, 0, False]
 @pytest.mark.parametrize("partitions", [1, 4, 16])
 @pytest.mark.parametrize("batch", [1, 2, 9])
 def test_equal_keys_meet_whatever_number_type_their_batch_gave_them(partitions: int, batch: int) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log)
     for i in range(0, len(KEYS), batch):
         publish_json(log, [{"k": key} for key in KEYS[i : i + batch]], partition=i % 4)
@@ -228,7 +228,7 @@ def test_equal_keys_meet_whatever_number_type_their_batch_gave_them(partitions: 
 
 @pytest.mark.parametrize("partitions", [1, 4])
 def test_text_and_categories_are_one_key(partitions: int) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log)
     names = ["x", "y", "z", "x"]
     for i, dtype in enumerate((pl.String(), pl.Categorical(), pl.Enum(["x", "y", "z"]))):
@@ -242,7 +242,7 @@ def test_text_and_categories_are_one_key(partitions: int) -> None:
 
 
 def test_filter_by_a_function_keeps_the_types_of_the_columns() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log)
     publish_json(log, [{"k": None, "v": 1}, {"k": None, "v": 2}])
     end_topic(log)

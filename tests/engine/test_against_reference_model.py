@@ -245,7 +245,7 @@ def test_last_panes_depend_on_no_batch_partition_or_worker(
     workers: int,
     drains: set[int],
 ) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log, partitions=2)
     base_s = MIDNIGHT_S - 20 if window[0] == "days" else 0
     p = sf.Pipeline("p", settings=sf.Settings(partitions=partitions, step_events_max=step_events))

@@ -60,7 +60,7 @@ def plain(key: str, start: int) -> dict[str, Any]:
 
 @pytest.fixture(params=["memory", "folder"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    opened = sf.connect("memory://" if request.param == "memory" else tmp_path / "log")
+    opened = sf.open_log("memory://" if request.param == "memory" else tmp_path / "log")
     make_topic(opened)
     for begin in range(0, 90, 9):
         part, times = EVENTS[begin : begin + 9], [event["t"] * US for event in EVENTS[begin : begin + 9]]

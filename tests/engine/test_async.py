@@ -96,7 +96,7 @@ def test_map_tuple_spreads_elements_for_an_async_function() -> None:
 
 
 def test_filter_keeps_columns() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log)
     publish_json(log, [{"n": 1}, {"n": 2}, {"n": 3}])
     end_topic(log)
@@ -129,7 +129,7 @@ def test_what_a_function_asks_for_and_its_several_outputs_work() -> None:
 
 def run(build: Callable[[sf.Pipeline], Any], log: Log | None = None, calls: Calls | None = None) -> sf.PipelineResult:
     """By a worker of its own."""
-    log = log or sf.connect("memory://")
+    log = log or sf.open_log("memory://")
     p = sf.Pipeline(on=log)
     build(p)
     plan = launch(p, log, p.settings)
@@ -146,7 +146,7 @@ def test_element_that_fails_after_its_retries_is_a_dead_letter_with_the_last_err
             raise OSError(f"try {tries.count(n)} of {n}")
         return n
 
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     result = run(lambda p: p | sf.Create([1, 2, 3]) | sf.Map(flaky) | sf.WriteToTopic("out"), log, jumping_calls())
     assert read_events(log) == [2, 3]
     assert [(letter["input"], letter["error"]) for letter in dead_letters(log)] == [(1, "OSError: try 4 of 1")]
@@ -161,7 +161,7 @@ def test_call_that_hangs_is_a_dead_letter_and_the_step_ends() -> None:
             await asyncio.Event().wait()
         return n
 
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     mapped = sf.Map(hanging).with_async(timeout_s=5, retries=1)
     result = run(lambda p: p | sf.Create([1, 2, 3]) | mapped | sf.WriteToTopic("out"), log, jumping_calls())
     assert read_events(log) == [1, 3]
@@ -184,7 +184,7 @@ def test_exceptions_are_an_output_after_the_last_try(handled_first: bool) -> Non
     if handled_first:
         mapped = sf.Map(invert).with_exception_handling(exc_class=ZeroDivisionError)
         mapped = mapped.with_async(retries=1, backoff_s=0)
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
 
     def build(p: sf.Pipeline) -> None:
         good, bad = p | sf.Create([0, 2, 5]) | mapped
@@ -224,7 +224,7 @@ EVENTS = 6
 
 @pytest.fixture
 def log() -> Log:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log, partitions=1)
     for n in range(EVENTS):
         publish_json(log, [{"n": n}])
@@ -345,7 +345,7 @@ def server_port() -> Iterator[int]:
 
 
 def test_elements_are_enriched_by_a_server_that_fails_now_and_then(server_port: int) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     p = sf.Pipeline(on=log)
     fetched = sf.ParDo(Fetch(server_port)).with_async(concurrency=16, timeout_s=0.2, retries=20, backoff_s=0.001)
     numbers = p | sf.Create(range(60))

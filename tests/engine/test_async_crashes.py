@@ -30,7 +30,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
     opened: list[Log] = []
 
     def open_log() -> Log:
-        log = sf.connect("memory://" if request.param == "memory" else tmp_path / f"log{len(opened)}")
+        log = sf.open_log("memory://" if request.param == "memory" else tmp_path / f"log{len(opened)}")
         opened.append(log)
         make_topic(log, partitions=2)
         for i in range(4):

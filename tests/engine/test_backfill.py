@@ -78,7 +78,7 @@ POSITIONS: dict[str, tuple[dict[str, Any], Sequence[int]]] = {
 @pytest.mark.parametrize("position", POSITIONS)
 def test_files_and_the_topic_behind_them_are_one_collection(tmp_path: Path, position: str) -> None:
     options, expected = POSITIONS[position]
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     topic(log)
     run(backfilled(tmp_path, **options), log)
     assert values(log) == sorted(expected)
@@ -91,7 +91,7 @@ def test_files_and_the_topic_behind_them_are_one_collection(tmp_path: Path, posi
 
 
 def test_no_event_of_the_topic_is_read_before_the_files_are(tmp_path: Path) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     topic(log)
     behind: list[bool] = []
 
@@ -110,7 +110,7 @@ def test_no_event_of_the_topic_is_read_before_the_files_are(tmp_path: Path) -> N
 
 
 def test_windows_stay_open_until_the_live_topic_has_passed_them(tmp_path: Path) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     topic(log, ended=False)
     p = backfilled(tmp_path, from_offset=40)
     assert p.run(on=log, until="drained").total("late") == 0
@@ -123,7 +123,7 @@ def test_windows_stay_open_until_the_live_topic_has_passed_them(tmp_path: Path) 
 
 def test_death_at_any_commit_changes_nothing(tmp_path: Path) -> None:
     def fresh() -> tuple[sf.Pipeline, Log]:
-        log = sf.connect("memory://")
+        log = sf.open_log("memory://")
         topic(log)
         return backfilled(tmp_path, from_offset={0: 13, 1: 38}), log
 
@@ -149,7 +149,7 @@ def test_plan_says_which_files_a_topic_stands_behind(tmp_path: Path) -> None:
 
 
 def test_positions_that_are_not_there_are_refused(tmp_path: Path) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     topic(log)
     with pytest.raises(PipelineError, match="from_offset is 41 for partition 0 of topic 'in', which has 40 events"):
         run(backfilled(tmp_path, from_offset=41), log)
@@ -161,7 +161,7 @@ def test_positions_that_are_not_there_are_refused(tmp_path: Path) -> None:
 
 def test_worker_that_holds_only_what_waits_for_files_sleeps_meanwhile(tmp_path: Path) -> None:
     """Another one reads the files; what waits for that has a backlog, and nothing to do."""
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     topic(log)
     plan = launch(backfilled(tmp_path), log, SETTINGS)
     log.join(WorkerInfo("w", "p", os.getpid(), 0.0, 0))

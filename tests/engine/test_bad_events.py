@@ -37,7 +37,7 @@ def run(
     settings: sf.Settings | None = None,
 ) -> tuple[list[Any], list[dict[str, Any]], sf.PipelineResult]:
     """Publish to one partition of four, run to the end; what was written, the dead letters, the result."""
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log)
     if events:
         publish_json(log, events, partition=PARTITION)
@@ -316,7 +316,7 @@ json_values = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-5, 5) 
     cuts=st.sets(st.integers(1, 11)),
 )
 def test_every_event_comes_out_or_is_a_dead_letter(events: list[Any], cuts: set[int]) -> None:
-    log: Log = sf.connect("memory://")
+    log: Log = sf.open_log("memory://")
     make_topic(log, partitions=1)
     starts = sorted({0, *(cut for cut in cuts if cut < len(events))})
     for begin, end in zip(starts, [*starts[1:], len(events)], strict=True):
@@ -337,7 +337,7 @@ BATCHES: list[list[dict[str, Any]]] = [[{"v": 1}], [{"v": "x"}], [{"v": 2.5}], [
 
 @pytest.mark.parametrize("step_events_max", [1, 10**6])
 def test_kinds_that_differ_between_batches_are_written_each_as_it_is(step_events_max: int) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log, partitions=1)
     for batch in BATCHES:
         publish_json(log, batch)
@@ -350,7 +350,7 @@ def test_kinds_that_differ_between_batches_are_written_each_as_it_is(step_events
 
 @pytest.mark.parametrize("step_events_max", [1, 10**6])
 def test_grouping_keeps_to_the_kinds_of_values_it_saw_first(step_events_max: int) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log, partitions=1)
     for batch in BATCHES:
         publish_json(log, batch)

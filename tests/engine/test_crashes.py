@@ -44,7 +44,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
     opened: list[Log] = []
 
     def open_log() -> Log:
-        log = sf.connect("memory://" if request.param == "memory" else tmp_path / f"log{len(opened)}")
+        log = sf.open_log("memory://" if request.param == "memory" else tmp_path / f"log{len(opened)}")
         opened.append(log)
         return filled(log)
 
@@ -153,10 +153,10 @@ def test_death_at_any_commit_changes_nothing(place: Callable[[], Log], applied: 
 
 @pytest.mark.parametrize("applied", [False, True], ids=["before it is applied", "after it is applied"])
 def test_death_at_any_commit_changes_no_last_pane(applied: bool) -> None:
-    expected, commits = undisturbed(filled(sf.connect("memory://")), build=sessions)
+    expected, commits = undisturbed(filled(sf.open_log("memory://")), build=sessions)
     assert len(expected["events"]["sessions"]) == 13
     for k in range(commits):
-        log, clock = filled(sf.connect("memory://")), ManualClock()
+        log, clock = filled(sf.open_log("memory://")), ManualClock()
         plan = start(log, build=sessions)
         with pytest.raises(Died):
             work(plan, dying(log, k, applied=applied), clock, "first")
@@ -214,7 +214,7 @@ def test_commit_of_a_stale_epoch_changes_nothing(place: Callable[[], Log], k: in
 
 
 def test_values_of_create_are_published_once_however_often_it_is_launched() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     for _ in range(3):
         p = sf.Pipeline("p", on=log)
         p | sf.Create(range(25_000)) | sf.CombineGlobally(sum) | sf.WriteToTopic("out")
@@ -230,7 +230,7 @@ def test_step_that_keeps_failing_raises_its_error_and_leaves_the_log_as_it_was()
         def start_bundle(self) -> None:
             raise RuntimeError("broken bundle")
 
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log)
     publish_json(log, [b"1", b"2"])
     end_topic(log)
@@ -255,7 +255,7 @@ class _Hurried(ManualClock):
 
 
 def test_pipeline_of_another_shape_is_refused_on_the_same_log() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log)
     end_topic(log)
     for size, works in ((10, True), (10, True), (20, False)):

@@ -12,7 +12,7 @@ from streamflow.topics import codec
 
 
 def test_dead_letters_can_be_read_as_a_topic_like_any_other() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log)
     publish_json(log, [{"k": "a", "v": 1}, b"{"])
     end_topic(log)

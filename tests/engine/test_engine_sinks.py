@@ -27,7 +27,7 @@ def dead_letters(log: Log, pipeline: str) -> list[dict[str, object]]:
 
 
 def test_rows_without_a_row_key_are_dead_letters_and_the_others_are_stored(tmp_path: Path) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     events(log, [{"t": 1, "user": "ann", "n": 1}, {"t": 2, "user": None, "n": 2}, {"t": 3, "user": "bob", "n": 3}])
     p = sf.Pipeline("p", on=log, data=tmp_path)
     read = p | sf.ReadFromTopic("in", schema={"user": pl.String, "n": pl.Int64})
@@ -42,7 +42,7 @@ def test_rows_without_a_row_key_are_dead_letters_and_the_others_are_stored(tmp_p
 
 
 def test_a_column_of_another_type_than_the_tables_is_dead_lettered_as_a_whole(tmp_path: Path) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     events(log, [{"t": 1, "n": 1}])
     first = sf.Pipeline("first", on=log, data=tmp_path)
     first | sf.ReadFromTopic("in", schema={"n": pl.Int64}) | sf.WriteToTable("numbers")
@@ -58,7 +58,7 @@ def test_a_column_of_another_type_than_the_tables_is_dead_lettered_as_a_whole(tm
 
 def test_readers_of_a_keyed_table_see_the_newest_pane_of_each_window(tmp_path: Path) -> None:
     """Ten events of one window, each committed for itself, the watermark far ahead: ten panes, one row."""
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     log.create_topic("in", TopicConfig(partitions=1))
     publisher = sf.Publisher(log, "in")
     publisher.publish({"user": "zoe"}, event_time_us=50_000_000)
@@ -82,7 +82,7 @@ def test_readers_of_a_keyed_table_see_the_newest_pane_of_each_window(tmp_path: P
 
 
 def test_cells_are_timed_by_their_window_so_that_writing_again_is_writing_the_same(tmp_path: Path) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     events(log, [{"t": t, "user": "ann"} for t in (1, 2, 11)])
     for name in ("once", "again"):
         p = sf.Pipeline(name, on=log, data=tmp_path)

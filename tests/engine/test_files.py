@@ -78,7 +78,7 @@ SOURCES: dict[str, Callable[[str], Any]] = {
 def test_files_give_what_the_topic_gives_that_the_events_were_published_to(
     tmp_path: Path, name: str, settings: sf.Settings
 ) -> None:
-    expected = from_topic(sf.connect("memory://"))
+    expected = from_topic(sf.open_log("memory://"))
     write(tmp_path, name)
     assert ordered(collected(counts(SOURCES[name](f"{tmp_path}/*{name}")), settings)) == expected
 
@@ -151,7 +151,7 @@ BAD: dict[str, tuple[Any, bytes, list[tuple[int, str]]]] = {
 def test_bad_rows_are_dead_letters_with_file_and_line(tmp_path: Path, name: str, settings: sf.Settings) -> None:
     source, content, expected = BAD[name]
     (tmp_path / "a").write_bytes(content)
-    p = sf.Pipeline(on=(log := sf.connect("memory://")), settings=settings)
+    p = sf.Pipeline(on=(log := sf.open_log("memory://")), settings=settings)
     p | source(tmp_path / "a") | sf.Map(lambda value: value) | sf.WriteToTopic("out")
     p.run()
     letters = sorted(dead_letters(log), key=lambda letter: letter["line"])
@@ -165,7 +165,7 @@ def test_event_that_is_too_long_for_one_is_a_dead_letter(tmp_path: Path, monkeyp
     monkeypatch.setattr(codec, "EVENT_BYTES_MAX", 2_000)
     (tmp_path / "a").write_bytes(b'{"n": 0}\n{"n": "' + b"x" * 5_000 + b'"}\n{"n": 2}\r\n')
     monkeypatch.setattr(context, "TEXT_CHARS_MAX", 300)
-    p = sf.Pipeline(on=(log := sf.connect("memory://")))
+    p = sf.Pipeline(on=(log := sf.open_log("memory://")))
     p | io.ReadFromJson(tmp_path / "a", schema={"n": int}) | sf.WriteToTopic("out")
     p.run()
     assert read_events(log) == [{"n": 0}, {"n": 2}]
@@ -176,7 +176,7 @@ def test_event_that_is_too_long_for_one_is_a_dead_letter(tmp_path: Path, monkeyp
 
 def test_rows_that_fail_later_are_dead_letters_with_file_and_row(tmp_path: Path) -> None:
     write(tmp_path, "x.parquet")
-    p = sf.Pipeline(on=(log := sf.connect("memory://")), settings=SMALL)
+    p = sf.Pipeline(on=(log := sf.open_log("memory://")), settings=SMALL)
     p | io.ReadFromParquet(f"{tmp_path}/*", columns=["v"]) | sf.Map(lambda row: 1 / (row["v"] - 71))
     p.run()
     odd = [letter for letter in dead_letters(log) if letter["error"].startswith("ZeroDivisionError")]
@@ -194,7 +194,7 @@ def test_no_window_closes_before_all_files_are_read(tmp_path: Path) -> None:
 
 
 def test_files_are_listed_once_and_anew_after_a_reset(tmp_path: Path) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
 
     def lines() -> list[Any]:
         p = sf.Pipeline("p", on=log)
@@ -224,7 +224,7 @@ def test_file_that_changes_before_it_is_read_stops_the_pipeline_with_an_error(
     tmp_path: Path, name: str, change: Callable[[Path], Any], error: type[StreamFlowError], message: str
 ) -> None:
     write(tmp_path, name)
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     p = sf.Pipeline("p", settings=SMALL)
     p | SOURCES[name](f"{tmp_path}/*{name}") | sf.WriteToTopic("out")
     plan = launch(p, log, SMALL)
@@ -242,7 +242,7 @@ def test_files_of_an_object_store_are_read_through_fsspec() -> None:
             file.write(frame.write_ndjson().encode())
         with system.open(f"/store/{part}.parquet", "wb") as file:
             frame.write_parquet(file)
-    expected = from_topic(sf.connect("memory://"))
+    expected = from_topic(sf.open_log("memory://"))
     for name in ("ndjson", "parquet"):
         source = SOURCES[f"x.{name}"](f"memory://store/*.{name}")
         assert ordered(collected(counts(source), SMALL)) == expected

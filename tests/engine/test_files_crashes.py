@@ -39,7 +39,7 @@ def place(kind: str, tmp_path: Path) -> Iterator[Callable[[], Log]]:
     opened: list[Log] = []
 
     def open_log() -> Log:
-        opened.append(sf.connect(tmp_path / f"log{len(opened)}" if kind == "ndjson" else "memory://"))
+        opened.append(sf.open_log(tmp_path / f"log{len(opened)}" if kind == "ndjson" else "memory://"))
         return opened[-1]
 
     yield open_log
@@ -117,7 +117,7 @@ def test_death_at_any_commit_changes_nothing(
 @pytest.mark.parametrize("applied", [False, True], ids=["before", "after"])
 def test_launch_that_dies_is_made_up_for_by_the_next(tmp_path: Path, at: str, applied: bool) -> None:
     (tmp_path / "in0.csv").write_text("k,v,at\na,1,0\n")
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
 
     class Dying:
         def __getattr__(self, name: str) -> Any:
@@ -141,11 +141,11 @@ def test_launch_that_dies_is_made_up_for_by_the_next(tmp_path: Path, at: str, ap
 
 def test_several_workers_share_the_shards_of_one_file(tmp_path: Path) -> None:
     pl.DataFrame({"k": ["a"] * 400, "v": range(400), "at": [0] * 400}).write_csv(tmp_path / "in.csv")
-    log, out = sf.connect(tmp_path / "log"), tmp_path / "out"
+    log, out = sf.open_log(tmp_path / "log"), tmp_path / "out"
     p = pipeline(tmp_path, "csv", out)
     plan = launch(p, log, SETTINGS)
     workers = [
-        Worker(plan, sf.connect(tmp_path / "log"), None, worker_id=f"w{i}", until=lambda s: is_finished(plan, s))
+        Worker(plan, sf.open_log(tmp_path / "log"), None, worker_id=f"w{i}", until=lambda s: is_finished(plan, s))
         for i in range(3)
     ]
     threads = [threading.Thread(target=worker.run) for worker in workers]

@@ -109,7 +109,7 @@ LATE: dict[str, list[dict[str, Any]]] = {
 
 def run_twice(p: sf.Pipeline) -> tuple[Log, sf.PipelineResult]:
     """The second time with what is too late by then."""
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log, partitions=1)
     publish(log, FIRST)
     p.run(on=log, until="drained")
@@ -142,7 +142,7 @@ def test_late_records_have_the_time_of_results() -> None:
 
 def test_topic_for_what_is_late_is_made_at_once_and_said_in_the_plan() -> None:
     p = pipeline("Aggregate")
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log, partitions=1)
     end_topic(log)
     p.run(on=log)
@@ -151,7 +151,7 @@ def test_topic_for_what_is_late_is_made_at_once_and_said_in_the_plan() -> None:
 
 
 def test_state_goes_on_when_late_to_is_added_or_taken_away() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log, partitions=1)
     publish(log, FIRST)
     pipeline("Aggregate", late_to=None).run(on=log, until="drained")
@@ -181,7 +181,7 @@ def test_column_of_a_late_record_is_refused_as_an_aggregates_name() -> None:
 @pytest.mark.parametrize("grouping", ["Aggregate", "CombinePerKey", "state"])
 def test_death_at_any_commit_loses_and_doubles_nothing_of_what_is_late(grouping: str, applied: bool) -> None:
     def begun() -> tuple[Log, Any]:
-        log = sf.connect("memory://")
+        log = sf.open_log("memory://")
         make_topic(log, partitions=1)
         publish(log, FIRST)
         p = pipeline(grouping)
@@ -223,7 +223,7 @@ def test_death_at_any_commit_loses_and_doubles_nothing_of_what_is_late(grouping:
 
 @pytest.mark.parametrize("windows", [sf.Sessions(10), sf.FixedWindows(10)], ids=["sessions", "a trigger"])
 def test_what_a_trigger_takes_no_more_is_told_as_well(windows: Any) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log, partitions=1)
     p = sf.Pipeline("p", settings=SETTINGS)
     events = p | sf.ReadFromTopic("in", schema={"k": str, "v": int, "at": int}, event_time="at")

@@ -35,7 +35,7 @@ def test_answer_does_not_depend_on_grouping_before_the_shuffle(tmp_path: Path) -
     events = 60_000
     frame = pl.DataFrame({"user": pl.int_range(events, eager=True) % 29_000, "n": pl.int_range(events, eager=True)})
     frame = frame.with_columns(at=pl.lit(1_000_000) + pl.col("n") // 1_000)
-    with closing(sf.connect(tmp_path)) as log:
+    with closing(sf.open_log(tmp_path)) as log:
         log.create_topic("in", sf.TopicConfig(1))
         publisher = Publisher(log, "in")
         for piece in frame.iter_slices(20_000):

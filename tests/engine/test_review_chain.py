@@ -164,7 +164,7 @@ def wide_rows(data: Path, store: str) -> dict[str, tuple[Any, ...]]:
 def test_deaths_at_random_commits_leave_every_result_exact(
     seed: int, place: str, lateness_s: int, tmp_path: Path
 ) -> None:
-    log = sf.connect("memory://" if place == "memory" else tmp_path)
+    log = sf.open_log("memory://" if place == "memory" else tmp_path)
     scenario = Scenario(seed, log, tmp_path, lateness_s=lateness_s)
     result = scenario.play()
     assert (result.total("dropped"), result.total("dead_lettered")) == (0, 0)

@@ -31,7 +31,7 @@ def count_per_ten_seconds(p: sf.Pipeline, events: Any) -> None:
 
 
 def test_an_ended_topic_does_not_close_the_windows_of_one_that_goes_on() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     for topic in ("in", "later", "out"):
         make_topic(log, topic, partitions=1)
     p = sf.Pipeline("p", on=log, settings=SETTINGS)
@@ -47,7 +47,7 @@ def test_an_ended_topic_does_not_close_the_windows_of_one_that_goes_on() -> None
 
 
 def test_values_of_create_do_not_close_the_windows_of_a_topic_that_goes_on() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     for topic in ("in", "out"):
         make_topic(log, topic, partitions=1)
     p = sf.Pipeline("p", on=log, settings=SETTINGS)
@@ -103,7 +103,7 @@ def test_rows_of_a_later_run_are_the_newest_of_their_key(tmp_path: Path) -> None
 
 
 def test_a_pipeline_that_was_reset_writes_its_rows_again(tmp_path: Path) -> None:
-    log = sf.connect(tmp_path)
+    log = sf.open_log(tmp_path)
     write_to_table(log, tmp_path, [{"n": 1}, {"n": 2}], []).run()
     log.reset_pipeline("p")
     p = write_to_table(log, tmp_path, [{"n": 1}, {"n": 2}], [])
@@ -114,7 +114,7 @@ def test_a_pipeline_that_was_reset_writes_its_rows_again(tmp_path: Path) -> None
 
 
 def test_a_result_of_the_global_window_can_be_windowed_again() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log, "out", partitions=1)
     p = sf.Pipeline("p", on=log, settings=SETTINGS)
     total = p | sf.Create([1, 2]) | sf.CombineGlobally(sum)
@@ -125,7 +125,7 @@ def test_a_result_of_the_global_window_can_be_windowed_again() -> None:
 
 
 def test_values_of_create_can_be_published_as_they_are() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log, "out", partitions=1)
     p = sf.Pipeline("p", on=log, settings=SETTINGS)
     p | sf.Create([1, "two", {"three": 3}]) | sf.WriteToTopic("out")
@@ -148,7 +148,7 @@ class Reciprocal(sf.CombineFn):
 
 
 def test_a_group_without_a_result_is_a_dead_letter_and_the_others_go_on() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log, "out", partitions=1)
     p = sf.Pipeline("p", on=log, settings=SETTINGS)
     p | sf.Create([("a", 0), ("b", 2)]) | sf.CombinePerKey(Reciprocal()) | sf.Map(list) | sf.WriteToTopic("out")
@@ -160,7 +160,7 @@ def test_a_group_without_a_result_is_a_dead_letter_and_the_others_go_on() -> Non
 
 
 def test_any_error_of_a_python_function_inside_a_query_loses_only_its_row() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     for topic in ("in", "out"):
         make_topic(log, topic, partitions=1)
     p = sf.Pipeline("p", on=log, settings=SETTINGS)
@@ -203,7 +203,7 @@ def pass_through(log: Log) -> sf.Pipeline:
 
 
 def test_a_run_that_was_taken_for_dead_joins_again_and_finishes() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     p = pass_through(log)
 
     def bury() -> None:
@@ -218,7 +218,7 @@ def test_a_run_that_was_taken_for_dead_joins_again_and_finishes() -> None:
 
 
 def test_a_run_whose_pipeline_was_replaced_meanwhile_is_refused() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
 
     def replace() -> None:
         with pytest.raises(ConflictError):
@@ -233,7 +233,7 @@ def test_a_run_whose_pipeline_was_replaced_meanwhile_is_refused() -> None:
 
 
 def test_a_worker_that_slept_longer_than_its_lease_does_not_bury_itself() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     launch(pass_through(log), log, SETTINGS)
     log.join(WorkerInfo("sleeper", "p", 1, 1.0, heartbeat_us=0))
     log.join(WorkerInfo("silent", "p", 1, 1.0, heartbeat_us=0))
@@ -260,7 +260,7 @@ class Troubled:
 
 
 def test_signs_of_life_go_on_after_one_could_not_be_given() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     p = pass_through(log)
     plan = launch(p, log, SETTINGS)
     troubled: Any = Troubled(log, failures=2)

@@ -217,7 +217,7 @@ class Live:
     """A pipeline on two topics that goes on as these do."""
 
     def __init__(self, build: Any, partitions: int = 1) -> None:
-        self.log: Log = sf.connect("memory://")
+        self.log: Log = sf.open_log("memory://")
         make_topics(self.log)
         self.settings, self.clock = sf.Settings(partitions=partitions), ManualClock()
         p = sf.Pipeline("p", settings=self.settings)

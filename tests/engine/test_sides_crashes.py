@@ -85,7 +85,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
     opened: list[Log] = []
 
     def open_log() -> Log:
-        log = sf.connect("memory://" if request.param == "memory" else tmp_path / f"log{len(opened)}")
+        log = sf.open_log("memory://" if request.param == "memory" else tmp_path / f"log{len(opened)}")
         opened.append(log)
         make_topics(log, partitions=2)
         for topic, of_topic in {MAIN: ELEMENTS, SIDE: LETTERS}.items():

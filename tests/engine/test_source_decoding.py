@@ -338,7 +338,7 @@ def test_publishers_time_that_is_none_is_bad(schema: Any) -> None:
 
 
 def test_messages_carry_key_and_attributes() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log, partitions=1)
     with sf.Publisher(log, "in") as publisher:
         publisher.publish({"n": 1}, key="k", event_time_us=3, attributes={"type": "view"})
@@ -352,7 +352,7 @@ def test_messages_carry_key_and_attributes() -> None:
 
 
 def test_what_one_pipeline_writes_another_reads_with_the_same_times() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log)
     publish_json(log, [{"n": 1}, {"n": 2}], [10, 20])
     publish_frame(log, pl.DataFrame({"n": [3]}), [30])

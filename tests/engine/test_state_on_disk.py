@@ -302,7 +302,7 @@ def test_keys_of_mixed_number_types_are_one_group_in_every_slice() -> None:
 def test_worker_commits_once_much_is_to_be_written(
     options: dict[str, int], alone: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     together: list[int] = []
     commit = log.commit
     monkeypatch.setattr(log, "commit", lambda commits: together.append(len(commits)) or commit(commits))
@@ -311,7 +311,7 @@ def test_worker_commits_once_much_is_to_be_written(
 
 
 def test_outputs_of_a_large_window_are_encoded_slice_by_slice(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, sliced = sf.connect("memory://"), sf.connect("memory://")
+    whole, sliced = sf.open_log("memory://"), sf.open_log("memory://")
     _run_sums(whole, sf.Settings(partitions=1))
     assert len(records(whole, "out")) == 1
     monkeypatch.setattr(task, "ROWS_WAITING_MAX", 10)

@@ -94,7 +94,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
     opened: list[Log] = []
 
     def open_log() -> Log:
-        log = sf.connect("memory://" if request.param == "memory" else tmp_path / f"log{len(opened)}")
+        log = sf.open_log("memory://" if request.param == "memory" else tmp_path / f"log{len(opened)}")
         opened.append(log)
         for topic, parts in SIDES.items():
             make_topic(log, topic, partitions=2)
@@ -184,7 +184,7 @@ def test_partitions_and_batches_change_nothing(place: Callable[[], Log], partiti
 def test_when_events_come_changes_nothing(at_once: int) -> None:
     """All that has come is worked off before the next are published, so the watermark goes in small steps: what waits
     is not late for what comes after it."""
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     for topic in SIDES:
         make_topic(log, topic, partitions=2)
     plan = launch(pipeline(SETTINGS), log, SETTINGS)

@@ -83,7 +83,7 @@ def test_early_panes_and_the_one_on_time() -> None:
 
 @pytest.mark.parametrize("step_events_max", [1, 2, 100])
 def test_count_trigger_counts_elements_whatever_the_batches(step_events_max: int) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log, partitions=1)
     for at in range(7):
         publish_json(log, [{"k": "a", "v": at}], [at * S])
@@ -144,7 +144,7 @@ def test_result_has_the_earliest_event_time_of_its_pane() -> None:
 
 def test_results_held_back_hold_the_watermark_of_what_comes_after(place: str | Path) -> None:
     """Without the hold the watermark behind the first grouping would be past their time, and they would be dropped."""
-    log = sf.connect(place)
+    log = sf.open_log(place)
     make_topic(log, partitions=1)
 
     def run(until: Any) -> sf.PipelineResult:

@@ -100,7 +100,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
     opened: list[Log] = []
 
     def open_log() -> Log:
-        log = sf.connect("memory://" if request.param == "memory" else tmp_path / f"log{len(opened)}")
+        log = sf.open_log("memory://" if request.param == "memory" else tmp_path / f"log{len(opened)}")
         opened.append(log)
         make_topic(log, partitions=2)
         for i in range(4):
@@ -197,7 +197,7 @@ class Delay(sf.DoFn):
 
 def test_what_waits_for_the_clock_holds_the_watermark_of_what_comes_after() -> None:
     """Without that, the windows behind would have closed before what was kept back comes."""
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log, partitions=1)
     settings, clock = sf.Settings(partitions=1), ManualClock()
     p = sf.Pipeline(NAME, settings=settings)

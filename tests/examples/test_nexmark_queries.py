@@ -79,7 +79,7 @@ def publish(log: Log, datasets: Mapping[str, Dataset], way: Way, target: int) ->
 def run(query: str, way: Way, folder: Path, **build: Any) -> sf.PipelineResult:
     module = module_of(query)
     datasets = nexmark.datasets(way.events, way.shape)
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     for topic in datasets:
         make_topic(log, topic, partitions=way.partitions)
     for nth in range(1, way.runs):
@@ -129,7 +129,7 @@ def test_two_workers_give_what_duckdb_gives_for_every_query() -> None:
 
 
 def test_a_result_that_duckdb_does_not_give_is_told(tmp_path: Path) -> None:
-    log = sf.connect(tmp_path)
+    log = sf.open_log(tmp_path)
     make_topic(log, "bid", partitions=2)
     [bid] = nexmark.bids(10, 1, Shape()).to_dicts()
     publish_frame(log, pl.DataFrame([bid | {"price": 10**9}]), topic="bid")
@@ -163,7 +163,7 @@ rows = st.lists(st.tuples(st.integers(0, 1), st.none() | st.integers(0, 3), st.i
 def test_rows_of_max_are_all_that_have_the_greatest_value(
     batches: list[list[tuple[int, int | None, int]]], rows_only: bool
 ) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log)
     schema = {"k": pl.Int64, "v": pl.Int64, "id": pl.Int64}
     for nth, batch in enumerate(batches):

@@ -18,7 +18,7 @@ from loadgen.profiles import ads, flights
 from loadgen.run import Settings, run
 from streamflow.base.clock import SystemClock
 from streamflow.model.time import MAX_US
-from streamflow.topics import connect
+from streamflow.topics import open_log
 from streamflow.topics.protocol import Log
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -66,7 +66,7 @@ def test_a_run_killed_again_and_again_publishes_each_flight_exactly_once(
     tmp_path: Path, start: Start, finish: Finish, frames: Frames
 ) -> None:
     command = ("flights", "--to", tmp_path, "--max", 3_000, "--json")
-    log = connect(tmp_path)
+    log = open_log(tmp_path)
     for events, batch in ((1, 25), (700, 10), (1_500, 40)):
         process = start(*command, "--rate", 4_000, "--batch", batch)
         wait_for(log, "flights", events, process)
@@ -86,7 +86,7 @@ def test_a_run_killed_again_and_again_publishes_each_flight_exactly_once(
 def test_all_flights_are_published_once_and_the_topic_ends(tmp_path: Path, finish: Finish) -> None:
     first = report(finish("flights", "--to", tmp_path, "--json"))
     code, out, _ = finish("flights", "--to", tmp_path)
-    log = connect(tmp_path)
+    log = open_log(tmp_path)
 
     assert first["events"] == size(log, "flights") == flights.FLIGHTS
     assert first["out_of_order_share"] == pytest.approx(0.90, abs=0.005)
@@ -148,7 +148,7 @@ def test_a_signal_finishes_the_batch_reports_and_exits_with_zero(
     tmp_path: Path, start: Start, finish: Finish, number: signal.Signals
 ) -> None:
     process = start("ads", "--to", tmp_path, "--events", 100_000, "--rate", 500, "--json")
-    log = connect(tmp_path)
+    log = open_log(tmp_path)
     wait_for(log, "ads", 1, process)
     process.send_signal(number)
     found = report(finish(process))

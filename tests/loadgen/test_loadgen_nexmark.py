@@ -16,7 +16,7 @@ from loadgen.replay import Feed, replay
 from loadgen.report import Disorder, Tally
 from streamflow.base.clock import ManualClock
 from streamflow.base.errors import DataError
-from streamflow.topics import connect
+from streamflow.topics import open_log
 from streamflow.topics.protocol import Log, Producer, Record, TopicConfig
 from streamflow.topics.publisher import Publisher
 
@@ -247,7 +247,7 @@ def publish(log: object, datasets: Mapping[str, Dataset], batch: int) -> Tally:
 
 def test_a_run_killed_between_any_two_publishes_leaves_each_event_in_its_topic_once(frames: Frames) -> None:
     datasets = nexmark.datasets(730, Shape(3))
-    log = connect("memory://")
+    log = open_log("memory://")
     for topic in datasets:
         log.create_topic(topic, TopicConfig(partitions=4))
     for publishes, batch in ((1, 60), (2, 60), (3, 7), (4, 100), (5, 33), (0, 9)):
@@ -264,7 +264,7 @@ def test_a_run_killed_between_any_two_publishes_leaves_each_event_in_its_topic_o
 
 
 def test_a_mixture_made_shorter_after_a_kill_publishes_what_is_missing_of_it(frames: Frames) -> None:
-    log = connect("memory://")
+    log = open_log("memory://")
     for topic in KINDS:
         log.create_topic(topic, TopicConfig(partitions=2))
     with pytest.raises(Killed):
@@ -291,7 +291,7 @@ def test_the_command_fills_and_ends_three_topics_once(
     part, whole, again = (
         orjson.loads(finish(*command, *more)[1]) for more in (("--batch", 700, "--max", 1_234), ("--batch", 9_999), ())
     )
-    log = connect(tmp_path)
+    log = open_log(tmp_path)
     sizes = {info.name: sum(log.end(info.name, p) for p in range(2)) for info in log.topics()}
     log.close()
 

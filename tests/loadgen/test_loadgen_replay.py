@@ -12,7 +12,7 @@ from loadgen.replay import Feed, Format, position_of, replay, sequence_of
 from loadgen.report import Tally
 from streamflow.base.clock import ManualClock
 from streamflow.base.errors import ConflictError
-from streamflow.topics import connect
+from streamflow.topics import open_log
 from streamflow.topics.protocol import Log, TopicConfig
 from streamflow.topics.publisher import Publisher
 
@@ -21,7 +21,7 @@ Frames = Callable[[Log, str], list[pl.DataFrame]]
 
 @pytest.fixture
 def log() -> Iterator[Log]:
-    log = connect("memory://")
+    log = open_log("memory://")
     log.create_topic("ads", TopicConfig(partitions=16))
     yield log
     log.close()

@@ -33,7 +33,7 @@ pipeline | sf.ReadFromTopic("in", schema={"n": int}) | sf.Map(fetch) | sf.WriteT
 def test_worker_whose_calls_hang_ends_within_seconds_of_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     target = tmp_path / "hanging.py"
     target.write_text(PIPELINE)
-    log = sf.connect(tmp_path / "data")
+    log = sf.open_log(tmp_path / "data")
     make_topic(log, partitions=2)
     publish_json(log, [{"n": 1}, {"n": 2}])
     end_topic(log)

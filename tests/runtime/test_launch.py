@@ -11,7 +11,7 @@ from streamflow.topics.protocol import Log, TopicConfig
 
 @pytest.fixture
 def log() -> Log:
-    return sf.connect("memory://")
+    return sf.open_log("memory://")
 
 
 def counting(name: str = "p", size_s: int = 60, partitions: int = 3) -> sf.Pipeline:

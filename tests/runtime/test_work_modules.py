@@ -40,7 +40,7 @@ def test_a_worker_loads_no_library_that_it_could_do_without(tmp_path: Path) -> N
     target = tmp_path / "flow.py"
     target.write_text(TARGET)
     data = tmp_path / "data"
-    log = sf.connect(data)
+    log = sf.open_log(data)
     log.create_topic("in", sf.TopicConfig(partitions=1))
     launch(load_pipeline(f"{target}:pipeline"), log)
     for n in range(3):

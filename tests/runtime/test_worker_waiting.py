@@ -47,7 +47,7 @@ def wait_until(log: Log, reached: object, what: str) -> None:
 @contextmanager
 def working(p: sf.Pipeline, url: str, data: Path | None = None) -> Iterator[tuple[Worker, Log]]:
     """A worker in a thread that holds all tasks; it is told to stop at the end, and must."""
-    of_worker, log = sf.connect(url), sf.connect(url)
+    of_worker, log = sf.open_log(url), sf.open_log(url)
     stop = Stop()
     plan = launch(p, of_worker, p.settings)
     worker = Worker(plan, of_worker, data, stop=stop)
@@ -72,7 +72,7 @@ def pass_through(settings: sf.Settings = SETTINGS) -> sf.Pipeline:
 
 
 def prepare(url: str) -> Log:
-    log = sf.connect(url)
+    log = sf.open_log(url)
     for topic in ("in", "out"):
         make_topic(log, topic, partitions=1)
     return log

@@ -145,7 +145,7 @@ def test_a_failed_statement_ends_the_run_at_once_without_retries() -> None:
 
 @pytest.mark.parametrize("folder", [False, True])
 def test_a_statement_about_a_topic_is_checked_once_it_has_ended(folder: bool, tmp_path: Any) -> None:
-    log = sf.connect(f"{tmp_path}/log" if folder else "memory://")
+    log = sf.open_log(f"{tmp_path}/log" if folder else "memory://")
     make_topic(log)
     publish_json(log, [{"v": 1}, {"v": 2}])
 

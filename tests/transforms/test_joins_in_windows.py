@@ -115,7 +115,7 @@ STEPS = (("left", 1, 3), ("right", 2, 4), ("right", 3, 20), ("left", 4, 20), ("r
 
 def panes(build: Any, mode: sf.AccumulationMode, window: Any, way: sf.Settings) -> list[list[Any]]:
     """What comes out after each of the steps and at the end."""
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     for name in ("left", "right"):
         make_topic(log, name, partitions=1)
     seen, found = 0, []

@@ -40,7 +40,7 @@ rows = st.lists(
 
 def run(build: Callable[[Any, Any], Any], left: list[Row], right: list[Row], way: sf.Settings) -> list[Any]:
     """(event time in seconds, row) of what `build` makes of both."""
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     for name, side in (("left", left), ("right", right)):
         make_topic(log, name, partitions=2)
         for i, row in enumerate(side):
@@ -205,7 +205,7 @@ def test_none_deletes_a_key_of_a_table_of_pairs() -> None:
 
 
 def test_a_bad_pair_is_a_dead_letter_and_the_others_are_joined() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     p = sf.Pipeline(on=log)
     left = p | "L" >> sf.Create([("a", 1), "no pair", (["unhashable", object()], 2)])
     found: list[Any] = []

@@ -147,7 +147,7 @@ def test_windows_are_combined_one_by_one() -> None:
 
 @pytest.mark.parametrize("mode", [sf.AccumulationMode.ACCUMULATING, sf.AccumulationMode.DISCARDING])
 def test_late_panes_of_a_fanout_count_nothing_twice(mode: sf.AccumulationMode) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     make_topic(log, partitions=1)
 
     def run(until: Any) -> None:

@@ -70,7 +70,7 @@ SCHEMA = {"k": pl.String, "n": pl.Int64, "v": pl.Int64}
 def test_rows_are_joined_as_a_nested_loop_would(
     how: Any, left: list[Any], right: list[Any], times: list[int], way: sf.Settings
 ) -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     for name, side, of in (("left", left, times[:6]), ("right", right, times[6:])):
         make_topic(log, name, partitions=2)
         for i, row in enumerate(side):
@@ -123,7 +123,7 @@ def test_a_side_may_have_no_columns_but_those_to_join_by() -> None:
 
 
 def test_a_late_row_gives_a_window_anew_with_all_its_pairs() -> None:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     schema = {"k": pl.String, "v": pl.Int64}
     for name in ("left", "right"):
         make_topic(log, name, partitions=1)

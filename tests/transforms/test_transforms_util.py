@@ -169,7 +169,7 @@ def test_a_function_becomes_a_transform() -> None:
 
 @pytest.mark.parametrize("folder", [False, True])
 def test_reshuffle_spreads_columns_and_values_over_tasks_and_loses_none(folder: bool, tmp_path: Any) -> None:
-    log = sf.connect(f"{tmp_path}/log" if folder else "memory://")
+    log = sf.open_log(f"{tmp_path}/log" if folder else "memory://")
     make_topic(log, partitions=1)
     for begin in range(0, 100, 10):
         publish_frame(log, pl.DataFrame({"v": range(begin, begin + 10)}), [begin * US] * 10)

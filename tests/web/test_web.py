@@ -21,7 +21,7 @@ from streamflow.web.server import MetricsServer
 
 @pytest.fixture
 def log() -> Log:
-    log = sf.connect("memory://")
+    log = sf.open_log("memory://")
     log.create_topic("in", TopicConfig(partitions=2))
     publisher = sf.Publisher(log, "in")
     publisher.publish_batch([orjson.dumps({"n": i}) for i in range(10)] + [b"{"], [1_000_000] * 11)

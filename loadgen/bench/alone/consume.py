@@ -14,7 +14,7 @@ from streamflow.base.errors import DataError
 from streamflow.base.settings import Settings
 from streamflow.engine.source import SourceDecoder
 from streamflow.examples.ads import View
-from streamflow.topics import connect
+from streamflow.topics import open_log
 from streamflow.transforms.io import ReadFromTopic
 
 SECOND_US = 1_000_000
@@ -26,7 +26,7 @@ def prepare(job: Job) -> None:
 
 def _run(job: Job) -> dict[str, Any]:
     topic, bounds = job.work.removeprefix("consume-"), Settings()
-    log = connect(log_folder(job.inputs))
+    log = open_log(log_folder(job.inputs))
     decoder = SourceDecoder(ReadFromTopic(topic, schema=View, event_time="event_time"))
     began_s = time.perf_counter()
     events = micros = views = 0

@@ -25,7 +25,7 @@ from streamflow.engine.stores import tables_folder
 from streamflow.examples.ads import DISORDER_S, WINDOW_S, build_users
 from streamflow.runtime.launch import launch
 from streamflow.runtime.pipeline import Pipeline
-from streamflow.topics import Publisher, connect
+from streamflow.topics import Publisher, open_log
 from streamflow.topics.protocol import Log, TopicConfig
 
 TARGET = "loadgen.bench.alone.growth:pipeline"
@@ -49,7 +49,7 @@ def pipeline() -> Pipeline:
 
 
 def prepare(job: Job) -> None:
-    log = connect(job.data)
+    log = open_log(job.data)
     partitions = int(job.parameters.get("partitions", PARTITIONS))
     log.create_topic(TOPIC, TopicConfig(partitions))
     publisher = Publisher(log, TOPIC, name="bench")

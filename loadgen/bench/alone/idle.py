@@ -18,7 +18,7 @@ from streamflow.examples.ads import build
 from streamflow.runtime.launch import launch
 from streamflow.runtime.pipeline import Pipeline
 from streamflow.runtime.progress import is_drained
-from streamflow.topics import Publisher, connect
+from streamflow.topics import Publisher, open_log
 from streamflow.topics.protocol import TopicConfig
 
 TARGET = "loadgen.bench.alone.idle:pipeline"
@@ -35,14 +35,14 @@ def pipeline() -> Pipeline:
 
 
 def prepare(job: Job) -> None:
-    log = connect(job.data)
+    log = open_log(job.data)
     log.create_topic(TOPIC, TopicConfig(PARTITIONS))
     Publisher(log, TOPIC).publish_frame(ads.events(0, EVENTS, job.seed, events_per_s=100), event_time="event_time")
     log.close()
 
 
 def _run(job: Job) -> dict[str, Any]:
-    log = connect(job.data)
+    log = open_log(job.data)
     plan = launch(pipeline(), log)
     worker = start_worker(TARGET, job.data)
     try:
@@ -74,7 +74,7 @@ def _sizes(pid: int) -> dict[str, int]:
 
 def verified(job: Job, told: dict[str, Any]) -> bool:
     """The worker took in the last event, and nothing was lost before."""
-    log = connect(job.data)
+    log = open_log(job.data)
     snapshot = log.snapshot(job.name)
     log.close()
     sources = [state for state in snapshot.tasks.values() if state.topic == TOPIC]

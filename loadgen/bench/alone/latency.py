@@ -38,7 +38,7 @@ from streamflow.base.errors import DataError
 from streamflow.engine.stores import rows_folder, tables_folder
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
-from streamflow.topics import Publisher, connect
+from streamflow.topics import Publisher, open_log
 from streamflow.topics.protocol import Snapshot, TopicConfig
 
 TARGET = "loadgen.bench.alone.latency:pipeline"
@@ -90,13 +90,13 @@ class _Schedule:
 def prepare(job: Job) -> None:
     if job.parameters["duration_s"] <= WARM_UP_S:
         raise DataError(f"--seconds must be above {WARM_UP_S:g}, which are left out. Give 20")
-    log = connect(job.data)
+    log = open_log(job.data)
     log.create_topic(TOPIC, TopicConfig(PARTITIONS))
     log.close()
 
 
 def _run(job: Job) -> dict[str, Any]:
-    log = connect(job.data)
+    log = open_log(job.data)
     plan = launch(pipeline(), log)
     with supervised(plan, job.data, TARGET, job.cores):
         wait_until(lambda: _owned(log.snapshot(plan.pipeline)), "the workers to take the tasks")
@@ -142,7 +142,7 @@ def _file(job: Job, name: str) -> Path:
 
 def load(job: Job) -> dict[str, Any]:
     """The publishing process."""
-    schedule, log = _Schedule(job), connect(job.data)
+    schedule, log = _Schedule(job), open_log(job.data)
     publisher = Publisher(log, TOPIC, name="load")
     heads = [document[:-1].decode() for document in to_json(ads.events(0, _PAYLOADS, job.seed))]
     start_us, start_s = time.time_ns() // 1_000 + int(LEAD_S * 1e6), time.monotonic() + LEAD_S

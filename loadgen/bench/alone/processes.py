@@ -15,7 +15,7 @@ from streamflow.runtime import work
 from streamflow.runtime.autoscaler import Policy
 from streamflow.runtime.supervisor import WORKER_ENVIRONMENT, Supervisor
 from streamflow.runtime.worker import Stop
-from streamflow.topics import connect
+from streamflow.topics import open_log
 
 WITHIN_S = 100.0
 """Nothing that is waited for takes longer, unless something is broken."""
@@ -31,7 +31,7 @@ def start_worker(target: str, data: Path) -> "subprocess.Popen[bytes]":
 @contextmanager
 def supervised(plan: Plan, data: Path, target: str, workers: int) -> Iterator[None]:
     """So many worker processes, kept alive by a supervisor in a thread, and drained at the end."""
-    log, stop = connect(data), Stop()
+    log, stop = open_log(data), Stop()
     os.environ["POLARS_MAX_THREADS"] = "1"
     supervisor = Supervisor(plan, log, data, target, workers, Policy(workers, workers), stop=stop)
     thread = threading.Thread(target=supervisor.run, name="supervisor")

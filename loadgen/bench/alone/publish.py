@@ -15,7 +15,7 @@ from loadgen.bench.streamflow_runner import PARTITIONS
 from loadgen.dataset import BLOCK_EVENTS, to_json
 from loadgen.profiles import ads
 from loadgen.run import BATCH_UNPACED
-from streamflow.topics import Publisher, codec, connect
+from streamflow.topics import Publisher, codec, open_log
 from streamflow.topics.protocol import Kind, Log, Record, TopicConfig
 
 TOPIC = "events"
@@ -26,7 +26,7 @@ def prepare(job: Job) -> None:
 
 
 def _run(job: Job) -> dict[str, Any]:
-    log = connect(job.data)
+    log = open_log(job.data)
     log.create_topic(TOPIC, TopicConfig(PARTITIONS))
     publisher = Publisher(log, TOPIC, name="bench")
     as_json = job.work == "publish-json"
@@ -51,7 +51,7 @@ def _run(job: Job) -> dict[str, Any]:
 def verified(job: Job, told: dict[str, Any]) -> bool:
     """Read back, all there are as many events as were to be published, and their bytes have the same checksum."""
     count = checksum = 0
-    log = connect(job.data)
+    log = open_log(job.data)
     for partition in range(PARTITIONS):
         for record in _records(log, partition):
             frame = codec.decode(record)

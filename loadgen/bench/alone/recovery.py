@@ -28,7 +28,7 @@ from streamflow.examples.ads import build_users
 from streamflow.runtime.launch import launch
 from streamflow.runtime.pipeline import Pipeline
 from streamflow.runtime.progress import is_drained, is_finished
-from streamflow.topics import Publisher, connect
+from streamflow.topics import Publisher, open_log
 from streamflow.topics.protocol import Log, Snapshot, TaskId, TopicConfig, WorkerInfo
 
 TARGET = "loadgen.bench.alone.recovery:pipeline"
@@ -45,7 +45,7 @@ def pipeline() -> Pipeline:
 
 
 def prepare(job: Job) -> None:
-    log = connect(job.data)
+    log = open_log(job.data)
     log.create_topic(TOPIC, TopicConfig(PARTITIONS))
     publisher = Publisher(log, TOPIC, name="bench")
     for sequence, frame in enumerate(_state(job).iter_slices(ENVELOPE_EVENTS)):
@@ -72,7 +72,7 @@ def _visits(users: pl.Series, times_us: pl.Series) -> pl.DataFrame:
 
 
 def _run(job: Job) -> dict[str, Any]:
-    log = connect(job.data)
+    log = open_log(job.data)
     plan = launch(pipeline(), log)
     try:
         with supervised(plan, job.data, TARGET, 1):

@@ -25,7 +25,7 @@ from streamflow.engine.plan import build_plan
 from streamflow.examples.nexmark.check import events_of, expected, found, is_right, module_of
 from streamflow.examples.nexmark.events import DISORDER_S
 from streamflow.runtime.hints import count
-from streamflow.topics import connect
+from streamflow.topics import open_log
 
 QUERIES = ("q0", "q1", "q2", "q3", "q4", "q5", "q7", "q8", "q11", "q12")
 ROWS_SHOWN = 10
@@ -103,7 +103,7 @@ def _run_and_check(query: str, folder: Path, events: int, shape: Shape, workers:
 
 
 def _is_new(folder: Path, pipeline: str) -> bool:
-    log = connect(folder)
+    log = open_log(folder)
     try:
         return pipeline not in log.pipelines()
     finally:
