@@ -50,17 +50,19 @@ def encode_json(
     times_us: Sequence[int],
     keys: Sequence[bytes | None] | None = None,
     attributes: Sequence[Attributes | None] | None = None,
+    *,
+    attributes_max: int = ATTRIBUTES_MAX,
 ) -> Record:
     """One record of `len(events)` unparsed JSON documents; all sequences have one entry per event.
 
-    DataError: no events, lengths that differ, an event over 10 MB, over 100 attributes, wrong types.
+    DataError: no events, lengths that differ, an event over 10 MB, over `attributes_max` attributes, wrong types.
     """
     sizes = _sizes(topic, events)
     columns = [column(topic, TIME, times_us, pl.Int64()), pl.Series(_SIZE, sizes, dtype=pl.UInt32)]
     if keys is not None:
         columns.append(column(topic, KEY, keys, pl.Binary()))
     if attributes is not None:
-        encoded = [_encode_attributes(topic, of_event) for of_event in attributes]
+        encoded = [_encode_attributes(topic, of_event, attributes_max) for of_event in attributes]
         columns.append(column(topic, ATTRIBUTES, encoded, pl.Binary()))
     for each in columns:
         if len(each) != len(events):
@@ -154,13 +156,13 @@ def check_event(topic: str, event: bytes, time_us: int, key: bytes | None, attri
         raise DataError(f"key {key!r} of an event for topic '{topic}' is not bytes or text. Use str() on it")
 
 
-def _encode_attributes(topic: str, attributes: Attributes | None) -> bytes | None:
+def _encode_attributes(topic: str, attributes: Attributes | None, at_most: int = ATTRIBUTES_MAX) -> bytes | None:
     """A JSON object, or None for an event without attributes."""
     if not attributes:
         return None
-    if len(attributes) > ATTRIBUTES_MAX:
+    if len(attributes) > at_most:
         raise DataError(
-            f"an event for topic '{topic}' has {len(attributes)} attributes, at most {ATTRIBUTES_MAX} are "
+            f"an event for topic '{topic}' has {len(attributes)} attributes, at most {at_most} are "
             "allowed. Move some of them into the event"
         )
     for name, value in attributes.items():

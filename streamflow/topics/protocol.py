@@ -11,10 +11,13 @@ when they return.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from streamflow.model.time import MAX_US
 from streamflow.topics.partition import KeyHash
+
+if TYPE_CHECKING:
+    from streamflow.topics.subscriptions.store import SubscriptionStore
 
 PARTITIONS_DEFAULT = 16
 RECORD_BYTES_MAX = 4_000_000
@@ -345,7 +348,10 @@ class TaskLog(Protocol):
 
 
 class Log(TopicLog, TaskLog, Protocol):
-    """A backend: both faces on one storage."""
+    """A backend: all faces on one storage."""
+
+    @property
+    def subscriptions(self) -> "SubscriptionStore": ...
 
     def wait_changed(self, timeout_s: float) -> bool:
         """Block until something was committed by anyone since the last call of this method on this handle, or the
@@ -354,4 +360,5 @@ class Log(TopicLog, TaskLog, Protocol):
         commit, never otherwise."""
 
     def prune(self) -> int:
-        """Delete what retention, consumption and dropped state no longer need; bytes freed."""
+        """Delete what retention, consumption and dropped state no longer need, nor subscriptions and snapshots; bytes
+        freed."""

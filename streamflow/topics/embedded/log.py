@@ -1,6 +1,7 @@
 """The handle on a folder: each method is bytes first, then one transaction, or one view. No SQL, no file formats."""
 
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,7 +12,7 @@ from zlib import crc32
 from streamflow.base.clock import Clock, SystemClock
 from streamflow.base.errors import CorruptionError, StreamFlowError
 from streamflow.topics import rules
-from streamflow.topics.embedded import task_rows, topic_rows
+from streamflow.topics.embedded import subscription_rows, task_rows, topic_rows
 from streamflow.topics.embedded.segments import (
     ROLL_BYTES,
     Entry,
@@ -21,6 +22,7 @@ from streamflow.topics.embedded.segments import (
     delete_if_finished,
     segment_paths,
 )
+from streamflow.topics.embedded.subscriptions import EmbeddedSubscriptions
 from streamflow.topics.embedded.topic_rows import Chunk
 from streamflow.topics.embedded.truth import Truth
 from streamflow.topics.partition import KeyHash
@@ -71,6 +73,7 @@ class EmbeddedLog:
         # a heartbeat does not wait for another thread's fdatasync.
         self._append_lock = threading.Lock()
         self._seen: dict[str, task_rows.Seen] = {}
+        self.subscriptions = EmbeddedSubscriptions(self, self._truth, self._clock)
 
     def create_topic(self, name: str, config: TopicConfig | None = None) -> TopicInfo:
         with self._truth.transaction() as db:
@@ -105,6 +108,19 @@ class EmbeddedLog:
                 offsets = topic_rows.append(db, records, places, self._clock.now_us())
             self._segments.settle()
         return offsets
+
+    @contextmanager
+    def appending(self) -> Iterator[None]:
+        """Held around a transaction that calls `append_within`: bytes and rows of others don't come in between."""
+        with self._append_lock:
+            yield
+            self._segments.settle()
+
+    def append_within(self, db: sqlite3.Connection, records: Sequence[Record]) -> None:
+        """Publish in a transaction of the caller, which holds `appending`."""
+        rules.check_records(records)
+        places = self._segments.write([_record_entry(record) for record in records])
+        topic_rows.append(db, records, places, self._clock.now_us())
 
     def last_sequence(self, topic: str, producer: str) -> int:
         with self._truth.view() as db:
@@ -268,7 +284,11 @@ class EmbeddedLog:
 
     def prune(self) -> int:
         with self._truth.view() as db:
-            cuts = topic_rows.prunable(db, self._clock.now_us())
+            now_us = self._clock.now_us()
+            cuts = topic_rows.prunable(db, now_us)
+            for part, offset in cuts.items():
+                needed = subscription_rows.needed_from(db, part, now_us)
+                cuts[part] = offset if needed is None else min(offset, needed)
         for (topic_id, partition), offset in cuts.items():
             more = True
             while more:

@@ -27,6 +27,7 @@ import polars as pl
 from streamflow.base.errors import ConflictError, CorruptionError, PipelineError, StreamFlowError
 from streamflow.topics.embedded.segments import sync_folder
 from streamflow.topics.embedded.signal import Signal
+from streamflow.topics.embedded.subscription_rows import TABLES
 
 DATABASE = "streamflow.db"
 SCHEMA_VERSION = 3
@@ -200,6 +201,10 @@ class Truth:
         if not quiet:
             self._signal.send()
 
+    def tell(self) -> None:
+        """Wake all that wait for a change."""
+        self._signal.send()
+
     @contextmanager
     def view(self) -> Iterator[sqlite3.Connection]:
         """All reads inside see the same instant; never waits for a writer."""
@@ -308,6 +313,7 @@ class Truth:
             self._create(writer)
             return
         self._check(writer)
+        writer.executescript(f"BEGIN IMMEDIATE; {TABLES} COMMIT;")
 
     def _check(self, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -333,7 +339,7 @@ class Truth:
 
     def _create(self, writer: sqlite3.Connection) -> None:
         writer.executescript(
-            f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; "
+            f"BEGIN IMMEDIATE; {_SCHEMA} {TABLES} PRAGMA application_id = {_APPLICATION_ID}; "
             f"PRAGMA user_version = {SCHEMA_VERSION}; "
             f"INSERT INTO meta VALUES ('{_ROW_HASH_KEY}', '{row_hash()}'); COMMIT;"
         )

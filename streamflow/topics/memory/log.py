@@ -9,6 +9,7 @@ from streamflow.base.clock import Clock, SystemClock
 from streamflow.model.time import MIN_US
 from streamflow.topics import rules
 from streamflow.topics.memory.store import Partition, Pipeline, Store, Task, Topic
+from streamflow.topics.memory.subscriptions import MemorySubscriptions
 from streamflow.topics.partition import KeyHash
 from streamflow.topics.protocol import (
     RECORD_BYTES_MAX,
@@ -46,6 +47,7 @@ class MemoryLog:
         else:
             self._store = Store()
         self._seen = self._store.version
+        self.subscriptions = MemorySubscriptions(self, self._store, self._clock)
 
     def create_topic(self, name: str, config: TopicConfig | None = None) -> TopicInfo:
         with self._store.changed:

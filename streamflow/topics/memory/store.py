@@ -16,6 +16,10 @@ from streamflow.topics.protocol import (
     TopicInfo,
     WorkerInfo,
 )
+from streamflow.topics.reading import MessageReader
+from streamflow.topics.subscriptions.lease import LeaseMachine
+from streamflow.topics.subscriptions.sizes import RecordSizes
+from streamflow.topics.subscriptions.store import SnapshotInfo, SubscriptionInfo, retained_from
 
 
 @dataclass
@@ -25,8 +29,10 @@ class Partition:
     records: list[Record] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
     next_offset: int = 0
+    sizes: RecordSizes = field(default_factory=RecordSizes)
 
     def append(self, record: Record) -> None:
+        self.sizes.append(record.count, len(record.payload), record.published_us)
         self.records.append(record)
         self.ends.append(record.end)
         self.next_offset = record.end
@@ -55,15 +61,22 @@ class Partition:
         """Drop whole records that end at or before `offset`; bytes freed."""
         return self._drop_first(bisect_right(self.ends, offset))
 
-    def prune_older(self, published_us: int) -> int:
-        """Drop the leading records published before that moment; bytes freed."""
+    def prune_older(self, published_us: int, needed_from: int) -> int:
+        """Drop the leading records published before that moment, up to the one that holds `needed_from`; bytes
+        freed."""
         expired = 0
-        while expired < len(self.records) and self.records[expired].published_us < published_us:
+        while (
+            expired < len(self.records)
+            and self.records[expired].published_us < published_us
+            and self.ends[expired] <= needed_from
+        ):
             expired += 1
         return self._drop_first(expired)
 
     def _drop_first(self, count: int) -> int:
         freed = sum(len(record.payload) for record in self.records[:count])
+        if count:
+            self.sizes.trim(self.ends[count - 1])
         del self.records[:count], self.ends[:count]
         return freed
 
@@ -73,6 +86,37 @@ class Topic:
     info: TopicInfo
     partitions: list[Partition]
     producers: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Subscribed:
+    """A subscription: a machine for each partition of `topic`, which is the one it was made on, deleted or not."""
+
+    info: SubscriptionInfo
+    topic: Topic
+    machines: list[LeaseMachine]
+    reader: MessageReader
+
+    def detach(self) -> None:
+        for machine in self.machines:
+            machine.detach()
+        self.info = replace(self.info, detached=True)
+
+    def needed_from(self, partition: int, now_us: int) -> int:
+        """The first message that the log has to keep."""
+        settings = self.info.settings
+        start = self.topic.partitions[partition].sizes.offset_at(now_us - round(settings.retention_s * 1e6))
+        return retained_from(settings, self.machines[partition].floor, start)
+
+
+@dataclass
+class Snapshotted:
+    """`acks` and `floors`: by partition."""
+
+    info: SnapshotInfo
+    topic: Topic
+    acks: list[bytes]
+    floors: list[int]
 
 
 @dataclass
@@ -102,6 +146,8 @@ class Store:
         self.pipelines: dict[str, Pipeline] = {}
         self.workers: dict[str, WorkerInfo] = {}
         self.epoch_floors: dict[str, int] = {}
+        self.subscriptions: dict[str, Subscribed] = {}
+        self.snapshots: dict[str, Snapshotted] = {}
 
     def touch(self) -> None:
         self.version += 1
@@ -191,12 +237,33 @@ class Store:
     def prune_topic(self, topic: Topic, now_us: int) -> int:
         if not topic.info.config.internal:
             oldest_us = now_us - round(topic.info.config.retention_s * 1e6)
-            return sum(partition.prune_older(oldest_us) for partition in topic.partitions)
+            self.forget_expired(now_us)
+            return sum(
+                partition.prune_older(oldest_us, self._needed_from(topic, number, now_us))
+                for number, partition in enumerate(topic.partitions)
+            )
         readers: dict[int, int] = {}
         for task in self.tasks_of_topic(topic.info.name):
             partition = task.state.task.partition
             readers[partition] = min(task.state.offset, readers.get(partition, task.state.offset))
         return sum(topic.partitions[partition].prune_below(offset) for partition, offset in readers.items())
+
+    def _needed_from(self, topic: Topic, partition: int, now_us: int) -> int:
+        """By subscriptions and snapshots."""
+        needs = [
+            each.needed_from(partition, now_us)
+            for each in self.subscriptions.values()
+            if each.topic is topic and not each.info.detached
+        ]
+        needs += [each.floors[partition] for each in self.snapshots.values() if each.topic is topic]
+        return min(needs, default=topic.partitions[partition].next_offset)
+
+    def forget_expired(self, now_us: int) -> None:
+        """Subscriptions and snapshots."""
+        for name in [name for name, each in self.subscriptions.items() if each.info.is_expired(now_us)]:
+            del self.subscriptions[name]
+        for name in [name for name, each in self.snapshots.items() if now_us >= each.info.expires_us]:
+            del self.snapshots[name]
 
     def append(self, records: Sequence[Record], now_us: int) -> list[int]:
         offsets = []

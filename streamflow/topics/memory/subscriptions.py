@@ -1,0 +1,195 @@
+"""Subscriptions on a memory log: machines live as they are, under the store's lock."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from streamflow.base.clock import Clock
+from streamflow.topics import rules
+from streamflow.topics.memory.store import Snapshotted, Store, Subscribed
+from streamflow.topics.protocol import TopicLog
+from streamflow.topics.reading import MessageReader, dead_letter_records
+from streamflow.topics.subscriptions.encoding import encode_snapshot
+from streamflow.topics.subscriptions.running import Running, StoredMessage, begun
+from streamflow.topics.subscriptions.settings import SubscriptionSettings, snapshot_expires_us
+from streamflow.topics.subscriptions.store import (
+    SnapshotInfo,
+    SubscriptionInfo,
+    check_attachable,
+    check_attached,
+    check_new_snapshot,
+    check_same,
+)
+
+T = TypeVar("T")
+
+
+class MemorySubscriptions:
+    """`log` is the handle whose store this shares; it reads messages for it."""
+
+    def __init__(self, log: TopicLog, store: Store, clock: Clock) -> None:
+        self._log = log
+        self._store = store
+        self._clock = clock
+
+    def create_subscription(
+        self, name: str, topic: str, settings: SubscriptionSettings | None = None
+    ) -> SubscriptionInfo:
+        rules.check_name("subscription", name)
+        with self._store.changed:
+            self._forget_expired()
+            if name in self._store.subscriptions:
+                info = self._store.subscriptions[name].info
+                check_same(info, topic, settings)
+                return info
+            found = self._store.topic(topic)
+            check_attachable(name, topic, found.info.config.internal)
+            wanted = settings or SubscriptionSettings()
+            self._check_dead_letter(wanted)
+            now_us = self._clock.now_us()
+            info = SubscriptionInfo(name, topic, wanted, now_us, now_us)
+            machines = [begun(wanted, each.sizes, each.next_offset, now_us) for each in found.partitions]
+            self._store.subscriptions[name] = Subscribed(info, found, machines, MessageReader(self._log, topic))
+            self._store.touch()
+            return info
+
+    def subscription(self, name: str) -> SubscriptionInfo:
+        with self._store.changed:
+            return self._found(name).info
+
+    def subscriptions(self, topic: str | None = None) -> list[SubscriptionInfo]:
+        with self._store.changed:
+            self._forget_expired()
+            every = (self._store.subscriptions[name].info for name in sorted(self._store.subscriptions))
+            return [info for info in every if topic in (None, info.topic)]
+
+    def alter_subscription(self, name: str, settings: SubscriptionSettings) -> SubscriptionInfo:
+        with self._store.changed:
+            found = self._found(name)
+            check_attached(found.info)
+            found.info.settings.check_alteration(settings)
+            self._check_dead_letter(settings)
+            for machine in found.machines:
+                machine.alter(settings)
+            found.info = replace(found.info, settings=settings, active_us=self._clock.now_us())
+            self._store.touch()
+            return found.info
+
+    def delete_subscription(self, name: str) -> None:
+        with self._store.changed:
+            self._found(name)
+            del self._store.subscriptions[name]
+            self._store.touch()
+
+    def detach_subscription(self, name: str) -> None:
+        with self._store.changed:
+            found = self._found(name)
+            if not found.info.detached:
+                found.detach()
+                self._store.touch()
+
+    def create_snapshot(self, name: str, subscription: str) -> SnapshotInfo:
+        rules.check_name("snapshot", name)
+        with self._store.changed:
+            self._forget_expired()
+            check_new_snapshot(name, name in self._store.snapshots)
+            found = self._found(subscription)
+            check_attached(found.info)
+            now_us = self._clock.now_us()
+            runs = [self._running(found, partition, now_us) for partition in range(len(found.machines))]
+            oldest = [each.oldest_unacked_us() for each in runs]
+            expires_us = snapshot_expires_us(now_us, min((at for at in oldest if at is not None), default=None))
+            info = SnapshotInfo(name, found.info.topic, subscription, now_us, expires_us)
+            acks = [encode_snapshot(machine) for machine in found.machines]
+            floors = [machine.floor for machine in found.machines]
+            self._store.snapshots[name] = Snapshotted(info, found.topic, acks, floors)
+            return info
+
+    def snapshots(self) -> list[SnapshotInfo]:
+        with self._store.changed:
+            self._forget_expired()
+            return [self._store.snapshots[name].info for name in sorted(self._store.snapshots)]
+
+    def snapshot_acks(self, name: str) -> tuple[SnapshotInfo, Mapping[int, bytes]]:
+        with self._store.changed:
+            found = self._snapshot(name)
+            return found.info, dict(enumerate(found.acks))
+
+    def delete_snapshot(self, name: str) -> None:
+        with self._store.changed:
+            self._snapshot(name)
+            del self._store.snapshots[name]
+
+    def partitions(self, subscription: str) -> Sequence[int]:
+        with self._store.changed:
+            return range(len(self._found(subscription).machines))
+
+    def with_machines(
+        self, subscription: str, events: Mapping[int, Callable[[Running], T]], *, durable: bool
+    ) -> dict[int, T]:
+        with self._store.changed:
+            found = self._found(subscription)
+            check_attached(found.info)
+            now_us = self._clock.now_us()
+            results, wakes = {}, False
+            for partition, event in events.items():
+                rules.check_partition(found.info.topic, partition, len(found.machines))
+                running = self._running(found, partition, now_us)
+                results[partition] = event(running)
+                wakes |= self._forward(found, partition, running) or running.wakes
+            active_us = max(found.info.active_us, *(each.active_us for each in found.machines))
+            found.info = replace(found.info, active_us=active_us)
+            if wakes:
+                self._store.touch()
+            return results
+
+    def messages(self, subscription: str, partition: int, offsets: Iterable[int]) -> list[StoredMessage]:
+        with self._store.changed:
+            found = self._found(subscription)
+            return found.reader.at(partition, offsets)
+
+    def _running(self, found: Subscribed, partition: int, now_us: int) -> Running:
+        log = found.topic.partitions[partition]
+        return Running(
+            found.machines[partition],
+            log.sizes,
+            lambda offsets: found.reader.at(partition, offsets),
+            now_us,
+            log.next_offset,
+        )
+
+    def _forward(self, found: Subscribed, partition: int, running: Running) -> bool:
+        """Publish dead letters; without their topic they wait for it."""
+        policy = found.info.settings.dead_letter
+        letters = running.machine.dead_letters()
+        if policy is None or not letters or policy.topic not in self._store.topics:
+            return False
+        messages = found.reader.at(partition, [letter.offset for letter in letters])
+        size = len(self._store.topics[policy.topic].partitions)
+        records = dead_letter_records(found.info.name, found.info.topic, letters, messages, policy.topic, size)
+        self._store.append(records, running.now_us)
+        running.machine.forwarded([letter.offset for letter in letters], running.now_us)
+        return True
+
+    def _found(self, name: str) -> Subscribed:
+        self._forget_expired()
+        found = self._store.subscriptions.get(name)
+        if found is None:
+            raise rules.unknown("subscription", name, self._store.subscriptions)
+        if not found.info.detached and self._store.topics.get(found.info.topic) is not found.topic:
+            found.detach()
+        return found
+
+    def _snapshot(self, name: str) -> Snapshotted:
+        self._forget_expired()
+        found = self._store.snapshots.get(name)
+        if found is None:
+            raise rules.unknown("snapshot", name, self._store.snapshots)
+        return found
+
+    def _check_dead_letter(self, settings: SubscriptionSettings) -> None:
+        if settings.dead_letter is not None:
+            self._store.topic(settings.dead_letter.topic)
+
+    def _forget_expired(self) -> None:
+        self._store.forget_expired(self._clock.now_us())

@@ -1,0 +1,41 @@
+"""Short ways to publish and subscribe in tests."""
+
+from collections.abc import Callable, Sequence
+
+from streamflow.base.clock import ManualClock
+from streamflow.topics.client.consuming import Consumer, Delivery
+from streamflow.topics.client.sending import Outgoing, Sender
+from streamflow.topics.protocol import Log, TopicConfig
+from streamflow.topics.subscriptions import SubscriptionSettings
+
+START_US = 1_700_000_000_000_000
+
+
+class Bench:
+    """Topic "t" of one partition (or more) and subscription "s", in few words."""
+
+    def __init__(self, opened: Callable[[], Log], clock: ManualClock) -> None:
+        self.opened, self.clock = opened, clock
+        self.log = opened()
+        self.store = self.log.subscriptions
+
+    def subscribe(self, name: str = "s", *, partitions: int = 1, topic: str = "t", **settings: object) -> Consumer:
+        self.log.create_topic(topic, TopicConfig(partitions))
+        self.store.create_subscription(name, topic, SubscriptionSettings(**settings))  # type: ignore[arg-type]
+        return Consumer(self.store, name)
+
+    def other(self, name: str = "s") -> Consumer:
+        """The same subscription through another handle."""
+        return Consumer(self.opened().subscriptions, name)
+
+    def publish(self, *texts: str, key: str = "", topic: str = "t", **attributes: str) -> list[str]:
+        messages = [Outgoing(text.encode(), attributes, key, self.clock.now_us()) for text in texts]
+        return Sender(self.log, topic, None).send(messages)
+
+
+def texts(found: Sequence[Delivery]) -> list[str]:
+    return [each.message.data.decode() for each in found]
+
+
+def attempts(found: Sequence[Delivery]) -> list[int]:
+    return [each.lease.id.attempt for each in found]
