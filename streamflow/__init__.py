@@ -16,6 +16,7 @@ from streamflow.base.errors import (
     CorruptionError,
     DataError,
     FencedError,
+    FlowControlError,
     NotFoundError,
     PipelineError,
     StreamFlowError,
@@ -40,7 +41,9 @@ from streamflow.model.window import (
 )
 from streamflow.runtime.pipeline import Pipeline, PipelineResult
 from streamflow.topics import Publisher, open_log
+from streamflow.topics.client import Flow, PublishFlow, connect, connect_sync
 from streamflow.topics.protocol import TopicConfig
+from streamflow.topics.subscriptions import AckStatus, DeadLetterPolicy, RetryPolicy, SubscriptionSettings
 from streamflow.transforms import combiners, trigger, window
 from streamflow.transforms.batching import BatchElements, GroupIntoBatches
 from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
@@ -98,6 +101,7 @@ __all__ = [
     "MAX_TIMESTAMP",
     "MIN_TIMESTAMP",
     "AccumulationMode",
+    "AckStatus",
     "Aggregate",
     "AggregateFn",
     "ApproxDistinct",
@@ -121,6 +125,7 @@ __all__ = [
     "Count",
     "Create",
     "DataError",
+    "DeadLetterPolicy",
     "Distinct",
     "DoFn",
     "Duration",
@@ -132,6 +137,8 @@ __all__ = [
     "FlatMapTuple",
     "Flatten",
     "FlattenWith",
+    "Flow",
+    "FlowControlError",
     "GlobalWindows",
     "GroupByKey",
     "GroupIntoBatches",
@@ -157,6 +164,7 @@ __all__ = [
     "Pipeline",
     "PipelineError",
     "PipelineResult",
+    "PublishFlow",
     "Publisher",
     "Quantiles",
     "ReadFromCsv",
@@ -167,12 +175,14 @@ __all__ = [
     "Regex",
     "Reify",
     "Reshuffle",
+    "RetryPolicy",
     "Select",
     "Sessions",
     "Settings",
     "SlidingWindows",
     "StdDev",
     "StreamFlowError",
+    "SubscriptionSettings",
     "Sum",
     "TableJoin",
     "TaggedOutput",
@@ -200,6 +210,8 @@ __all__ = [
     "coders",
     "col",
     "combiners",
+    "connect",
+    "connect_sync",
     "lit",
     "open_log",
     "ptransform_fn",

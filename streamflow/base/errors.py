@@ -6,6 +6,7 @@ StreamFlowError
 ├── DataError             fix your data: an event or row does not fit what was declared
 ├── NotFoundError         fix the name: no such topic, table, row store or pipeline
 ├── ConflictError         fix the request: it contradicts what exists (partition count, pipeline shape)
+├── FlowControlError      slow down: more is outstanding than you allowed; try again later
 ├── FencedError           do nothing: another owner has taken over; drop the work, it is done elsewhere
 ├── StepCancelledError    do nothing: the worker stops in the middle of a step; whoever is next repeats it
 ├── AssertionFailedError  fix your code, or what the test expects: `assert_that` found something else
@@ -35,6 +36,10 @@ class NotFoundError(StreamFlowError):
 
 class ConflictError(StreamFlowError):
     """The request contradicts what is already there."""
+
+
+class FlowControlError(StreamFlowError):
+    """A bound on what is outstanding was reached, and you wanted to be told rather than wait."""
 
 
 class FencedError(StreamFlowError):

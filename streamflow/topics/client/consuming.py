@@ -5,6 +5,7 @@ Nothing here waits, extends leases or remembers what was handed out.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from streamflow.topics.subscriptions.running import Running, StoredMessage
 from streamflow.topics.subscriptions.store import SubscriptionInfo, SubscriptionStore, check_seek
 
 T = TypeVar("T")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,14 @@ class Consumer:
     def backlog(self) -> Backlog:
         """What is not acked, in all partitions that this client may use: exact."""
         return reduce(Backlog.__add__, self._all(Running.backlog, durable=False).values(), Backlog(0, 0, 0.0))
+
+    def seek(self, to: datetime | str) -> None:
+        """To a time (without a zone: UTC), or to the snapshot of that name."""
+        if isinstance(to, str):
+            self.seek_snapshot(to)
+        else:
+            zoned = to if to.tzinfo else to.replace(tzinfo=UTC)
+            self.seek_time((zoned - EPOCH) // timedelta(microseconds=1))
 
     def seek_time(self, time_us: int) -> None:
         """What was published before is acked, the rest is not."""

@@ -4,6 +4,7 @@ A handle keeps the machines it has decoded and uses one again while the version 
 """
 
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from sqlite3 import Connection
@@ -41,7 +42,8 @@ class EmbeddedSubscriptions:
     """Of the folder that `log` is a handle on, in whose transactions all happens."""
 
     def __init__(self, log: "EmbeddedLog", truth: Truth, clock: Clock) -> None:
-        self._log = log
+        # A handle that is dropped must let go of its files at once, which a cycle of references would delay.
+        self._log: EmbeddedLog = weakref.proxy(log)
         self._truth = truth
         self._clock = clock
         self._lock = threading.Lock()

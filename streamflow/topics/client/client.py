@@ -1,0 +1,180 @@
+"""The async client of one log: admin, publishers, subscribers. It owns their threads, and closes them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from streamflow.base.clock import Clock, SystemClock
+from streamflow.base.errors import PipelineError
+from streamflow.topics import open_log
+from streamflow.topics.client.consuming import Consumer
+from streamflow.topics.client.publishing import AsyncPublisher, Batching, PublishFlow, Retries
+from streamflow.topics.client.sending import Sender
+from streamflow.topics.client.subscribing import Flow, Subscriber
+from streamflow.topics.client.threads import Changes, Threads
+from streamflow.topics.protocol import PARTITIONS_DEFAULT, RETENTION_DEFAULT_S, Backlog, TopicConfig, TopicInfo
+from streamflow.topics.subscriptions.settings import SubscriptionSettings
+from streamflow.topics.subscriptions.store import SnapshotInfo, SubscriptionInfo
+
+T = TypeVar("T")
+Made = TypeVar("Made", AsyncPublisher, Subscriber)
+
+
+def connect(url: str | Path, *, clock: Clock | None = None) -> "Client":
+    """A client of the topics and subscriptions at `url`: a folder, `file:PATH`, or `memory://NAME` (see `open_log`).
+
+        async with sf.connect("data") as client:
+            await client.create_topic("clicks", partitions=4)
+            await client.create_subscription("billing", "clicks")
+            async with client.publisher("clicks") as publisher:
+                await publisher.publish(b"{}", ordering_key="ann", attributes={"type": "view"})
+            async with client.subscriber("billing") as subscriber:
+                async for message in subscriber:
+                    await message.ack()
+
+    PipelineError for Kafka, on which there are no subscriptions yet; else as `open_log`. `clock` decides times of
+    publication, deadlines and retention.
+    """
+    if isinstance(url, str) and url.startswith("kafka:"):
+        raise PipelineError(
+            "there are no subscriptions on Kafka yet. Its topics can be used with `streamflow.topics.topics_at`"
+        )
+    return Client(url, clock)
+
+
+class Client:
+    """Made by `connect`; use it with `async with`, in one event loop. What it made is closed with it."""
+
+    def __init__(self, url: str | Path, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._log = open_log(url, clock=clock)
+        self._store = self._log.subscriptions
+        self._threads = Threads()
+        self._changes = Changes(self._log, self._threads)
+        self._made: list[AsyncPublisher | Subscriber] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close publishers (which sends what they have) and subscribers (which nacks what they did not hand out)."""
+        for each in self._made:
+            await each.close()
+        await self._changes.close()
+        self._threads.close()
+        self._log.close()
+
+    async def create_topic(
+        self, name: str, *, partitions: int = PARTITIONS_DEFAULT, retention_s: float = RETENTION_DEFAULT_S
+    ) -> TopicInfo:
+        """Or return the one that exists. ConflictError if that has another number of partitions, which can't change:
+        keys would move."""
+        return await self._run(lambda: self._log.create_topic(name, TopicConfig(partitions, retention_s)))
+
+    async def topic(self, name: str) -> TopicInfo:
+        """NotFoundError, with the closest names, if there is none."""
+        return await self._run(lambda: self._log.topic(name))
+
+    async def topics(self) -> list[TopicInfo]:
+        """Sorted by name, without those that belong to pipelines."""
+        return [info for info in await self._run(self._log.topics) if not info.config.internal]
+
+    async def delete_topic(self, name: str) -> None:
+        """Its subscriptions are detached. ConflictError if a pipeline reads it."""
+        await self._run(lambda: self._log.delete_topic(name))
+
+    async def create_subscription(
+        self, name: str, topic: str, settings: SubscriptionSettings | None = None
+    ) -> SubscriptionInfo:
+        """It gets what is published from now on. One with the same topic and settings is returned as it is;
+        ConflictError for another one of that name."""
+        return await self._run(lambda: self._store.create_subscription(name, topic, settings))
+
+    async def subscription(self, name: str) -> SubscriptionInfo:
+        """NotFoundError, with the closest names, if there is none, or it has expired."""
+        return await self._run(lambda: self._store.subscription(name))
+
+    async def subscriptions(self, topic: str | None = None) -> list[SubscriptionInfo]:
+        """All, or those of a topic, sorted by name."""
+        return await self._run(lambda: self._store.subscriptions(topic))
+
+    async def alter_subscription(self, name: str, **changes: object) -> SubscriptionInfo:
+        """Change fields of its `SubscriptionSettings`, from now on. ConflictError for `filter` and `ordered`."""
+
+        def alter() -> SubscriptionInfo:
+            settings = self._store.subscription(name).settings
+            return self._store.alter_subscription(name, replace(settings, **changes))  # type: ignore[arg-type]
+
+        return await self._run(alter)
+
+    async def delete_subscription(self, name: str) -> None:
+        await self._run(lambda: self._store.delete_subscription(name))
+
+    async def detach_subscription(self, name: str) -> None:
+        """It delivers nothing any more and keeps nothing in the log; there is no way back."""
+        await self._run(lambda: self._store.detach_subscription(name))
+
+    async def backlog(self, subscription: str) -> Backlog:
+        """Messages that are not acked: count, bytes, age in seconds of the oldest; exact."""
+        return await self._run(lambda: Consumer(self._store, subscription).backlog())
+
+    async def seek(self, subscription: str, to: datetime | str) -> None:
+        """As `Subscriber.seek`."""
+        await self._run(lambda: Consumer(self._store, subscription).seek(to))
+
+    async def create_snapshot(self, name: str, subscription: str) -> SnapshotInfo:
+        """Remember what is acked, to seek to it. It lives up to 7 days: until its oldest unacked message is as old."""
+        return await self._run(lambda: self._store.create_snapshot(name, subscription))
+
+    async def snapshots(self) -> list[SnapshotInfo]:
+        return await self._run(self._store.snapshots)
+
+    async def delete_snapshot(self, name: str) -> None:
+        await self._run(lambda: self._store.delete_snapshot(name))
+
+    def publisher(
+        self,
+        topic: str,
+        *,
+        name: str | None = None,
+        batching: Batching | None = None,
+        flow: PublishFlow | None = None,
+        retries: Retries | None = None,
+    ) -> AsyncPublisher:
+        """NotFoundError if there is no such topic; ConflictError if it belongs to a pipeline. `name`: for sequences
+        (see `AsyncPublisher`)."""
+        publisher = AsyncPublisher(
+            Sender(self._log, topic, name),
+            self._threads,
+            self._clock,
+            topic=topic,
+            named=name is not None,
+            batching=batching or Batching(),
+            flow=flow or PublishFlow(),
+            retries=retries or Retries(),
+        )
+        return self._owned(publisher)
+
+    def subscriber(self, subscription: str, *, flow: Flow | None = None) -> Subscriber:
+        """NotFoundError if there is no such subscription."""
+        consumer = Consumer(self._store, subscription)
+        return self._owned(Subscriber(consumer, self._threads, self._changes, self._clock, flow))
+
+    def _owned(self, made: Made) -> Made:
+        self._made = [each for each in self._made if not each.closed]
+        self._made.append(made)
+        return made
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        return await self._threads.run(call)
