@@ -148,6 +148,17 @@ def test_closing_nacks_what_was_not_handed_out_at_once(with_client):
     with_client(story)
 
 
+def test_message_whose_lease_ended_before_it_was_handed_out_is_not(with_client, clock):
+    async def story(client: Client) -> None:
+        await published(client, *"ab")
+        async with client.subscriber("s") as subscriber:
+            await anext(subscriber)
+            clock.advance(10)
+            assert [message.delivery_attempt for message in await taken(subscriber, 2)] == [2, 2]
+
+    with_client(story)
+
+
 def test_cancelled_wait_loses_no_lease(with_client):
     async def story(client: Client) -> None:
         async with client.subscriber("s") as subscriber:

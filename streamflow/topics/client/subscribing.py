@@ -57,6 +57,7 @@ class Subscriber:
         self._flow = flow or Flow()
         self._ready: deque[Message] = deque()
         self._outstanding: dict[str, tuple[Message, int]] = {}
+        self._lease_end_us: dict[str, int] = {}
         self._bytes = 0
         self._room = asyncio.Event()
         self._pulling: asyncio.Task[Deliveries] | None = None
@@ -89,7 +90,11 @@ class Subscriber:
     async def __anext__(self) -> Message:
         while not self.closed:
             if self._ready:
-                return self._ready.popleft()
+                message = self._ready.popleft()
+                if self._is_held(message):
+                    return message
+                self._forget(message.ack_id)
+                continue
             if not self._has_room():
                 self._room.clear()
                 await self._room.wait()
@@ -133,6 +138,8 @@ class Subscriber:
         for ack_id, status in zip(ids, statuses, strict=True):
             if status is AckStatus.STALE:
                 self._forget(ack_id)
+            elif ack_id in self._outstanding:
+                self._lease_end_us[ack_id] = now_us + self._lease_us
 
     async def close(self) -> None:
         if self.closed:
@@ -167,12 +174,13 @@ class Subscriber:
         try:
             room = min(self._flow.messages_max - len(self._outstanding), PULL_MESSAGES_MAX)
             bytes_room = self._flow.bytes_max - self._bytes
+            began_us = self._clock.now_us()
             pulled = await self._threads.run(lambda: self._consumer.pull(room, bytes_room))
-            now_us = self._clock.now_us()
             for each in pulled.found:
                 message = Message(each, self)
                 self._ready.append(message)
-                self._outstanding[message.ack_id] = (message, now_us)
+                self._outstanding[message.ack_id] = (message, began_us)
+                self._lease_end_us[message.ack_id] = began_us + self._lease_us
                 self._bytes += message.size_bytes
             if pulled.found and self._extending is None and not self.closed:
                 self._extending = asyncio.create_task(self._extend())
@@ -234,9 +242,19 @@ class Subscriber:
 
     def _forget(self, ack_id: str) -> None:
         message, _ = self._outstanding.pop(ack_id, (None, 0))
+        self._lease_end_us.pop(ack_id, None)
         if message is not None:
             self._bytes -= message.size_bytes
             self._room.set()
+
+    @property
+    def _lease_us(self) -> int:
+        return round(self._consumer.settings.ack_deadline_s * 1e6)
+
+    def _is_held(self, message: Message) -> bool:
+        """Not if its lease has ended before it could be handed out (the process was stopped, or its thread busy):
+        somebody else has it by now."""
+        return self._clock.now_us() < self._lease_end_us.get(message.ack_id, 0)
 
     def _has_room(self) -> bool:
         return len(self._outstanding) < self._flow.messages_max and self._bytes < self._flow.bytes_max
