@@ -52,6 +52,7 @@ def _acks(help: str) -> Work:
 
 _PUBLISH, _CONSUME, _SCALE = (f"loadgen.bench.alone.{name}" for name in ("publish", "consume", "scale"))
 _LATENCY, _RECOVERY, _IDLE = (f"loadgen.bench.alone.{name}" for name in ("latency", "recovery", "idle"))
+_MESSAGES = "loadgen.bench.alone.messages"
 _LOAD = {"rate": 50_000.0, "duration_s": 20.0}
 _STATE = {"keys": 1_000_000.0}
 
@@ -66,6 +67,11 @@ WORKS: Mapping[str, Work] = {
     "consume-envelope": Work("the same from batch envelopes", _CONSUME, inputs=True),
     "acks-in-order": _acks("acks of a subscription, one id a call, leases of so many messages"),
     "acks-random": _acks("the same in any order, with 10,000 messages out"),
+    "acks-embedded": Work(
+        "acks in a folder, so many ids a call, each durable", _MESSAGES, 200_000, varied="ids", points=(100, 1_000)
+    ),
+    "client-batches": Work("the async client publishes and acks, 1,000 messages at once", _MESSAGES, 200_000),
+    "client-singles": Work("the same, each message awaited before the next", _MESSAGES, 2_000),
     "latency-table": Work("from intended publication to readable in a table, at --rate", _LATENCY, options=_LOAD),
     "latency-rows": Work("the same into wide rows", _LATENCY, options=_LOAD),
     "recovery": Work(

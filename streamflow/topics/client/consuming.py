@@ -27,7 +27,8 @@ class LeaseId:
     id: AckId
 
     def __str__(self) -> str:
-        return ".".join(map(str, (self.partition, *self.id)))
+        epoch, attempt, start, end = self.id
+        return f"{self.partition}.{epoch}.{attempt}.{start}.{end}"
 
     @classmethod
     def parse(cls, text: str) -> "LeaseId":

@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 class Message:
     """One delivery of a message. `ack`, `nack` and `modify` return when that is durable, and say whether it held."""
 
-    __slots__ = ("_delivery", "_subscriber")
+    __slots__ = ("_delivery", "_subscriber", "ack_id", "size_bytes")
 
     def __init__(self, delivery: Delivery, subscriber: "Subscriber") -> None:
         self._delivery = delivery
         self._subscriber = subscriber
+        self.ack_id = str(delivery.lease)
+        """Names this delivery, for `Subscriber.ack` and `modify`, also in another process."""
+        message = delivery.message
+        texts = sum(len(name) + len(value) for name, value in message.attributes.items()) if message.attributes else 0
+        self.size_bytes = len(message.data) + texts + len(message.ordering_key)
+        """As it counts for flow control: data, attributes and key."""
 
     @property
     def data(self) -> bytes:
@@ -52,17 +58,6 @@ class Message:
     def delivery_attempt(self) -> int:
         """1 + the nacks and expired leases before this delivery."""
         return self._delivery.lease.id.attempt
-
-    @property
-    def ack_id(self) -> str:
-        """Names this delivery, for `Subscriber.ack` and `modify`, also in another process."""
-        return str(self._delivery.lease)
-
-    @property
-    def size_bytes(self) -> int:
-        """As it counts for flow control: data, attributes and key."""
-        texts = sum(len(name) + len(value) for name, value in self.attributes.items())
-        return len(self.data) + texts + len(self.ordering_key)
 
     async def ack(self) -> AckStatus:
         """It is done and does not come again. Exactly once, only HELD says so; at least once it may come again even

@@ -128,7 +128,7 @@ class AsyncPublisher:
     ) -> "asyncio.Future[str]":
         """As `publish`, but returns as soon as there is room, with a future for the id."""
         message = self._checked(data, ordering_key, attributes, event_time)
-        if self._flow.at_bound == "block":
+        if self._flow.at_bound == "block" and not self._has_room(message):
             async with self._room:
                 await self._room.wait_for(lambda: self.closed or self._has_room(message))
         elif self._flow.at_bound == "error" and not self._has_room(message):

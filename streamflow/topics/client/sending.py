@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from zlib import crc32
 
 from streamflow.base.errors import ConflictError
@@ -24,12 +24,12 @@ class Outgoing:
     ordering_key: str
     time_us: int
     sequence: int = -1
+    size_bytes: int = field(init=False)
+    """As it counts for all bounds: data, attributes and key."""
 
-    @property
-    def size_bytes(self) -> int:
-        """As it counts for all bounds: data, attributes and key."""
-        texts = sum(len(name) + len(value) for name, value in (self.attributes or {}).items())
-        return len(self.data) + texts + len(self.ordering_key)
+    def __post_init__(self) -> None:
+        texts = sum(len(name) + len(value) for name, value in self.attributes.items()) if self.attributes else 0
+        object.__setattr__(self, "size_bytes", len(self.data) + texts + len(self.ordering_key))
 
 
 class Sender:
