@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from loadgen.bench.alone import acks, consume, growth, idle, latency, publish, recovery
+from loadgen.bench.alone import acks, consume, growth, idle, latency, messages, publish, recovery
 from loadgen.bench.harness import Plan, bench
 from loadgen.bench.inputs import written
 from loadgen.bench.job import JOB_VARIABLE, Job
@@ -121,6 +121,15 @@ def test_an_ack_that_does_not_hold_is_not_verified(job: Callable[..., Job]) -> N
 
     assert acks.verified(made, told)
     assert not acks.verified(made, told | {"held": told["held"] - 1})
+
+
+@pytest.mark.parametrize("work", ["acks-embedded", "client-batches", "client-singles"])
+def test_work_with_subscriptions_is_verified_only_if_every_ack_held(job: Callable[..., Job], work: str) -> None:
+    made = replace(job(work, ids=100), events=300)
+    told = dict(messages.RUNNERS["streamflow"][work](made) or {})
+
+    assert messages.verified(made, told)
+    assert not messages.verified(made, told | {"held": 299})
 
 
 def test_scaling_measures_both_numbers_of_workers(folder: Path) -> None:
