@@ -184,6 +184,25 @@ def test_nacked_message_comes_again(with_client):
     with_client(story)
 
 
+@pytest.mark.parametrize(
+    "wrong", ["", "0.1", "0.0.1.0.9", "0.0.1.-1.0", f"0.0.1.{1 << 62}.{(1 << 62) + 1}", "x.0.1.0.1"]
+)
+def test_what_is_no_ack_id_or_deadline_is_refused_alone(with_client, wrong):
+    async def story(client: Client) -> None:
+        await published(client, "a")
+        async with client.subscriber("s") as subscriber:
+            [message] = await subscriber.pull()
+            good = asyncio.create_task(message.ack())
+            with pytest.raises(DataError, match="ack id"):
+                await subscriber.ack([wrong])
+            with pytest.raises(DataError, match="ack deadline"):
+                await message.modify(601)
+            assert await subscriber.ack(["7.1.1.0.1"]) == [STALE]
+            assert await good is HELD
+
+    with_client(story)
+
+
 def test_seek_and_snapshot_through_the_client(with_client, clock):
     async def story(client: Client) -> None:
         await published(client, "a", "b")

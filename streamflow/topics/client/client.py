@@ -5,13 +5,16 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
+
+import orjson
 
 from streamflow.base.clock import Clock, SystemClock
 from streamflow.base.errors import PipelineError
 from streamflow.topics import open_log
 from streamflow.topics.client.consuming import Consumer
 from streamflow.topics.client.publishing import AsyncPublisher, Batching, PublishFlow, Retries
+from streamflow.topics.client.schemas import MessageSchema
 from streamflow.topics.client.sending import Sender
 from streamflow.topics.client.subscribing import Flow, Subscriber
 from streamflow.topics.client.threads import Changes, Threads
@@ -94,6 +97,11 @@ class Client:
         """Its subscriptions are detached. ConflictError if a pipeline reads it."""
         await self._run(lambda: self._log.delete_topic(name))
 
+    async def topic_schema(self, name: str) -> dict[str, Any] | None:
+        """Field → its JSON types and whether it is required; None if no publisher gave a schema."""
+        stored = await self._run(lambda: self._store.topic_schema(name))
+        return None if stored is None else dict(orjson.loads(stored))
+
     async def create_subscription(
         self, name: str, topic: str, settings: SubscriptionSettings | None = None
     ) -> SubscriptionInfo:
@@ -151,9 +159,18 @@ class Client:
         batching: Batching | None = None,
         flow: PublishFlow | None = None,
         retries: Retries | None = None,
+        schema: Any = None,
     ) -> AsyncPublisher:
         """NotFoundError if there is no such topic; ConflictError if it belongs to a pipeline. `name`: for sequences
-        (see `AsyncPublisher`)."""
+        (see `AsyncPublisher`).
+
+        With a `schema` (a msgspec Struct, a dataclass, a pydantic model, a Polars or Arrow schema) each message must be
+        JSON that fits it, or DataError. It is stored with the topic, where it may follow an earlier one if it only adds
+        optional fields, makes fields optional or widens types; else ConflictError."""
+        checked = None if schema is None else MessageSchema(schema)
+        if checked is not None:
+            follows = checked.follow
+            self._store.set_topic_schema(topic, lambda stored: follows(topic, stored))
         publisher = AsyncPublisher(
             Sender(self._log, topic, name),
             self._threads,
@@ -163,6 +180,7 @@ class Client:
             batching=batching or Batching(),
             flow=flow or PublishFlow(),
             retries=retries or Retries(),
+            schema=checked,
         )
         return self._owned(publisher)
 

@@ -34,7 +34,10 @@ class LeaseId:
     def parse(cls, text: str) -> "LeaseId":
         """DataError if no delivery is named so."""
         try:
-            partition, epoch, attempt, start, end = map(int, text.split("."))
+            partition, epoch, attempt, start, end = numbers = [*map(int, text.split("."))]
+            # Ids name one message each; a range would be a way to make the machine work on what was never handed out.
+            if end != start + 1 or min(numbers) < 0 or max(numbers) >= 1 << 62:
+                raise ValueError
         except ValueError:
             raise DataError(f"'{text}' is no ack id. Give one that came with a message, as it was") from None
         return cls(partition, AckId(epoch, attempt, start, end))
@@ -91,13 +94,14 @@ class Consumer:
         self, acks: Sequence[LeaseId], modifications: Sequence[tuple[LeaseId, float]] = ()
     ) -> tuple[list[AckStatus], list[AckStatus]]:
         """Ack, and let leases end so many seconds from now (0: nack); all of it durable, in one go. What became of
-        each."""
+        each: STALE in partitions that this client may not use (any more)."""
         of: dict[int, _Settlement] = {}
         for nth, lease in enumerate(acks):
             of.setdefault(lease.partition, _Settlement()).add_ack(nth, lease.id)
         for nth, (lease, deadline_s) in enumerate(modifications):
             of.setdefault(lease.partition, _Settlement()).add_modification(nth, lease.id, deadline_s)
-        events = {partition: settlement.run for partition, settlement in of.items()}
+        mine = set(self._store.partitions(self.name))
+        events = {partition: settlement.run for partition, settlement in of.items() if partition in mine}
         durable = self.settings.exactly_once or bool(acks) or any(not deadline_s for _, deadline_s in modifications)
         self._store.with_machines(self.name, events, durable=durable)
         acked, modified = [AckStatus.STALE] * len(acks), [AckStatus.STALE] * len(modifications)

@@ -12,6 +12,7 @@ from streamflow.base.clock import Clock
 from streamflow.base.errors import DataError, FlowControlError, PipelineError, StreamFlowError
 from streamflow.topics import codec
 from streamflow.topics.client.consuming import EPOCH
+from streamflow.topics.client.schemas import MessageSchema
 from streamflow.topics.client.sending import Outgoing, Sender
 from streamflow.topics.client.threads import Threads
 
@@ -83,6 +84,7 @@ class AsyncPublisher:
         batching: Batching,
         flow: PublishFlow,
         retries: Retries,
+        schema: MessageSchema | None,
     ) -> None:
         self.topic = topic
         self.last_sequence = sender.last_sequence
@@ -93,6 +95,7 @@ class AsyncPublisher:
         self._batching = batching
         self._flow = flow
         self._retries = retries
+        self._schema = schema
         self._queue: list[tuple[Outgoing, asyncio.Future[str]]] = []
         self._queue_bytes = 0
         self._messages = self._bytes = 0
@@ -177,6 +180,8 @@ class AsyncPublisher:
             zoned = event_time if event_time.tzinfo else event_time.replace(tzinfo=UTC)
             time_us = (zoned - EPOCH) // timedelta(microseconds=1)
         codec.check_event(self.topic, data, time_us, key.encode(), attributes)
+        if self._schema is not None:
+            self._schema.check(data)
         return Outgoing(data, dict(attributes) if attributes else None, key, time_us)
 
     def _numbered(self, message: Outgoing, sequence: int | None) -> Outgoing:

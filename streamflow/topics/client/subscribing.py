@@ -16,6 +16,7 @@ from streamflow.topics.client.message import Message
 from streamflow.topics.client.threads import Changes, Threads
 from streamflow.topics.protocol import Backlog
 from streamflow.topics.subscriptions.decisions import AckStatus
+from streamflow.topics.subscriptions.settings import check_ack_deadline
 
 PULL_MESSAGES_MAX = 1_000
 """Of one pull of a stream: what is granted and not yet handed out comes back late if the process is killed."""
@@ -192,11 +193,16 @@ class Subscriber:
         with suppress(asyncio.CancelledError):
             while True:
                 await asyncio.sleep(self._consumer.settings.ack_deadline_s * _EXTEND_PART)
-                await self.extend_leases()
+                # What keeps it from being extended keeps the stream from pulling, too, which tells it.
+                with suppress(Exception):
+                    await self.extend_leases()
 
     async def _settle(self, ack_ids: Sequence[str], deadline_s: float | None) -> list[AckStatus]:
         """Ack (None) or modify, together with what others ask for meanwhile."""
+        # One that asks for the impossible must not fail those that share its transaction.
         leases = [LeaseId.parse(text) for text in ack_ids]
+        if deadline_s is not None:
+            check_ack_deadline(deadline_s)
         future: asyncio.Future[list[AckStatus]] = asyncio.get_running_loop().create_future()
         self._requests.append((leases, deadline_s, future))
         if self._settling is None:

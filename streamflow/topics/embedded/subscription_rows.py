@@ -42,6 +42,10 @@ CREATE TABLE IF NOT EXISTS snapshot (
     created_us INTEGER NOT NULL,
     expires_us INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS topic_schema (
+    topic_id INTEGER PRIMARY KEY REFERENCES topic ON DELETE CASCADE,
+    schema TEXT NOT NULL
+) STRICT;
 CREATE INDEX IF NOT EXISTS snapshot_topic ON snapshot (topic_id);
 CREATE TABLE IF NOT EXISTS snapshot_part (
     snapshot_id INTEGER NOT NULL REFERENCES snapshot ON DELETE CASCADE,
@@ -258,6 +262,20 @@ def snapshot_acks(db: sqlite3.Connection, name: str) -> dict[int, bytes]:
 
 def delete_snapshot(db: sqlite3.Connection, name: str) -> None:
     db.execute("DELETE FROM snapshot WHERE name = ?", (name,))
+
+
+def schema(db: sqlite3.Connection, topic: str) -> str | None:
+    if not _has_tables(db):
+        return None
+    row = db.execute("SELECT s.schema FROM topic_schema s JOIN topic t ON t.id = s.topic_id WHERE t.name = ?", (topic,))
+    found = row.fetchone()
+    return None if found is None else str(found[0])
+
+
+def set_schema(db: sqlite3.Connection, topic: str, schema: str) -> None:
+    db.execute(
+        "INSERT INTO topic_schema VALUES (?1, ?2) ON CONFLICT DO UPDATE SET schema = ?2", (topic_id(db, topic), schema)
+    )
 
 
 def forget_expired(db: sqlite3.Connection, now_us: int) -> None:

@@ -135,6 +135,16 @@ class EmbeddedSubscriptions:
             rows.snapshot(db, name, self._clock.now_us())
             rows.delete_snapshot(db, name)
 
+    def topic_schema(self, topic: str) -> str | None:
+        with self._truth.view() as db:
+            topic_rows.get(db, topic)
+            return rows.schema(db, topic)
+
+    def set_topic_schema(self, topic: str, decide: Callable[[str | None], str]) -> None:
+        with self._truth.transaction(quiet=True) as db:
+            topic_rows.get(db, topic)
+            rows.set_schema(db, topic, decide(rows.schema(db, topic)))
+
     def partitions(self, subscription: str) -> Sequence[int]:
         with self._truth.view() as db:
             return self._partitions(db, self._attached(db, subscription))

@@ -86,6 +86,7 @@ class Topic:
     info: TopicInfo
     partitions: list[Partition]
     producers: dict[str, int] = field(default_factory=dict)
+    schema: str | None = None
 
 
 @dataclass

@@ -120,6 +120,15 @@ class MemorySubscriptions:
             self._snapshot(name)
             del self._store.snapshots[name]
 
+    def topic_schema(self, topic: str) -> str | None:
+        with self._store.changed:
+            return self._store.topic(topic).schema
+
+    def set_topic_schema(self, topic: str, decide: Callable[[str | None], str]) -> None:
+        with self._store.changed:
+            found = self._store.topic(topic)
+            found.schema = decide(found.schema)
+
     def partitions(self, subscription: str) -> Sequence[int]:
         with self._store.changed:
             return range(len(self._found(subscription).machines))

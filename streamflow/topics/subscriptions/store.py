@@ -79,6 +79,12 @@ class SubscriptionStore(Protocol):
 
     def delete_snapshot(self, name: str) -> None: ...
 
+    def topic_schema(self, topic: str) -> str | None:
+        """What `set_topic_schema` stored with the topic."""
+
+    def set_topic_schema(self, topic: str, decide: Callable[[str | None], str]) -> None:
+        """Store what `decide` makes of what is stored; nothing if it raises."""
+
     def partitions(self, subscription: str) -> Sequence[int]:
         """Those that this handle may use now: all, but where a group of clients shares them out."""
 
