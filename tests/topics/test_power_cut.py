@@ -1,0 +1,69 @@
+"""What a power cut leaves of a log's folder is whole: what was confirmed is there, what was not is there or not."""
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import topic_making as make
+from power_cut import Disk, Op, record
+from recorded_log import DONE, seen
+
+from streamflow.base.clock import ManualClock
+from streamflow.topics.embedded import EmbeddedLog
+
+IMAGES = int(os.environ.get("STREAMFLOW_POWER_CUTS", "200"))
+
+pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+
+@pytest.fixture(scope="module")
+def ops(tmp_path_factory: pytest.TempPathFactory) -> list[Op]:
+    folder = tmp_path_factory.mktemp("recorded")
+    return record(folder / "log", folder / "trace")
+
+
+def images(ops: list[Op], folder: Path) -> Iterator[tuple[int, Path, int]]:
+    """(seed, image, confirmed changes), as many as there shall be, over the whole run."""
+    moments = random.Random(7)
+    cuts = sorted(moments.randint(1, len(ops)) for _ in range(IMAGES))
+    disk, at = Disk(), 0
+    for seed, cut in enumerate(cuts):
+        for op in ops[at:cut]:
+            disk.apply(op)
+        at = cut
+        image = folder / str(seed)
+        image.mkdir()
+        disk.cut(random.Random(seed), image)
+        yield seed, image, disk.confirmed
+        shutil.rmtree(image)
+
+
+def goes_on(log: EmbeddedLog) -> None:
+    if "t" not in [info.name for info in log.topics()]:
+        log.create_topic("t")
+    end = log.end("t", 0)
+    assert log.publish([make.record(payload=b"after the cut" * 200)]) == [end]
+    assert bytes(log.read("t", 0, end)[0].payload) == b"after the cut" * 200
+    log.prune()
+
+
+def test_confirmed_changes_survive_a_power_cut_and_others_are_whole_or_absent(ops: list[Op], tmp_path: Path) -> None:
+    said = [op.data for op in ops if op.kind == "says"]
+    with closing(EmbeddedLog(tmp_path / "empty")) as empty:
+        expected = [seen(empty), *(each.decode() for each in said if each != DONE)]
+    clock = ManualClock(make.NOW_US)
+    undecided = set()
+    for seed, image, confirmed in images(ops, tmp_path):
+        with closing(EmbeddedLog(image, clock=clock)) as log:
+            found = seen(log)
+            assert found in expected[confirmed : confirmed + 2], f"image {seed}, after {confirmed} changes"
+            undecided.add(found == expected[confirmed])
+            goes_on(log)
+            last = seen(log)
+        with closing(EmbeddedLog(image, clock=clock)) as again:
+            assert seen(again) == last
+    assert undecided == {True, False}, "no cut fell between a change's being durable and its being confirmed"
