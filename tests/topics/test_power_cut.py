@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +14,7 @@ from power_cut import Disk, Op, record
 from recorded_log import DONE, seen
 
 from streamflow.base.clock import ManualClock
+from streamflow.base.errors import CorruptionError
 from streamflow.topics.embedded import EmbeddedLog
 
 IMAGES = int(os.environ.get("STREAMFLOW_POWER_CUTS", "200"))
@@ -67,3 +69,55 @@ def test_confirmed_changes_survive_a_power_cut_and_others_are_whole_or_absent(op
         with closing(EmbeddedLog(image, clock=clock)) as again:
             assert seen(again) == last
     assert undecided == {True, False}, "no cut fell between a change's being durable and its being confirmed"
+
+
+@pytest.fixture(scope="module")
+def whole(ops: list[Op], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder as it was when most of the database stood in SQLite's log; and all digests up to then."""
+    at = max(range(len(ops)), key=lambda nth: (ops[nth].kind == "says" and ops[nth].data != DONE, nth))
+    disk, folder = Disk(), tmp_path_factory.mktemp("whole") / "log"
+    for op in ops[: at + 1]:
+        disk.apply(op)
+    for name, file in disk.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(file.now)
+    (folder / "streamflow.db-shm").unlink()
+    return folder, [op.data.decode() for op in ops[: at + 1] if op.kind == "says" and op.data != DONE]
+
+
+def damage(chance: random.Random, path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    at = chance.randrange(len(content))
+    match chance.choice(["flipped", "noughts", "cut"]):
+        case "flipped":
+            content[at] ^= 1 << chance.randrange(8)
+        case "noughts":
+            content[at : at + 512] = bytes(len(content[at : at + 512]))
+        case _:
+            del content[at:]
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("suffix", [".seg", ".db-wal", ".db"])
+def test_damage_to_what_is_committed_is_detected(whole: tuple[Path, list[str]], tmp_path: Path, suffix: str) -> None:
+    """Of segments always. Damage to SQLite's log leaves what was committed before it. Its database has no checksums:
+    damage to it may go unseen, but gives no other error."""
+    folder, digests = whole
+    refused = 0
+    for seed in range(IMAGES // 4):
+        chance, image = random.Random(seed), tmp_path / str(seed)
+        shutil.copytree(folder, image)
+        path = chance.choice(sorted(path for path in image.rglob(f"*{suffix}") if path.stat().st_size))
+        damage(chance, path)
+        try:
+            with closing(EmbeddedLog(image)) as log:
+                found = seen(log)
+        except CorruptionError as error:
+            refused += 1
+            named = path.name if suffix == ".seg" else "database"
+            assert named in str(error), seed
+            assert re.search("Restore|reset", str(error)), seed
+        else:
+            assert suffix == ".db" or found in digests[0 if suffix == ".db-wal" else -1 :], seed
+        shutil.rmtree(image)
+    assert (refused > 0) == (suffix != ".db-wal")

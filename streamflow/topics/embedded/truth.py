@@ -325,7 +325,12 @@ class Truth:
                 f"{SCHEMA_VERSION}. Finish it with the version that made it, or begin a new folder"
             )
         stored = connection.execute("SELECT value FROM meta WHERE key = ?", (_ROW_HASH_KEY,)).fetchone()
-        if stored is None or stored[0] != row_hash():
+        if stored is None:
+            raise CorruptionError(
+                f"the database of the log in '{self._folder}' is damaged: it has lost what it knows of the folder. "
+                f"Restore '{DATABASE}' from a copy"
+            )
+        if stored[0] != row_hash():
             raise ConflictError(
                 f"state and shuffles in '{self._folder}' were partitioned by another Polars version, whose row hash "
                 f"differs from that of {pl.__version__}. Install the earlier version, or begin a new folder"
