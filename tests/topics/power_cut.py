@@ -17,7 +17,7 @@ from pathlib import Path
 import recorded_log
 
 SECTOR = 512
-_CALLS = "open,openat,write,pwrite64,pwritev,pwritev2,writev,ftruncate,fallocate,fsync,fdatasync,rename,mkdir,unlink,unlinkat"
+_CALLS = "open,openat,write,pwrite64,pwritev,pwritev2,writev,ftruncate,fsync,fdatasync,rename,mkdir,unlink,unlinkat"
 _CALL = re.compile(rb"^(?:\d+ +)?(\w+)\((.*)\) += (-?\d+)(?:<([^>]*)>)?", re.DOTALL)
 _FD = re.compile(rb"^(\d+)<([^>]*)>")
 _TEXT = re.compile(rb'"((?:\\x[0-9a-f]{2})*)"')

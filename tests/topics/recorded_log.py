@@ -1,9 +1,8 @@
-"""A process that publishes and commits to a log, and says on descriptor 3 what is confirmed and what then is to be seen.
+"""A process that publishes and commits to a log, and says on descriptor 3 how far it is.
 
     recorded_log.py FOLDER
 
-Run under strace by `power_cut.py`; after each change it writes `DONE`, and then a digest of what is to be seen
-now.
+Run under strace by `power_cut.py`. After each change it writes `DONE`, and then a digest of what is to be seen now.
 """
 
 import os

@@ -41,7 +41,7 @@ FRAME = pl.DataFrame(
     }
 )
 RECORDS = [
-    *(codec.encode_frame("t", 0, frame, internal=internal) for frame in (FRAME, FRAME[:3]) for internal in (True, False)),
+    *(codec.encode_frame("t", 0, frame, internal=own) for frame in (FRAME, FRAME[:3]) for own in (True, False)),
     codec.encode_json("t", 0, [b'{"a":1}', b"[]"] * 9, list(range(18)), [b"k", None] * 9, [{"a": "b"}, None] * 9),
 ]
 NUMBERS = [0, 1, 0xFF, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 40, 1 << 46, 1 << 62, (1 << 63) - 1, (1 << 64) - 1]
