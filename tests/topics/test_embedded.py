@@ -264,9 +264,14 @@ def test_database_that_contradicts_itself_or_the_segments_is_corruption(
     tmp_path: Path, published: EmbeddedLog, statement: str, says: str
 ) -> None:
     alter(tmp_path / "log", statement)
-    with pytest.raises(CorruptionError, match=f"{says}.* Restore"), closing(EmbeddedLog(tmp_path / "log")) as again:
-        again.read("t", 0, 0)
-        again.end("t", 0)
+
+    def use() -> None:
+        with closing(EmbeddedLog(tmp_path / "log")) as again:
+            again.read("t", 0, 0)
+            again.end("t", 0)
+
+    with pytest.raises(CorruptionError, match=f"{says}.* Restore"):
+        use()
 
 
 def test_state_whose_file_was_lost_is_corruption_and_not_a_fence(embedded: EmbeddedLog) -> None:

@@ -5,10 +5,10 @@ statements on topics in `topic_rows.py` and those on pipelines in `task_rows.py`
 bytes are durable first, then one transaction makes them part of the log. Bytes that no row points to are
 garbage, whatever they say.
 
-After a power cut all that was confirmed is there, and what was not is there as a whole or not at all. Damage by the disk
-itself: an entry's checksum tells of it. SQLite's log has checksums, too, and what stands before the damage stays true. The
-pages of its database have none: what breaks their structure, or contradicts the segments, is refused, other changes to
-a number may go unseen.
+After a power cut all that was confirmed is there, and what was not is there as a whole or not at all. Of damage by the
+disk itself the checksums of entries tell. SQLite's log has checksums, too: what stands before the damage stays true.
+The pages of its database have none: what breaks their structure or contradicts the segments is refused, but another
+number in them may go unseen.
 """
 
 from streamflow.topics.embedded.log import EmbeddedLog
