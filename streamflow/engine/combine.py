@@ -105,7 +105,7 @@ def combiner_of(
 ) -> Combiner:
     """`pre_aggregation`: what is known of grouping before the shuffle, where it is shared with other tasks."""
     if isinstance(transform, Aggregate):
-        if rows_only or not windowing.is_plain:
+        if rows_only or not windowing.has_columns:
             return RowAggregate(transform, windowing)
         return ColumnCombiner(transform, windowing, pre_aggregation)
     assert isinstance(transform, PerKey)
@@ -160,14 +160,16 @@ class ColumnCombiner:
         self.keys = transform.keys
         self._partial = [e for name, fn in transform.aggregates.items() for e in fn.partial(name)]
         self._single = [e for name, fn in transform.aggregates.items() for e in fn.single(name)]
-        self._merge = [e for name, fn in transform.aggregates.items() for e in fn.merge(name)]
+        self.merges = [e for name, fn in transform.aggregates.items() for e in fn.merge(name)]
+        """Of accumulators, within a group."""
         self._final = [fn.final(name) for name, fn in transform.aggregates.items()]
 
     def partial_frame(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        """The partial step as a query, to be fused with the expressions before it."""
+        """The partial step as a query, to be fused with the expressions before it. Events of sessions stay single: each
+        may be too late for a session that another one is not too late for."""
         windowed = frame if self.windowing.assigned else self.windowing.fn.assign_columns(frame)
         named = [by.alias(key) for by, key in zip(self.transform.by, self.keys, strict=True)]
-        if not self.pre_aggregation.worthwhile:
+        if self.windowing.is_merging or not self.pre_aggregation.worthwhile:
             one = pl.lit(1, pl.Int64).alias(EVENTS)
             return windowed.select(*named, WINDOW_START, WINDOW_END, one, *self._single, _RESULT_TIME)
         grouped = windowed.group_by([*named, WINDOW_START]).agg(
@@ -186,8 +188,8 @@ class ColumnCombiner:
     def _merged(self, frame: pl.DataFrame) -> pl.DataFrame:
         flags = _merge_flags(frame)
         if self.keys and _of_one_window(frame):  # a key less takes a fifth less
-            return frame.group_by(self.keys).agg(pl.col(WINDOW_START).first(), *flags, *self._merge)
-        return frame.group_by([*self.keys, WINDOW_START]).agg(*flags, *self._merge)
+            return frame.group_by(self.keys).agg(pl.col(WINDOW_START).first(), *flags, *self.merges)
+        return frame.group_by([*self.keys, WINDOW_START]).agg(*flags, *self.merges)
 
     def final(self, frame: pl.DataFrame, on_bad: OnBad) -> Batch:
         public = [

@@ -10,13 +10,15 @@ from typing import Any, Protocol
 import polars as pl
 
 from streamflow.base.errors import DataError
-from streamflow.engine.combine import Combiner
+from streamflow.engine.combine import ColumnCombiner, Combiner
 from streamflow.engine.context import StepContext
+from streamflow.engine.held import HeldState, window_ends
 from streamflow.engine.ledger import Delta, Ledger
 from streamflow.engine.memory import StateMemory
+from streamflow.engine.sessions import SessionState
 from streamflow.engine.slices import ALL
 from streamflow.engine.source import SourceDecoder, offsets_of, with_offsets
-from streamflow.engine.state import WindowState, window_ends
+from streamflow.engine.state import WindowState
 from streamflow.engine.stores import SinkWriter
 from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, public, tell, together
 from streamflow.model.time import MAX_US, MIN_US
@@ -185,7 +187,7 @@ class GroupingHead:
     ) -> None:
         self.combiner, self.label, self._late = combiner, label, late
         self.segments_max = segments_max
-        self.state = WindowState(combiner, windowing, ledger, memory)
+        self.state = _state(combiner, windowing, ledger, memory)
         self._ledger, self._memory = ledger, memory
         self._incoming: list[pl.DataFrame] = []
         self._layout: _Layout | None = None
@@ -247,6 +249,13 @@ class GroupingHead:
 
     def close(self) -> None:
         self._memory.forget(self.state)
+
+
+def _state(combiner: Combiner, windowing: Windowing, ledger: Ledger, memory: StateMemory) -> HeldState:
+    if windowing.is_plain_sessions:
+        assert isinstance(combiner, ColumnCombiner)
+        return SessionState(combiner, windowing, ledger, memory)
+    return WindowState(combiner, windowing, ledger, memory)
 
 
 def _layout(frame: pl.DataFrame) -> _Layout:

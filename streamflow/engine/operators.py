@@ -135,11 +135,11 @@ class _Compiler:
             combiner = combiner_of(transform, step.windowing, rows_only=self.rows_only, pre_aggregation=known)
             pre_aggregation = combiner.pre_aggregation if isinstance(combiner, ColumnCombiner) else None
             shuffle = Shuffle(topic, combiner.keys, self.partitions_of(topic), pre_aggregation)
+            if isinstance(combiner, ColumnCombiner):
+                return FrameOperator([(label, combiner.partial_frame)], [shuffle])
             if not step.windowing.is_plain:
                 assert isinstance(combiner, RowCombiner)
                 return PartialOperator(label, combiner.singles, [shuffle])
-            if isinstance(combiner, ColumnCombiner):
-                return FrameOperator([(label, combiner.partial_frame)], [shuffle])
             return PartialOperator(label, combiner.partial, [shuffle])
         if isinstance(transform, ParDo) and transform.sides:
             partition = self.partition % self.partitions_of(topic)

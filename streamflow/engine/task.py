@@ -325,8 +325,7 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
         segments_max = setting.plan.settings.compact_segments
         late = _late(setting, stage, claim)
-        if not windowing.is_plain:
-            assert isinstance(combiner, RowCombiner)
+        if isinstance(combiner, RowCombiner) and not windowing.is_plain:
             watermark_us = claim.state.watermark_us
             return TriggeredHead(combiner, windowing, ledger, watermark_us, segments_max, stage.node.label, late)
         return GroupingHead(combiner, windowing, ledger, setting.memory, segments_max, stage.node.label, late)

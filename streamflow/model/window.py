@@ -363,12 +363,23 @@ class Windowing:
 
     @property
     def is_plain(self) -> bool:
-        """One pane per window when it ends, and one for each late arrival, of windows that their start names: what the
-        column path does by itself."""
+        """One pane per window when it ends, and one for each late arrival, of windows that their start names."""
+        return self.fn.by_time and not self.fn.is_merging() and self._fires_plainly
+
+    @property
+    def is_plain_sessions(self) -> bool:
+        """The same of sessions, which are found while they are grouped."""
+        return type(self.fn) is Sessions and not self.assigned and self._fires_plainly
+
+    @property
+    def has_columns(self) -> bool:
+        """The column path can group such windows; all others are grouped one event at a time."""
+        return self.is_plain or self.is_plain_sessions
+
+    @property
+    def _fires_plainly(self) -> bool:
         return (
-            self.fn.by_time
-            and not self.fn.is_merging()
-            and (self.trigger == DefaultTrigger() or (self.trigger == AfterWatermark() and self.ends_once))
+            (self.trigger == DefaultTrigger() or (self.trigger == AfterWatermark() and self.ends_once))
             and self.timestamp_combiner is TimestampCombiner.OUTPUT_AT_EOW
             and self.closing_behavior is ClosingBehavior.FIRE_IF_NON_EMPTY
         )
