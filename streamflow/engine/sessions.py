@@ -1,8 +1,8 @@
 """Sessions of one task, merged on columns.
 
 The state is one row for each session of a key that is still needed: its bounds, its accumulators, and the flags that
-`state` has for windows. The rows of a key never overlap. A step looks up the sessions of the keys that have come, merges
-what overlaps, and puts the results in their place; so a session fires when the watermark passes the end of its row.
+`state` has for windows. The rows of a key never overlap. A step looks up the sessions of the keys that have come,
+merges what overlaps, and puts the results in their place; so a session fires when the watermark passes its row's end.
 
 Rows are held in a few parts of falling size (the logarithmic method of Bentley and Saxe, 1980): a step adds a part, and
 marks in the others what it has superseded, so that a small step rewrites little of a large state.

@@ -1,5 +1,5 @@
-"""Sessions on columns: each pane is that of the reference model; batches, lost steps and state on disk change neither the
-final panes nor what is late or dropped."""
+"""Sessions on columns: each pane is that of the reference model; batches, lost steps and state on disk change neither
+the final panes nor what is late or dropped."""
 
 from collections import Counter
 from collections.abc import Sequence
