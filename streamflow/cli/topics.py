@@ -12,7 +12,7 @@ import typer
 from streamflow.base.errors import ConflictError
 from streamflow.cli.folders import known_topic, opened, own_topic
 from streamflow.cli.options import Data, Json
-from streamflow.cli.output import iso_time, print_json, print_table, say, say_problem, told_errors
+from streamflow.cli.output import iso_time, print_json, print_table, say, say_problem, time_of, told_errors
 from streamflow.engine.plan import DEAD_LETTER
 from streamflow.model.time import MAX_US
 from streamflow.runtime.hints import command, count
@@ -92,16 +92,26 @@ def create(
 @app.command(
     epilog="Examples:\n\n"
     """`echo '{"user": "ann", "page": "/"}' | streamflow topic publish clicks --data demo-data`\n\n"""
-    "`streamflow topic publish clicks --data demo-data --end < clicks.ndjson`"
+    "`streamflow topic publish clicks --data demo-data --end < clicks.ndjson`\n\n"
+    "`streamflow topic publish clicks --data demo-data --watermark 2026-07-04T12:00:00Z < /dev/null` — only a marker"
 )
 def publish(
     name: Topic,
     data: Data,
     end: Annotated[bool, typer.Option("--end", help="Say that no more events follow: all windows close.")] = False,
+    watermark: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Put a marker behind them in each partition: no event before this time (ISO 8601, UTC) follows. "
+            "Readers with `watermark=PublishedMarkers()` go by it.",
+        ),
+    ] = None,
 ) -> None:
     """Publish standard input, a JSON document per line, with the present time as event time."""
     with told_errors(), opened(data, _create(name, data)) as log:
         own_topic(log, name)
+        marked_us = None if watermark is None else time_of(watermark)
         publisher = Publisher(log, name)
         if sys.stdin.isatty():
             say_problem("type a JSON document per line; Ctrl-D ends")
@@ -109,6 +119,8 @@ def publish(
         published = 0
         while batch := list(islice(lines, BATCH)):
             published += publisher.publish_batch(batch)
+        if marked_us is not None:
+            publisher.mark(marked_us)
         if end:
             publisher.end()
         say(f"{count(published, 'event')} published to {name}{', ended' if end else ''}")
@@ -163,6 +175,11 @@ def _newest(log: Log, name: str, partition: int, n: int) -> Iterator[_Event]:
 
 
 def _events(record: Record, start: int) -> Iterator[_Event]:
+    if record.kind is Kind.MARK:
+        yield _Event(
+            codec.marked_us(record), record.partition, record.offset, "(marker: no earlier event follows here)"
+        )
+        return
     frame = codec.decode(record)[max(0, start - record.offset) :]
     is_json = record.kind is Kind.JSON
     values = map(_parsed, frame[codec.JSON]) if is_json else frame.drop(codec.TIME).iter_rows(named=True)

@@ -39,7 +39,7 @@ from streamflow.model.batch import OFFSET, together
 from streamflow.model.time import MAX_US
 from streamflow.model.watermark import Horizon, advance, source_watermark
 from streamflow.topics import codec
-from streamflow.topics.protocol import Claim, Log, Record, SegmentInfo, Snapshot, StateSegment, StepCommit
+from streamflow.topics.protocol import Claim, Kind, Log, Record, SegmentInfo, Snapshot, StateSegment, StepCommit
 from streamflow.transforms.core import ParDo
 from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.grouping import Grouping
@@ -185,9 +185,10 @@ class Task:
             return records
         # The first record may hold events before the one at which reading began.
         events = sum(record.end - max(record.offset, self.offset) for record in records)
+        marks = sum(record.kind is Kind.MARK for record in records)
         # What retention took before it was read leaves a gap, up to the end if nothing was kept.
         reached = records[-1].end if records else end
-        context.counts["events_in"] += events
+        context.counts["events_in"] += events - marks
         context.counts["expired"] += reached - self.offset - events
         self.offset = reached
         return records
@@ -208,7 +209,7 @@ class Task:
         promised = self._horizon.watermark_us if self.offset >= self._horizon.offset else None
         transform = self.stage.node.transform
         if isinstance(transform, ReadFromTopic):
-            return source_watermark(self._head.time_max_us, transform.disorder_us, promised)
+            return source_watermark(self._head.time_max_us, transform.watermark.disorder_us, promised)
         return self.watermark_us if promised is None else promised
 
     def _commit(self, outputs: Sequence[Record], context: StepContext, seconds: float) -> StepCommit:
@@ -318,7 +319,8 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
     transform = stage.node.transform
     if isinstance(transform, ReadFromTopic):
         first_offset = transform.first_offset(claim.state.task.partition)
-        return SourceHead(SourceDecoder(transform), stage.node.label, first_offset, transform.from_time_us)
+        decoder, policy = SourceDecoder(transform), transform.watermark
+        return SourceHead(decoder, stage.node.label, first_offset, transform.from_time_us, policy)
     if isinstance(transform, Grouping):
         windowing = stage.node.inputs[0].windowing
         combiner = combiner_of(transform, windowing, rows_only=setting.plan.settings.rows_only)

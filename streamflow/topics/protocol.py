@@ -25,6 +25,8 @@ class Kind(IntEnum):
     JSON = 1
     ARROW = 2
     FRAME = 3
+    MARK = 4
+    """No event, though it has an offset: the publisher's promise about those that follow in its partition."""
 
 
 @dataclass(frozen=True, slots=True)
