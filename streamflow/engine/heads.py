@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import polars as pl
 
 from streamflow.base.errors import DataError
-from streamflow.engine.combine import Combiner
+from streamflow.engine.combine import Combiner, pane_columns
 from streamflow.engine.context import StepContext
+from streamflow.engine.history import without_rows
 from streamflow.engine.ledger import Delta, Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import ALL
@@ -217,7 +218,10 @@ class GroupingHead:
             fitting = _fitting(self.state.columns(), frames, context.on_bad(self.label))
             frames = [frame.drop(OFFSET) for frame in fitting]
             self._layout = _layout(frames[-1]) if frames else None
-        self._incoming = frames
+        if context.panes is not None:
+            for frame in frames:
+                context.panes.came(self.combiner.key_texts(frame), frame, self.state.kinds(context.panes.watermark_us))
+        self._incoming = list(map(without_rows, frames))
 
     def fire(self, before_us: int, after_us: int, context: StepContext) -> Iterator[Batch]:
         fired = self.state.step(self._incoming, before_us, after_us)
@@ -230,6 +234,9 @@ class GroupingHead:
         nothing = True
         for frame in fired.panes:
             nothing = False
+            if context.panes is not None:
+                panes = frame.with_columns(pane_columns(self.state.windowing))
+                context.panes.fired(self.combiner.key_texts(frame), panes, after_us)
             yield self.combiner.final(frame, context.on_bad(self.label))
         if nothing and after_us == MAX_US > before_us and (empty := self.combiner.empty()) is not None:
             yield empty

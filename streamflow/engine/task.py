@@ -23,6 +23,7 @@ from streamflow.engine.context import StepContext
 from streamflow.engine.file_formats import format_of
 from streamflow.engine.files import SHARDS_AT_ONCE, FilesHead, Position
 from streamflow.engine.heads import GroupingHead, Head, Late, LogHead, SinkHead, SourceHead
+from streamflow.engine.history import Origin, PaneRecorder
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
@@ -49,6 +50,8 @@ SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 """Upper bounds of the histograms of step and commit times."""
 DEAD_LETTERS_RECORD_MAX = 5_000
 """Each holds a traceback: bounds what a step in which everything fails costs in memory, here and for readers."""
+HISTORY_RECORD_MAX = 20_000
+"""Entries of the history of panes in a record: whoever asks for a window reads few that it does not need."""
 
 ALONE_ROWS_MIN = 500
 """Frames of fewer rows share a record."""
@@ -95,6 +98,7 @@ class Task:
             learnt=setting.pre_aggregations,
             calls=setting.calls,
             views=self._head.views if isinstance(self._head, SidesHead) else None,
+            origin=Origin(stage.topic, self.id.partition) if self.settings.explain_panes else None,
         )
         self._events_max, self._calling = self.settings.step_events_max, stage.calls_async
         if self._calling:
@@ -143,6 +147,8 @@ class Task:
         began_s = self.clock.monotonic_s()
         self._see(snapshot, stage_watermark_us)
         context = StepContext(now_us=self.clock.now_us())
+        if self.settings.explain_panes and self.stage.panes is not None:
+            context.panes = PaneRecorder(self.watermark_us, context.now_us)
         records = self._read(snapshot.ends[self.stage.topic, self.id.partition], context)
         self._head.absorb(records, context)
         if isinstance(self._head, FilesHead):
@@ -224,7 +230,7 @@ class Task:
             self.epoch,
             self.offset,
             self.watermark_us,
-            [*outputs, *self._marks(before_us), *self._dead_letters(context)],
+            [*outputs, *self._marks(before_us), *self._dead_letters(context), *self._history(context)],
             delta.add,
             delta.drop,
             dict(self.counters),
@@ -274,6 +280,14 @@ class Task:
             ]
             records.append(codec.encode_json(self.plan.dead_letter_topic, 0, events, [now_us] * len(events)))
         return records
+
+    def _history(self, context: StepContext) -> list[Record]:
+        """What the step has to tell of its panes; in the partition of its own number."""
+        entries = None if context.panes is None else context.panes.entries()
+        if entries is None or self.stage.panes is None:
+            return []
+        parts = entries.iter_slices(HISTORY_RECORD_MAX)
+        return [codec.encode_frame(self.stage.panes, self.id.partition, part) for part in parts]
 
     def _place(self, offset: int) -> Mapping[str, int | str]:
         return self._head.place(offset) if isinstance(self._head, FilesHead) else {}

@@ -53,7 +53,7 @@ class Record:
 @dataclass(frozen=True, slots=True)
 class TopicConfig:
     """`internal` topics (shuffles, sink inputs) are pruned as soon as their reading task has committed past them;
-    others keep records for `retention_s` seconds after publication."""
+    others, and those that no task reads, keep records for `retention_s` seconds after publication."""
 
     partitions: int = PARTITIONS_DEFAULT
     retention_s: float = RETENTION_DEFAULT_S
