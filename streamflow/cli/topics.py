@@ -2,9 +2,8 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 import typer
@@ -15,14 +14,13 @@ from streamflow.cli.options import Data, Json
 from streamflow.cli.output import iso_time, print_json, print_table, say, say_problem, time_of, told_errors
 from streamflow.engine.plan import DEAD_LETTER
 from streamflow.model.time import MAX_US
+from streamflow.runtime.events import Event, events_of
 from streamflow.runtime.hints import command, count
-from streamflow.topics import Publisher, codec, connect
+from streamflow.topics import Publisher, connect
 from streamflow.topics.protocol import (
     PARTITIONS_DEFAULT,
     RETENTION_DEFAULT_S,
-    Kind,
     Log,
-    Record,
     TopicConfig,
     TopicInfo,
 )
@@ -32,14 +30,6 @@ app = typer.Typer(help="Topics: list, create, publish to them, end them, and loo
 Topic = Annotated[str, typer.Argument(help="The topic's name.")]
 BATCH = 1_000
 DAY_S = 86_400
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    time_us: int
-    partition: int
-    offset: int
-    value: Any
 
 
 @app.command("list", epilog="Example:\n\n`streamflow topic list --data demo-data`")
@@ -168,35 +158,13 @@ def tail(
             say(f"topic {name} holds no events")
 
 
-def _newest(log: Log, name: str, partition: int, n: int) -> Iterator[_Event]:
+def _newest(log: Log, name: str, partition: int, n: int) -> Iterator[Event]:
     start = max(0, log.end(name, partition) - n)
     for record in log.read(name, partition, start):
-        yield from _events(record, start)
+        yield from events_of(record, start)
 
 
-def _events(record: Record, start: int) -> Iterator[_Event]:
-    if record.kind is Kind.MARK:
-        yield _Event(
-            codec.marked_us(record), record.partition, record.offset, "(marker: no earlier event follows here)"
-        )
-        return
-    frame = codec.decode(record)[max(0, start - record.offset) :]
-    is_json = record.kind is Kind.JSON
-    values = map(_parsed, frame[codec.JSON]) if is_json else frame.drop(codec.TIME).iter_rows(named=True)
-    offset = max(record.offset, start)
-    for nth, (time_us, value) in enumerate(zip(frame[codec.TIME], values, strict=True)):
-        yield _Event(time_us, record.partition, offset + nth, value)
-
-
-def _parsed(raw: bytes) -> object:
-    try:
-        parsed: object = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return raw.decode("utf-8", errors="backslashreplace")
-    return parsed
-
-
-def _document(event: _Event) -> dict[str, object]:
+def _document(event: Event) -> dict[str, object]:
     return {
         "partition": event.partition,
         "offset": event.offset,
@@ -205,7 +173,7 @@ def _document(event: _Event) -> dict[str, object]:
     }
 
 
-def _say_letter(event: _Event) -> None:
+def _say_letter(event: Event) -> None:
     letter = event.value
     place = f"{letter.get('topic')}/{letter.get('partition')} offset {letter.get('offset')}"
     say(f"{iso_time(event.time_us)}  {letter.get('transform')}  {place}")

@@ -9,7 +9,7 @@ import msgspec
 
 from streamflow.engine.plan import Plan, Stage
 from streamflow.model.watermark import BoundedDisorder, WatermarkPolicy
-from streamflow.model.window import AccumulationMode
+from streamflow.model.window import AccumulationMode, FixedWindows
 from streamflow.topics import codec
 from streamflow.topics.protocol import Log, TopicConfig
 from streamflow.transforms.io import ReadFromTopic
@@ -19,12 +19,14 @@ _FOREVER_S = 100 * 366 * 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class WindowsOutline:
-    """How the input of a grouping is windowed."""
+    """How the input of a grouping is windowed. `fixed`: size and offset of fixed windows."""
 
     text: str
     lateness_us: int
     accumulates: bool
     merging: bool
+    is_global: bool
+    fixed: tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +103,18 @@ def _stage(stage: Stage) -> StageOutline:
     transform = stage.node.transform
     windows = watermark = None
     if stage.kind == "grouping":
+        # Here, not above: a worker, which launches nothing, does without what draws plans.
+        from streamflow.engine.explain.words import windows as windows_text
+
         windowing = stage.node.inputs[0].windowing
+        fn = windowing.fn
         windows = WindowsOutline(
-            repr(windowing.fn),
+            windows_text(windowing),
             windowing.allowed_lateness_us,
             windowing.accumulation_mode is AccumulationMode.ACCUMULATING,
             windowing.is_merging,
+            windowing.is_global,
+            (fn.size_us, fn.offset_us) if isinstance(fn, FixedWindows) else None,
         )
     if isinstance(transform, ReadFromTopic):
         watermark = _watermark(transform.watermark)
