@@ -1,6 +1,6 @@
 """`streamflow why`: what `runtime/why.py` has found, in words and tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -116,9 +116,7 @@ def held_by(holder: Holder | None, sources: Sequence[SourcePartition]) -> str:
 
 
 def _reason(holder: SourcePartition, sources: Sequence[SourcePartition]) -> str:
-    unread = (
-        f"{count(holder.backlog_events, 'event')} of it are not read yet" if holder.backlog_events else "all is read"
-    )
+    unread = f"{count(holder.backlog_events, 'event')} unread" if holder.backlog_events else "all of it is read"
     if holder.promised:
         why = f"its publishers have promised {instant_text(holder.watermark_us)}"
     elif holder.marker_us is not None:
@@ -153,7 +151,7 @@ def _say_history(log: Log, found: Why, limit: int) -> None:
         shown = f", the first {limit}" if len(of_kind) > limit else ""
         say(f"{count(len(of_kind), 'event')} {name}{shown}{_dropped(found) if kind is Kind.DROPPED else ''}")
         columns = ["place", "event time", "watermark then", "in panes", "event"]
-        cells = [_row_cells(log, row, numbers) for row in of_kind[:limit]]
+        cells = [_row_cells(log, row, numbers, found.labels) for row in of_kind[:limit]]
         if cells:
             print_table(columns, cells)
 
@@ -168,14 +166,16 @@ def _pane_cells(number: int, pane: Pane) -> Sequence[Any]:
     return (number, pane.timing, pane.events, fired, then, "yes" if pane.is_last else "no")
 
 
-def _row_cells(log: Log, row: Row, numbers: dict[int, int]) -> Sequence[Any]:
+def _row_cells(log: Log, row: Row, numbers: dict[int, int], labels: Mapping[str, str]) -> Sequence[Any]:
     panes = ", ".join(str(numbers[id(pane)]) for pane in row.panes)
     then = time_text(row.watermark_us)
-    return (_place(row), iso_time(row.time_us), then, panes or "-", _event_text(_event(log, row)))
+    return (_place(row, labels), iso_time(row.time_us), then, panes or "-", _event_text(_event(log, row)))
 
 
-def _place(row: Row) -> str:
-    return f"{row.topic}/{row.partition}" + (f"/{row.offset}" if row.offset >= 0 else "")
+def _place(row: Row, labels: Mapping[str, str]) -> str:
+    if row.offset < 0:
+        return f"from {labels.get(row.topic, row.topic)}"
+    return f"{row.topic}/{row.partition}/{row.offset}"
 
 
 def _event(log: Log, row: Row) -> Any:

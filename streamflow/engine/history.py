@@ -29,20 +29,23 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a stage's events were read."""
+    """Where a stage's events were read. `has_offsets`: the number of an event is its offset there, which of files it is
+    not."""
 
     topic: str
     partition: int
+    has_offsets: bool = True
 
     def columns(self, frame: pl.LazyFrame) -> pl.Expr:
         """A struct for each event of the frame. Results of an earlier grouping have no offset: -1."""
-        known = OFFSET in frame.collect_schema()
+        known = self.has_offsets and OFFSET in frame.collect_schema()
         values = (pl.lit(self.topic), pl.lit(self.partition), pl.col(OFFSET) if known else pl.lit(-1), pl.col(TIME))
         named = (value.cast(dtype).alias(name) for value, (name, dtype) in zip(values, _ROW.items(), strict=True))
         return pl.struct(*named).alias(ROWS)
 
     def row(self, offset: int, time_us: int) -> Row:
-        return {"topic": self.topic, "partition": self.partition, "offset": offset, "time_us": time_us}
+        known = offset if self.has_offsets else -1
+        return {"topic": self.topic, "partition": self.partition, "offset": known, "time_us": time_us}
 
 
 def without_rows(frame: pl.DataFrame) -> pl.DataFrame:

@@ -98,11 +98,17 @@ class Task:
             learnt=setting.pre_aggregations,
             calls=setting.calls,
             views=self._head.views if isinstance(self._head, SidesHead) else None,
-            origin=Origin(stage.topic, self.id.partition) if self.settings.explain_panes else None,
+            origin=self._origin(),
         )
         self._events_max, self._calling = self.settings.step_events_max, stage.calls_async
         if self._calling:
             self._events_max = min(self._events_max, CALLING_EVENTS_FIRST)
+
+    def _origin(self) -> Origin | None:
+        """For the history of panes, where that is kept."""
+        if not self.settings.explain_panes:
+            return None
+        return Origin(self.stage.topic, self.id.partition, has_offsets=self.stage.kind != "files")
 
     def _begin(self) -> None:
         """A reader that does not begin with the first event commits that before all else: others tell from its offset

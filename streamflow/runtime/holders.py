@@ -56,6 +56,16 @@ def source_partitions(outline: Outline, snapshot: Snapshot, stage: str) -> list[
     return found
 
 
+def source_holder(outline: Outline, snapshot: Snapshot) -> SourcePartition | None:
+    """The partition that holds back the watermark of the pipeline's topics, all taken together. None if they have
+    ended, or there are none."""
+    found = [each for source in outline.values() if source.watermark for each in _partitions(outline, snapshot, source)]
+    marks = [each.mark for each in found]
+    if not found or merged_watermark(marks, ()) >= MAX_US:
+        return None
+    return found[speaking_sources(marks)[0]]
+
+
 def holder_of(outline: Outline, snapshot: Snapshot, stage: str) -> Holder | None:
     """What holds back the watermark of the stage's input: the one that it goes by, of the earliest stage to which it
     can be traced. None if all its inputs have ended."""

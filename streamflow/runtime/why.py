@@ -7,7 +7,7 @@ rows came and what became of them, which panes fired. Read from the log alone: t
 Rows and panes are known where the pipeline ran with `explain_panes`, as long as `Settings.explain_retention_s` says.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
@@ -40,7 +40,8 @@ class Why:
     the step's tasks. `window`: None if it can't be told without a history which one is meant. `gone_us`: the watermark
     at which it is gone. `state`: open until the watermark passes its end, then fired, and gone when its lateness has
     passed, too. `history`: None if none was kept. `sources`: all partitions that the step's events come from;
-    `holder`: what the watermark goes by, None if everything has ended."""
+    `holder`: what the watermark goes by, None if everything has ended; `labels`: of the steps, by the topic that each
+    reads: rows without an offset are results of such a step."""
 
     pipeline: str
     step: str
@@ -51,6 +52,7 @@ class Why:
     sources: list[SourcePartition]
     holder: Holder | None
     history: History | None
+    labels: Mapping[str, str]
 
     @property
     def gone_us(self) -> int | None:
@@ -93,6 +95,7 @@ def why(log: Log, pipeline: str, key: str, window: str, *, step: str | None = No
         source_partitions(outline, snapshot, stage.name),
         holder_of(outline, snapshot, stage.name),
         history,
+        {each.topic: each.label for each in outline.values()},
     )
 
 
