@@ -9,8 +9,8 @@ keyed state, and the moments at which they want to be asked are put into heaps, 
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import count
+from typing import NamedTuple
 
 import polars as pl
 
@@ -33,8 +33,7 @@ _RESULTS_MAX = 10_000
 """Results handed on at once: bounds what a moment at which very many windows end takes of memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Event:
+class _Event(NamedTuple):
     """Its key and accumulator, pickled, and its input row, if that is to be told."""
 
     key: bytes
