@@ -3,7 +3,16 @@ dropped; which panes fired. Only where panes are to be explained (`Settings.expl
 
 A partial then carries its input rows (`_rows`: where each was read, and its event time) across the shuffle. The head
 behind it tells the recorder of the step what becomes of them, in the order in which it happens; state holds nothing of
-it. What was told is one frame (`model/history.py`), written to a log of the stage's own in the step's commit: it exists
+it:
+
+    if context.panes is not None:                                            # off: nothing is told, nothing carried
+        context.panes.came(combiner.key_texts(frame), frame, kinds)          # a frame of partials, all at once
+        context.panes.fired(combiner.key_texts(frame), panes, watermark_us)  # a frame of panes
+        context.panes.row_came(key, window, row, kind, watermark_us)         # or one row after the other
+        context.panes.pane_fired(key, window, pane, events, watermark_us)
+    frames = map(without_rows, frames)                                       # always
+
+What was told is one frame (`model/history.py`), written to a log of the stage's own in the step's commit: it exists
 if and only if the step does.
 """
 

@@ -136,3 +136,14 @@ def test_markers_that_can_not_work_are_refused_when_built(log: Log) -> None:
     ):
         with pytest.raises(sf.PipelineError, match=why):
             sf.ReadFromTopic("in", **options)
+
+
+def test_explain_names_what_the_watermark_goes_by() -> None:
+    for policy, said in (
+        (sf.PublishedMarkers(), "watermark: markers published"),
+        (sf.MarkerColumn("low", releases_idle=True), "watermark: field low, not needed while idle"),
+        (sf.BoundedDisorder(5), "out of order by up to 5 s"),
+    ):
+        p = sf.Pipeline("p")
+        p | sf.ReadFromTopic("in", schema=SCHEMA, watermark=policy) | sf.WriteToTopic("out")
+        assert said in p.explain()
