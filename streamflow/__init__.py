@@ -28,6 +28,7 @@ from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PCollection, PTransform
 from streamflow.model.statistics import ApproxDistinct, Quantiles, StdDev, Variance
 from streamflow.model.time import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, Timestamp
+from streamflow.model.watermark import BoundedDisorder, MarkerColumn, PublishedMarkers
 from streamflow.model.window import (
     AccumulationMode,
     FixedWindows,
@@ -108,6 +109,7 @@ __all__ = [
     "AssertionFailedError",
     "Backfill",
     "BatchElements",
+    "BoundedDisorder",
     "CalendarWindows",
     "CoGroupByKey",
     "CollectList",
@@ -144,6 +146,7 @@ __all__ = [
     "LogElements",
     "Map",
     "MapTuple",
+    "MarkerColumn",
     "Max",
     "Mean",
     "Message",
@@ -157,6 +160,7 @@ __all__ = [
     "Pipeline",
     "PipelineError",
     "PipelineResult",
+    "PublishedMarkers",
     "Publisher",
     "Quantiles",
     "ReadFromCsv",

@@ -26,6 +26,9 @@ class Settings:
         that several tasks share the work.
     prune_s: how often space that nothing needs any more is given back.
     allow_unsafe_triggers: accept triggers that finish, though what comes to a window after that is lost.
+    explain_panes: keep the history of panes for `streamflow why`: which input rows each grouping took, which were late
+        or dropped, which panes fired and when. Each input row is then written once more for each of its windows.
+    explain_retention_s: how long that history is kept, from when it happened.
     rows_only: run aggregates on the row path, one event at a time; for comparison and tests.
     """
 
@@ -44,4 +47,6 @@ class Settings:
     shard_bytes: int = 64 << 20
     prune_s: float = 10.0
     allow_unsafe_triggers: bool = False
+    explain_panes: bool = False
+    explain_retention_s: float = 24 * 3600
     rows_only: bool = False

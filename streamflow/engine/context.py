@@ -12,6 +12,7 @@ import orjson
 import polars as pl
 
 from streamflow.base.errors import AssertionFailedError
+from streamflow.engine.history import PaneRecorder
 from streamflow.model.batch import OnBad
 from streamflow.topics import codec
 
@@ -60,9 +61,11 @@ class DeadLetter:
 @dataclass(slots=True)
 class StepContext:
     """`frames`: (topic, partition) → frames to append as envelopes; `events`: the same for JSON events, with their
-    times; `now_us`: the wall time of the step, the same all through it."""
+    times; `now_us`: the wall time of the step, the same all through it; `panes`: takes the history of a grouping's
+    panes, where it is kept."""
 
     now_us: int = 0
+    panes: PaneRecorder | None = None
     frames: dict[tuple[str, int], list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
     events: dict[tuple[str, int], list[tuple[bytes, int]]] = field(default_factory=lambda: defaultdict(list))
     dead: list[DeadLetter] = field(default_factory=list)

@@ -25,6 +25,7 @@ from streamflow.engine.combine import (
     windows_apart,
 )
 from streamflow.engine.context import StepContext
+from streamflow.engine.history import Origin
 from streamflow.engine.outputs import (
     Place,
     Placed,
@@ -87,11 +88,12 @@ def compile_steps(
     learnt: dict[str, PreAggregation],
     calls: Calls,
     views: Views | None = None,
+    origin: Origin | None = None,
 ) -> list[Operator]:
     """Operators for the tree below a stage's head, as one task (of `partition`) runs them. `learnt`: what the tasks of
     a worker have found out, by label; `calls`: their event loop; `views`: the side inputs of the transform at the
-    root."""
-    compiler = _Compiler(partitions_of, partition, rows_only, learnt, calls, views)
+    root; `origin`: where the events were read, if groupings are to know."""
+    compiler = _Compiler(partitions_of, partition, rows_only, learnt, calls, views, origin)
     return [compiler.compile(step) for step in steps]
 
 
@@ -104,9 +106,10 @@ class _Compiler:
         learnt: dict[str, PreAggregation],
         calls: Calls,
         views: Views | None,
+        origin: Origin | None,
     ) -> None:
         self.partitions_of, self.partition, self.rows_only, self.learnt = partitions_of, partition, rows_only, learnt
-        self.calls, self.views = calls, views
+        self.calls, self.views, self.origin = calls, views, origin
 
     def compile(self, step: Step) -> Operator:
         if step.topic is not None:
@@ -133,7 +136,9 @@ class _Compiler:
             return Broadcast(label, topic, self.partitions_of(topic), step.side, lists=lists)
         if isinstance(transform, Grouping):
             known = self.learnt.setdefault(label, PreAggregation())
-            combiner = combiner_of(transform, step.windowing, rows_only=self.rows_only, pre_aggregation=known)
+            combiner = combiner_of(
+                transform, step.windowing, rows_only=self.rows_only, pre_aggregation=known, origin=self.origin
+            )
             pre_aggregation = combiner.pre_aggregation if isinstance(combiner, ColumnCombiner) else None
             shuffle = Shuffle(topic, combiner.keys, self.partitions_of(topic), pre_aggregation)
             if not step.windowing.is_plain:

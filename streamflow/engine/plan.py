@@ -75,6 +75,11 @@ class Stage:
         return dict(self.leaves)
 
     @property
+    def panes(self) -> str | None:
+        """The log for the history of its panes, where that is kept (`Settings.explain_panes`)."""
+        return f"{self.topic}.panes" if self.kind == "grouping" else None
+
+    @property
     def late_to(self) -> str | None:
         """The topic for what its head drops as too late."""
         return self.node.inputs[0].windowing.late_to if self.kind in ("grouping", "stateful") else None

@@ -22,6 +22,7 @@ from streamflow.engine.combine import EVENTS, GAIN_MIN, LATE, ON_TIME, WINDOW_RO
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import ALL, contains, cut, overlap, passes
+from streamflow.model.history import Kind
 from streamflow.model.time import MAX_US
 from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, AccumulationMode, Windowing
 from streamflow.topics.protocol import SegmentInfo
@@ -134,6 +135,13 @@ class WindowState:
         if self.gone_at(low) > watermark_us:
             return frame
         return frame.clear() if self.gone_at(high) <= watermark_us else frame.filter(~self._gone(watermark_us))
+
+    def kinds(self, watermark_us: int) -> pl.Expr:
+        """What becomes of the input rows of partials that arrive when the watermark stands there."""
+        late = (
+            pl.when(pl.col(WINDOW_END) <= watermark_us).then(pl.lit(Kind.LATE.value)).otherwise(pl.lit(Kind.ROW.value))
+        )
+        return pl.when(self._gone(watermark_us)).then(pl.lit(Kind.DROPPED.value)).otherwise(late)
 
     def gone_at(self, end_us: int) -> int:
         """The watermark at which a window that ends there is not needed any more."""

@@ -23,6 +23,7 @@ from streamflow.engine.context import StepContext
 from streamflow.engine.file_formats import format_of
 from streamflow.engine.files import SHARDS_AT_ONCE, FilesHead, Position
 from streamflow.engine.heads import GroupingHead, Head, Late, LogHead, SinkHead, SourceHead
+from streamflow.engine.history import Origin, PaneRecorder
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
@@ -40,7 +41,7 @@ from streamflow.model.batch import OFFSET, together
 from streamflow.model.time import MAX_US
 from streamflow.model.watermark import Horizon, advance, source_watermark
 from streamflow.topics import codec
-from streamflow.topics.protocol import Claim, Log, Record, SegmentInfo, Snapshot, StateSegment, StepCommit
+from streamflow.topics.protocol import Claim, Kind, Log, Record, SegmentInfo, Snapshot, StateSegment, StepCommit
 from streamflow.transforms.core import ParDo
 from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.grouping import Grouping
@@ -51,6 +52,8 @@ SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 """Upper bounds of the histograms of step and commit times."""
 DEAD_LETTERS_RECORD_MAX = 5_000
 """Each holds a traceback: bounds what a step in which everything fails costs in memory, here and for readers."""
+HISTORY_RECORD_MAX = 20_000
+"""Entries of the history of panes in a record: whoever asks for a window reads few that it does not need."""
 
 ALONE_ROWS_MIN = 500
 """Frames of fewer rows share a record."""
@@ -97,10 +100,17 @@ class Task:
             learnt=setting.pre_aggregations,
             calls=setting.calls,
             views=self._head.views if isinstance(self._head, SidesHead) else None,
+            origin=self._origin(),
         )
         self._events_max, self._calling = self.settings.step_events_max, stage.calls_async
         if self._calling:
             self._events_max = min(self._events_max, CALLING_EVENTS_FIRST)
+
+    def _origin(self) -> Origin | None:
+        """For the history of panes, where that is kept."""
+        if not self.settings.explain_panes:
+            return None
+        return Origin(self.stage.topic, self.id.partition, has_offsets=self.stage.kind != "files")
 
     def _begin(self) -> None:
         """A reader that does not begin with the first event commits that before all else: others tell from its offset
@@ -145,6 +155,8 @@ class Task:
         began_s = self.clock.monotonic_s()
         self._see(snapshot, stage_watermark_us)
         context = StepContext(now_us=self.clock.now_us())
+        if self.settings.explain_panes and self.stage.panes is not None:
+            context.panes = PaneRecorder(self.watermark_us, context.now_us)
         records = self._read(snapshot.ends[self.stage.topic, self.id.partition], context)
         self._head.absorb(records, context)
         if isinstance(self._head, FilesHead):
@@ -187,9 +199,10 @@ class Task:
             return records
         # The first record may hold events before the one at which reading began.
         events = sum(record.end - max(record.offset, self.offset) for record in records)
+        marks = sum(record.kind is Kind.MARK for record in records)
         # What retention took before it was read leaves a gap, up to the end if nothing was kept.
         reached = records[-1].end if records else end
-        context.counts["events_in"] += events
+        context.counts["events_in"] += events - marks
         context.counts["expired"] += reached - self.offset - events
         self.offset = reached
         return records
@@ -210,7 +223,7 @@ class Task:
         promised = self._horizon.watermark_us if self.offset >= self._horizon.offset else None
         transform = self.stage.node.transform
         if isinstance(transform, ReadFromTopic):
-            return source_watermark(self._head.time_max_us, transform.disorder_us, promised)
+            return source_watermark(self._head.time_max_us, transform.watermark.disorder_us, promised)
         return self.watermark_us if promised is None else promised
 
     def _commit(self, outputs: Sequence[Record], context: StepContext, seconds: float) -> StepCommit:
@@ -225,7 +238,7 @@ class Task:
             self.epoch,
             self.offset,
             self.watermark_us,
-            [*outputs, *self._marks(before_us), *self._dead_letters(context)],
+            [*outputs, *self._marks(before_us), *self._dead_letters(context), *self._history(context)],
             delta.add,
             delta.drop,
             dict(self.counters),
@@ -276,6 +289,14 @@ class Task:
             records.append(codec.encode_json(self.plan.dead_letter_topic, 0, events, [now_us] * len(events)))
         return records
 
+    def _history(self, context: StepContext) -> list[Record]:
+        """What the step has to tell of its panes; in the partition of its own number."""
+        entries = None if context.panes is None else context.panes.entries()
+        if entries is None or self.stage.panes is None:
+            return []
+        parts = entries.iter_slices(HISTORY_RECORD_MAX)
+        return [codec.encode_frame(self.stage.panes, self.id.partition, part) for part in parts]
+
     def _place(self, offset: int) -> Mapping[str, int | str]:
         return self._head.place(offset) if isinstance(self._head, FilesHead) else {}
 
@@ -320,7 +341,8 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
     transform = stage.node.transform
     if isinstance(transform, ReadFromTopic):
         first_offset = transform.first_offset(claim.state.task.partition)
-        return SourceHead(SourceDecoder(transform), stage.node.label, first_offset, transform.from_time_us)
+        decoder, policy = SourceDecoder(transform), transform.watermark
+        return SourceHead(decoder, stage.node.label, first_offset, transform.from_time_us, policy)
     if isinstance(transform, Grouping):
         windowing = stage.node.inputs[0].windowing
         combiner = combiner_of(transform, windowing, rows_only=setting.plan.settings.rows_only)

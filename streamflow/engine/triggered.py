@@ -10,6 +10,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
+from typing import NamedTuple
 
 import polars as pl
 
@@ -17,9 +18,11 @@ from streamflow.engine.accumulators import Accumulators, Place
 from streamflow.engine.combine import ACCUMULATOR, KEY, KEY_VALUE, RowCombiner
 from streamflow.engine.context import StepContext
 from streamflow.engine.heads import Late
+from streamflow.engine.history import ROWS, Row
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Delta, Ledger
 from streamflow.model.batch import Batch, Elements
+from streamflow.model.history import Kind
 from streamflow.model.panes import Added, Decision, Dropped, Fired, Merged, PaneMachine, Windows
 from streamflow.model.time import MAX_US, MIN_US
 from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, IntervalWindow, TimestampCombiner, Windowing
@@ -28,6 +31,14 @@ from streamflow.topics.protocol import Record
 
 _RESULTS_MAX = 10_000
 """Results handed on at once: bounds what a moment at which very many windows end takes of memory."""
+
+
+class _Event(NamedTuple):
+    """Its key and accumulator, pickled, and its input row, if that is to be told."""
+
+    key: bytes
+    accumulator: bytes
+    row: Row | None
 
 
 class TriggeredHead:
@@ -117,12 +128,13 @@ class TriggeredHead:
 
     def _by_elements(self, frame: pl.DataFrame, context: StepContext) -> None:
         columns = frame.select(KEY, WINDOW_START, WINDOW_END, TIME, KEY_VALUE, ACCUMULATOR)
+        rows = frame[ROWS].to_list() if context.panes is not None and ROWS in frame.columns else None
         dropped: list[int] = []
         for i, (key, start, end, time_us, key_value, accumulator) in enumerate(columns.iter_rows()):
             arrived = IntervalWindow.of_us(start, end)
             before = context.counts["dropped"]
             steps = self.machine.element(self._windows[key], arrived, time_us, self.watermark_us, context.now_us)
-            self._follow(key, steps, context, (key_value, accumulator))
+            self._follow(key, steps, context, _Event(key_value, accumulator, None if rows is None else rows[i][0]))
             if context.counts["dropped"] > before:
                 dropped.append(i)
             if not self._windows.get(key, True):
@@ -139,13 +151,12 @@ class TriggeredHead:
             self._watch(key, window)
             yield
 
-    def _follow(
-        self, key: bytes, steps: Iterable[Decision], context: StepContext, event: tuple[bytes, bytes] | None = None
-    ) -> None:
-        """Do with the accumulators what the machine decides. `event`: its key and accumulator, pickled."""
+    def _follow(self, key: bytes, steps: Iterable[Decision], context: StepContext, event: _Event | None = None) -> None:
+        """Do with the accumulators what the machine decides."""
         for step in steps:
             if isinstance(step, Dropped):
                 context.counts["dropped"] += 1
+                self._tell(event, step.window, Kind.DROPPED, context)
             elif isinstance(step, Merged):
                 for source in step.sources:
                     self._held.move((key, source), (key, step.result))
@@ -153,12 +164,18 @@ class TriggeredHead:
                 self._watch(key, step.result)
             elif isinstance(step, Added):
                 assert event is not None
-                self._held.add((key, step.window), *event)
-                context.counts["late"] += step.window.end_us <= self.watermark_us
+                self._held.add((key, step.window), event.key, event.accumulator)
+                is_late = step.window.end_us <= self.watermark_us
+                context.counts["late"] += is_late
+                self._tell(event, step.window, Kind.LATE if is_late else Kind.ROW, context)
                 self._watch(key, step.window)
             elif isinstance(step, Fired):
                 self._give(key, step, context)
                 self._watch(key, step.window)
+
+    def _tell(self, event: _Event | None, window: IntervalWindow, kind: Kind, context: StepContext) -> None:
+        if context.panes is not None and event is not None and event.row is not None:
+            context.panes.row_came(self.combiner.key_text(event.key), window, event.row, kind, self.watermark_us)
 
     def _give(self, key: bytes, fired: Fired, context: StepContext) -> None:
         place = key, fired.window
@@ -168,6 +185,9 @@ class TriggeredHead:
             context.on_bad(self.label)(self._held.key(place), -1, error)
         else:
             self._out.append(result, fired.time_us, -1, fired.window, fired.pane)
+            if context.panes is not None:
+                text = self.combiner.key_text(self._held.pickled_key(place))
+                context.panes.pane_fired(text, fired.window, fired.pane, fired.events, self.watermark_us)
 
     def _watch(self, key: bytes, window: IntervalWindow) -> None:
         """The window has changed: when it ends or is gone, when its trigger is due, and what it holds back."""

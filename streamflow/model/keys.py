@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import orjson
 
 from streamflow.base.errors import DataError
 
@@ -17,3 +18,17 @@ def encode_key(key: Any) -> bytes:
         raise DataError(
             f"{key!r} can't be a key: {error}. Use numbers, strings, bytes, dates, tuples, dataclasses or None."
         ) from error
+
+
+def key_text(key: Any) -> str:
+    """The key as people read and type it: text as it is, all else as JSON, a composite key as an array."""
+    if isinstance(key, str):
+        return key
+    text = orjson.dumps(key, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
+    return str(orjson.loads(text)) if text.startswith('"') else text
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (tuple, set, frozenset)):
+        return list(value)
+    return value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else str(value)

@@ -70,7 +70,7 @@ PANE_ONLY = PaneInfo(timing=PaneInfoTiming.ON_TIME)
 class WindowPanes:
     """The state of one window of a key. `panes`, `nonspeculative`: how many it has given; `owed`: the ON_TIME pane is
     still to come; `held`: elements since the last pane; `hold_us`: the earliest or latest event time among those that
-    were not late, where that is the time of the result."""
+    were not late, where that is the time of the result; `given`: elements in the panes before."""
 
     trigger: State
     panes: int = 0
@@ -78,10 +78,11 @@ class WindowPanes:
     owed: bool = False
     held: int = 0
     hold_us: int | None = None
+    given: int = 0
 
     def plain(self) -> list[Any]:
         """As values that any encoding has."""
-        return [self.trigger, self.panes, self.nonspeculative, self.owed, self.held, self.hold_us]
+        return [self.trigger, self.panes, self.nonspeculative, self.owed, self.held, self.hold_us, self.given]
 
     @property
     def is_closed(self) -> bool:
@@ -113,12 +114,14 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """What is held of `window` is a result, timed at `time_us`. `clears`: it is held no longer."""
+    """What is held of `window` is a result, timed at `time_us`. `clears`: it is held no longer. `events`: how many
+    elements it is of."""
 
     window: IntervalWindow
     pane: PaneInfo
     time_us: int
     clears: bool
+    events: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +232,10 @@ class PaneMachine:
         panes.panes += 1
         panes.nonspeculative += not is_early
         panes.owed = panes.owed and is_early
+        events = panes.held + (0 if self.discards else panes.given)
+        panes.given += panes.held
         panes.held, panes.hold_us = 0, None
-        return Fired(window, pane, time_us, self.discards or is_last)
+        return Fired(window, pane, time_us, self.discards or is_last, events)
 
     def _merges(
         self, windows: Windows, proto: IntervalWindow
@@ -255,6 +260,7 @@ class PaneMachine:
             any(state.owed for state in states) or not at.is_past,
             sum(state.held for state in states),
             self._combined([state.hold_us for state in states]),
+            sum(state.given for state in states),
         )
         return Merged(tuple(window for window in sources if window != result), result)
 

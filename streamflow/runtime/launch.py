@@ -14,6 +14,7 @@ from streamflow.model.graph import Graph
 from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, MAX_US, MIN_US
 from streamflow.model.window import TimestampedValue
 from streamflow.runtime.hints import folder_of, on_log, sentence
+from streamflow.runtime.outline import keep_outline, keep_panes
 from streamflow.stores.files import Division, Shard, list_shards
 from streamflow.topics import codec, rules
 from streamflow.topics.protocol import Log, Producer, StageInput, TopicConfig
@@ -54,6 +55,7 @@ def launch(graph: Graph, log: Log, settings: Settings | None = None) -> Plan:
             _publish_values(log, stage)
         elif stage.kind == "files":
             _publish_shards(log, stage, shards[stage.topic])
+    keep_outline(plan, log)
     return plan
 
 
@@ -68,6 +70,7 @@ def attach(graph: Graph, log: Log, settings: Settings | None = None) -> Plan:
         return launch(graph, log, settings)
     if known != plan.fingerprint:
         raise _changed(plan, log)
+    keep_panes(plan, log)
     return plan
 
 

@@ -80,12 +80,14 @@ class Pipeline(Graph):
         data: str | Path | None = None,
         until: Until = "finished",
         stop: Stop | None = None,
+        explain_panes: bool | None = None,
     ) -> PipelineResult:
         """Execute in this process and return when done.
 
         until='finished': every input has been ended by its publishers and all of it is through. 'drained': what has
         been published so far is through; windows that are still open stay open, timers that wait for the clock go on
         waiting, and a later run goes on from there.
+        `explain_panes`: keep the history of panes for `streamflow why`; None: as `Settings.explain_panes` says.
         PipelineError, NotFoundError or ConflictError if it can't be started; a step that keeps failing raises its
         error, and an assertion that does not hold (`streamflow.testing`) AssertionFailedError.
         """
@@ -93,7 +95,8 @@ class Pipeline(Graph):
         opened = isinstance(target, (str, Path))
         log: Log = connect(target) if isinstance(target, (str, Path)) else target
         try:
-            plan = launch(self, log, self.settings)
+            settings = self.settings if explain_panes is None else replace(self.settings, explain_panes=explain_panes)
+            plan = launch(self, log, settings)
             condition = is_finished if until == "finished" else is_drained
             folder = store_folder(log.url, data if data is not None else self.data)
             try:

@@ -20,7 +20,7 @@ from streamflow.model.schema import Schema, SchemaLike, schema_of
 from streamflow.model.time import TimestampTypes, timestamp_us
 from streamflow.model.window import TIME, AccumulationMode, Windowing
 from streamflow.transforms.core import Flatten, Map
-from streamflow.transforms.io import ReadFromTopic, StoreSink, check_event_time
+from streamflow.transforms.io import ReadFromTopic, StoreSink, check_time_field
 
 Format = Literal["text", "csv", "json", "parquet"]
 LINE = "line"
@@ -63,7 +63,7 @@ class ReadFromFiles(Primitive):
         self.event_time = event_time
         _check_compression(compression_type)
         if self.schema and event_time is not None:
-            check_event_time(event_time, self.schema)
+            check_time_field("event_time", event_time, self.schema)
 
     def default_label(self) -> str:
         return self.label or f"{type(self).__name__}-{self.pattern.rsplit('/', 1)[-1]}"

@@ -17,6 +17,7 @@ from streamflow.model.composite_trigger import AfterWatermark
 from streamflow.model.graph import Primitive, Shape
 from streamflow.model.time import Duration
 from streamflow.model.trigger import DefaultTrigger
+from streamflow.model.watermark import BoundedDisorder
 from streamflow.model.window import (
     TIME,
     WINDOW_END,
@@ -200,9 +201,11 @@ def asked(transform: Primitive) -> tuple[str, ...]:
 @asked.register
 def _(transform: ReadFromTopic) -> tuple[str, ...]:
     time = f"field {transform.event_time}" if transform.event_time else "time of publication"
-    late = f", out of order by up to {duration(transform.disorder_us)}" if transform.disorder_us else ""
+    policy = transform.watermark
+    late = f", out of order by up to {duration(policy.disorder_us)}" if policy.disorder_us else ""
     behind = (f"read behind '{transform.behind.label}'",) if transform.behind else ()
-    return f"topic '{transform.topic}'", *behind, f"event time: {time}{late}"
+    marked = () if isinstance(policy, BoundedDisorder) else (f"watermark: {policy}",)
+    return f"topic '{transform.topic}'", *behind, f"event time: {time}{late}", *marked
 
 
 @asked.register
