@@ -95,6 +95,7 @@ any_trigger = st.recursive(
     ),
     max_leaves=4,
 )
+USUAL_TRIGGERS = [("default",), ("watermark", ("count", 1), ("count", 2)), ("repeat", ("count", 2))]
 safe_trigger = st.one_of(
     st.just(("default",)),
     st.tuples(st.just("repeat"), any_trigger),
@@ -171,7 +172,7 @@ class Shape:
 shapes = st.builds(
     Shape,
     window_fns,
-    st.just(("default",)) | any_trigger,
+    st.sampled_from(USUAL_TRIGGERS) | any_trigger,
     st.sampled_from([0, 0, 3, 10, 100]),
     st.booleans(),
     st.sampled_from(list(STAMPS)),

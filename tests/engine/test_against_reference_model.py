@@ -67,6 +67,11 @@ ALL_BY_CLOCK = ("all", ("time", 0), ("time", 1))
     *(1, 1, 0, 0),
 )
 @example(
+    Shape(("fixed", 10, 0), ("watermark", ("count", 1), None), 0, False, on_time=False, closing=True, path="group"),
+    [Step(0, [("a", 0, 1)], 30, 1)],
+    *(1, 1, 0, 0),
+)
+@example(
     Shape(("touching", 4), ("or", ONE_BY_ONE, ONE_BY_ONE), 0, False, path="group"),
     [Step(0, [("a", 0, 1), ("a", 20, 2), ("a", 0, 3)], 0, 1)],
     *(1, 1, 0, 0),
@@ -201,7 +206,7 @@ def test_final_panes_depend_on_no_order_batch_worker_or_death(
     cluster.finish()
 
 
-@settings(max_examples=EXAMPLES or 8)
+@settings(max_examples=EXAMPLES // 20 or 8)
 @given(
     shape=shapes,
     trigger=safe_trigger,
