@@ -336,15 +336,17 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         if not windowing.is_plain:
             assert isinstance(combiner, RowCombiner)
             watermark_us = claim.state.watermark_us
-            return TriggeredHead(combiner, windowing, ledger, watermark_us, segments_max, stage.node.label, late)
+            state = KeyedState(ledger, windowing.gone_at, watermark_us, segments_max, setting.memory)
+            return TriggeredHead(combiner, windowing, state, watermark_us, stage.node.label, late)
         return GroupingHead(combiner, windowing, ledger, setting.memory, segments_max, stage.node.label, late)
     if isinstance(transform, ParDo):
         windowing, segments_max = stage.node.inputs[0].windowing, setting.plan.settings.compact_segments
         ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
         if stage.kind == "sides":
             kept_us = claim.state.output_watermark_us
-            return SidesHead(transform, windowing, KeyedState(ledger, windowing.gone_at, kept_us, segments_max))
-        state = KeyedState(ledger, windowing.gone_at, claim.state.watermark_us, segments_max)
+            state = KeyedState(ledger, windowing.gone_at, kept_us, segments_max, setting.memory)
+            return SidesHead(transform, windowing, state, _late(setting, stage, claim))
+        state = KeyedState(ledger, windowing.gone_at, claim.state.watermark_us, segments_max, setting.memory)
         return StatefulHead(transform, state, windowing.gone_at, stage.node.label, _late(setting, stage, claim))
     if stage.kind == "sink":
         writer = open_sink(stage, setting.data)
