@@ -20,8 +20,9 @@ class Settings:
     heartbeat_s: how often a worker gives a sign of life; lease_s: silence after which it is taken for dead.
     compact_segments: once a task's state has more durable pieces than this (of any slice of its keys), those of similar
         size are merged, if that halves their rows; else once they are eight times as many.
-    state_bytes_max: how much memory a worker's window state may take, over all its tasks. What exceeds it is read back
-        from the log when it is needed. A sixteenth of it (4 MiB or more) is worked on at a time.
+    state_bytes_max: how much memory a worker's state may take, over all its tasks. What window state exceeds it by is
+        read back from the log when it is needed. A sixteenth of it (4 MiB or more) is worked on at a time. The state of
+        triggers, sessions, DoFns and side inputs counts too, but stays in memory.
     shard_bytes: files larger than this are read in several shards of about this size, where their format allows, so
         that several tasks share the work.
     prune_s: how often space that nothing needs any more is given back.

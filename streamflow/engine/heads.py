@@ -4,6 +4,7 @@ A head first *absorbs* the records of a step, then *fires*: it gives the batches
 how far the watermark has moved.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import ALL
 from streamflow.engine.source import SourceDecoder, newest_marker, offsets_of, with_offsets
 from streamflow.engine.state import WindowState, window_ends
-from streamflow.engine.stores import SinkWriter
+from streamflow.engine.stores import Sink, SinkWriter
 from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, public, tell, together
 from streamflow.model.time import MAX_US, MIN_US
 from streamflow.model.watermark import BoundedDisorder, MarkerColumn, PublishedMarkers, WatermarkPolicy
@@ -144,8 +145,8 @@ class SinkHead(_Stateless):
     `start`: where the store stood when the task was new. It is added to offsets, so that a pipeline which begins anew
     under its old name (after a reset, or on another log) is not taken for a repetition of the earlier one."""
 
-    def __init__(self, writer: SinkWriter, start: int, epoch: int, label: str) -> None:
-        self.writer, self.start, self.epoch, self.label = writer, start, epoch, label
+    def __init__(self, writer: Sink, start: int, label: str) -> None:
+        self.writer, self.start, self.label = writer, start, label
 
     def absorb(self, records: Sequence[Record], context: StepContext) -> None:
         if not records:
@@ -154,9 +155,12 @@ class SinkHead(_Stateless):
         frames = _fitting(None, [with_offsets(record) for record in records], on_bad)
         good = self._storable(pl.concat(frames, how="diagonal_relaxed"), on_bad)
         if good.height:
-            shifted = good.with_columns(pl.col(OFFSET) + self.start)
-            self.writer.write(shifted, records[-1].end + self.start, self.epoch)
+            self._store(good.with_columns(pl.col(OFFSET) + self.start), records)
         context.counts["events_out"] += good.height
+
+    @abstractmethod
+    def _store(self, rows: pl.DataFrame, records: Sequence[Record]) -> None:
+        """`rows`: those of the records that can be stored, with their offsets as the store counts them."""
 
     def _storable(self, frame: pl.DataFrame, on_bad: OnBad) -> pl.DataFrame:
         """The rows that pass the store's check, found by bisection; if not even no rows pass, all are bad at once."""
@@ -183,6 +187,17 @@ class SinkHead(_Stateless):
 
     def close(self) -> None:
         self.writer.close()
+
+
+class StoreHead(SinkHead):
+    """Into a store that skips what it has."""
+
+    def __init__(self, writer: SinkWriter, start: int, epoch: int, label: str) -> None:
+        super().__init__(writer, start, label)
+        self._store_writer, self._epoch = writer, epoch
+
+    def _store(self, rows: pl.DataFrame, records: Sequence[Record]) -> None:
+        self._store_writer.write(rows, records[-1].end + self.start, self._epoch)
 
 
 class GroupingHead:

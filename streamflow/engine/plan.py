@@ -82,7 +82,7 @@ class Stage:
     @property
     def late_to(self) -> str | None:
         """The topic for what its head drops as too late."""
-        return self.node.inputs[0].windowing.late_to if self.kind in ("grouping", "stateful") else None
+        return self.node.inputs[0].windowing.late_to if self.kind in ("grouping", "stateful", "sides") else None
 
     @property
     def calls_async(self) -> bool:

@@ -173,9 +173,11 @@ class StatefulHead:
 
     def delta(self, stamp: int, watermark_us: int, context: StepContext) -> Delta:
         self.timers.tidy()
+        context.counts["state_bytes_keyed"] += self.state.grown_bytes()
         return self.state.delta(stamp, watermark_us)
 
     def close(self) -> None:
+        self.state.close()
         self.fn.teardown()
 
     def _handed_on(self, out: Elements, context: StepContext) -> Elements:

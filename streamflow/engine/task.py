@@ -16,13 +16,12 @@ from pathlib import Path
 import polars as pl
 
 from streamflow.base.clock import Clock
-from streamflow.base.errors import FencedError
 from streamflow.engine.calls import Calls
 from streamflow.engine.combine import PreAggregation, RowCombiner, combiner_of
 from streamflow.engine.context import StepContext
 from streamflow.engine.file_formats import format_of
 from streamflow.engine.files import SHARDS_AT_ONCE, FilesHead, Position
-from streamflow.engine.heads import GroupingHead, Head, Late, LogHead, SinkHead, SourceHead
+from streamflow.engine.heads import GroupingHead, Head, Late, LogHead, SinkHead, SourceHead, StoreHead
 from streamflow.engine.history import Origin, PaneRecorder
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Ledger
@@ -32,16 +31,17 @@ from streamflow.engine.pace import BEHIND_S, CALLING_EVENTS_FIRST, calling_event
 from streamflow.engine.plan import Plan, Stage
 from streamflow.engine.sidehead import SidesHead
 from streamflow.engine.sides import closes, mark
+from streamflow.engine.sinks import ObjectsHead, commit_first, sink_start
 from streamflow.engine.source import SourceDecoder
 from streamflow.engine.stateful import StatefulHead
-from streamflow.engine.stores import SinkWriter, open_sink
+from streamflow.engine.stores import ObjectsSink, open_sink
 from streamflow.engine.timejoin import TimeJoinHead
 from streamflow.engine.triggered import TriggeredHead
 from streamflow.model.batch import OFFSET, together
 from streamflow.model.time import MAX_US
 from streamflow.model.watermark import Horizon, advance, source_watermark
 from streamflow.topics import codec
-from streamflow.topics.protocol import Claim, Kind, Log, Record, SegmentInfo, Snapshot, StateSegment, StepCommit
+from streamflow.topics.protocol import Claim, Kind, Log, Record, Snapshot, StepCommit
 from streamflow.transforms.core import ParDo
 from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.grouping import Grouping
@@ -75,6 +75,10 @@ class Setting:
     calls: Calls = field(default_factory=Calls)
 
 
+_STATEFUL = ("grouping", "stateful", "join", "sides")
+"""Kinds of stages that keep a state of their own."""
+
+
 class Task:
     """Holds what one claim gives: position, watermark, state. Not shared between threads.
 
@@ -92,6 +96,10 @@ class Task:
         self.stepped_s = self.rested_s = self.clock.monotonic_s()
         self._begin()
         self._head = _open_head(setting, stage, claim)
+        self.needs_commits = stage.kind in ("grouping", "stateful", "join", "sides") or isinstance(
+            self._head, ObjectsHead
+        )
+        """Its next step may ask the log for what the one before has committed, or commit something itself."""
         self._operators = compile_steps(
             stage.steps,
             self._partitions,
@@ -118,7 +126,7 @@ class Task:
         transform = self.stage.node.transform
         first = transform.first_offset(self.id.partition) if isinstance(transform, ReadFromTopic) else 0
         if self.offset < first:
-            _commit_first(self.log, StepCommit(self.id, self.epoch, first, self.watermark_us, counters=self.counters))
+            commit_first(self.log, StepCommit(self.id, self.epoch, first, self.watermark_us, counters=self.counters))
             self.offset = first
 
     def ready(self, snapshot: Snapshot, stage_watermark_us: int, *, busy: bool = False) -> bool:
@@ -186,6 +194,9 @@ class Task:
 
     def _read(self, end: int, context: StepContext) -> list[Record]:
         of_files = isinstance(self._head, FilesHead)
+        if isinstance(self._head, ObjectsHead) and self._head.until is not None:
+            records = self.log.read(self.stage.topic, self.id.partition, self.offset, end=self._head.until)
+            return self._took(records, end, context)
         records = self.log.read(
             self.stage.topic,
             self.id.partition,
@@ -197,6 +208,9 @@ class Task:
         if of_files:
             # What it reads are shards, and the head says how many of them are done.
             return records
+        return self._took(records, end, context)
+
+    def _took(self, records: list[Record], end: int, context: StepContext) -> list[Record]:
         # The first record may hold events before the one at which reading began.
         events = sum(record.end - max(record.offset, self.offset) for record in records)
         marks = sum(record.kind is Kind.MARK for record in records)
@@ -352,7 +366,8 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         if not windowing.is_plain:
             assert isinstance(combiner, RowCombiner)
             watermark_us = claim.state.watermark_us
-            return TriggeredHead(combiner, windowing, ledger, watermark_us, segments_max, stage.node.label, late)
+            state = KeyedState(ledger, windowing.gone_at, watermark_us, segments_max, setting.memory)
+            return TriggeredHead(combiner, windowing, state, watermark_us, stage.node.label, late)
         return GroupingHead(combiner, windowing, ledger, setting.memory, segments_max, stage.node.label, late)
     if isinstance(transform, TimeJoin):
         ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
@@ -362,13 +377,17 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
         if stage.kind == "sides":
             kept_us = claim.state.output_watermark_us
-            return SidesHead(transform, windowing, KeyedState(ledger, windowing.gone_at, kept_us, segments_max))
-        state = KeyedState(ledger, windowing.gone_at, claim.state.watermark_us, segments_max)
+            state = KeyedState(ledger, windowing.gone_at, kept_us, segments_max, setting.memory)
+            return SidesHead(transform, windowing, state, _late(setting, stage, claim))
+        state = KeyedState(ledger, windowing.gone_at, claim.state.watermark_us, segments_max, setting.memory)
         return StatefulHead(transform, state, windowing.gone_at, stage.node.label, _late(setting, stage, claim))
     if stage.kind == "sink":
         writer = open_sink(stage, setting.data)
         try:
-            return SinkHead(writer, _sink_start(setting.log, claim, writer), claim.state.epoch, stage.node.label)
+            start = sink_start(setting.log, claim, writer)
+            if isinstance(writer, ObjectsSink):
+                return ObjectsHead(writer, start, setting.log, claim, stage.node.label)
+            return StoreHead(writer, start, claim.state.epoch, stage.node.label)
         except BaseException:
             writer.close()
             raise
@@ -400,21 +419,3 @@ def _is_read(snapshot: Snapshot, files: Stage) -> bool:
 def _read_state(log: Log, claim: Claim, sequence: int) -> bytes:
     (payload,) = log.read_state(claim.state.task, claim.state.epoch, [sequence])
     return payload
-
-
-def _sink_start(log: Log, claim: Claim, writer: SinkWriter) -> int:
-    """Where the store stood when the task was new: committed before the first row is written, then kept."""
-    if claim.segments:
-        return int(_read_state(log, claim, claim.segments[0].sequence))
-    state, start = claim.state, writer.committed()
-    segment = StateSegment(SegmentInfo(0, state.offset, state.watermark_us), b"%d" % start)
-    first = StepCommit(
-        state.task, state.epoch, state.offset, state.watermark_us, segments_add=[segment], counters=state.counters
-    )
-    _commit_first(log, first)
-    return start
-
-
-def _commit_first(log: Log, commit: StepCommit) -> None:
-    if not all(log.commit([commit])):
-        raise FencedError(f"task '{commit.task}' was taken over before its first step. Drop it, it is run elsewhere")

@@ -20,7 +20,7 @@ from streamflow.engine.context import StepContext
 from streamflow.engine.heads import Late
 from streamflow.engine.history import ROWS, Row
 from streamflow.engine.keyed import KeyedState
-from streamflow.engine.ledger import Delta, Ledger
+from streamflow.engine.ledger import Delta
 from streamflow.model.batch import Batch, Elements
 from streamflow.model.history import Kind
 from streamflow.model.panes import Added, Decision, Dropped, Fired, Merged, PaneMachine, Windows
@@ -50,16 +50,15 @@ class TriggeredHead:
         self,
         combiner: RowCombiner,
         windowing: Windowing,
-        ledger: Ledger,
+        state: KeyedState,
         watermark_us: int,
-        segments_max: int,
         label: str,
         late: Late | None = None,
     ) -> None:
         self.combiner, self.label, self.watermark_us, self._late = combiner, label, watermark_us, late
         self.machine = PaneMachine(windowing)
         self._at_end = windowing.timestamp_combiner is TimestampCombiner.OUTPUT_AT_EOW
-        self._held = Accumulators(combiner, KeyedState(ledger, windowing.gone_at, watermark_us, segments_max))
+        self._held = Accumulators(combiner, state)
         self._windows: dict[bytes, Windows] = defaultdict(dict)
         self._ends, self._dues, self._holds = Moments(), Moments(), Moments()
         self._changed: set[Place] = set()
@@ -104,9 +103,11 @@ class TriggeredHead:
             self._held.keep((key, window), self._windows.get(key, {}).get(window))
         self._changed.clear()
         self._held.state.expire(watermark_us)
+        context.counts["state_bytes_keyed"] += self._held.state.grown_bytes()
         return self._held.state.delta(stamp, watermark_us)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self._held.state.close()
 
     def _load(self) -> None:
         """What stands in the keyed state, once, after a claim."""

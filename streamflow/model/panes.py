@@ -245,7 +245,9 @@ class PaneMachine:
         self.windowing.fn.merge(context)
         became = [result for sources, result in context.merged if proto in sources]
         merges = [([each for each in sources if each != proto], result) for sources, result in context.merged]
-        return [(sources, result) for sources, result in merges if sources], became[0] if became else proto
+        # A window alone stays as it is: a function may tell of each group that it has found, also of one.
+        merges = [(sources, result) for sources, result in merges if sources and sources != [result]]
+        return merges, became[0] if became else proto
 
     def _merge(self, windows: Windows, sources: Sequence[IntervalWindow], result: IntervalWindow, at: Moment) -> Merged:
         there = windows.get(result)

@@ -234,8 +234,7 @@ class Worker:
                 continue
             stepped = True
             before = task.offset
-            if task.stage.kind in ("grouping", "stateful", "join", "sides") and self._is_committing(task):
-                # It may read back its state, which must be there.
+            if task.needs_commits and self._is_committing(task):
                 self._settle()
                 if self._tasks.get(task.id) is not task:
                     continue

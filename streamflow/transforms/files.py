@@ -3,8 +3,9 @@ WriteToText, WriteToCsv, WriteToJson, WriteToParquet; and Backfill, which reads 
 how they are read is the engine's business.
 
 Paths are local, or URLs for fsspec (`s3://…`; the extra `streamflow[files]`, and fsspec's library for that scheme).
-They are patterns: `*`, `?`, `[…]`, and `**` for any folders. The files are listed when the pipeline is launched first:
-later ones are not read, and one that is changed or removed before it is read stops the pipeline with an error.
+For sources they are patterns: `*`, `?`, `[…]`, and `**` for any folders. The files are listed when the pipeline is
+launched first: later ones are not read, and one that is changed or removed before it is read stops the pipeline with an
+error.
 """
 
 import copy
@@ -38,6 +39,8 @@ class CompressionTypes:
 
 
 Compression = Literal["auto", "uncompressed", "gzip", "zstd", "bzip2"]
+_OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
+"""Where an object is there as a whole or not at all: what a sink needs in place of a rename."""
 _COMPRESSIONS = ("auto", "uncompressed", "gzip", "zstd", "bzip2")
 
 
@@ -164,7 +167,9 @@ class ReadFromParquet(ReadFromFiles):
 
 class WriteToFiles(StoreSink):
     """What the file sinks share: rows into files, exactly once, each named `<prefix>-<pipeline>.<sink>-<first
-    offset>-<end offset><suffix>`. A file is there as a whole or not at all; another run with new input adds files."""
+    offset>-<end offset><suffix>`. A file is there as a whole or not at all; another run with new input adds files.
+
+    In an object store two pipelines of one name, on different logs, must not write to one prefix at the same time."""
 
     format: Format
 
@@ -178,8 +183,12 @@ class WriteToFiles(StoreSink):
         self.prefix, self.suffix = str(file_path_prefix), file_name_suffix
         self.compression, self.header = compression_type, header
         _check_compression(compression_type)
-        if "://" in self.prefix:
-            raise PipelineError(f"'{self.prefix}' is no local path. Write to local files, and copy these.")
+        scheme, separator, _ = self.prefix.partition("://")
+        if separator and scheme not in _OBJECT_STORES:
+            raise PipelineError(
+                f"'{self.prefix}' is neither a local path nor in an object store ({', '.join(_OBJECT_STORES)}). Write "
+                "to one of these, and copy the files."
+            )
         if "/" in self.suffix or self.prefix.endswith("/"):
             raise PipelineError(f"files can't be named '{self.prefix}…{self.suffix}'. Give a prefix of a file's name.")
 

@@ -62,8 +62,8 @@ class WindowInto(Primitive):
     `late_to`: a topic for the dropped ones, which a grouping writes to in the same transaction as the step that dropped
     them: for each key and window what it would give for these events alone, and how many they are (`late_events`). An
     Aggregate writes such rows, a grouping of pairs `{"key": …, "value": …, "window_start": …, "window_end": …,
-    "late_events": …}`, a DoFn with state `{"key": …, "value": …, …}` for each element. What one grouping drops may come
-    in several records, so add them up.
+    "late_events": …}`, a DoFn with state `{"key": …, "value": …, …}` for each element, a function with side inputs in
+    windows `{"value": …, …}`. What one grouping drops may come in several records, so add them up.
     """
 
     def __init__(

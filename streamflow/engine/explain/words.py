@@ -326,7 +326,8 @@ def _(transform: Grouping, windowing: Windowing) -> tuple[str, ...]:
 @heads.register
 def _(transform: ParDo, windowing: Windowing) -> tuple[str, ...]:
     if transform.sides:
-        return "lets elements wait until their side inputs are known:", *map(repr, transform.sides)
+        late = _too_late(windowing) if transform.sides_windowed else ()
+        return "lets elements wait until their side inputs are known:", *map(repr, transform.sides), *late
     states, timers = get_dofn_specs(transform.fn)
     kept = sorted(repr(spec).replace("Spec(", "(") for spec in (*states, *timers))
     return *asked(transform), f"keeps per {listed(_named(['key'], windowing))}:", *kept, *_too_late(windowing)
