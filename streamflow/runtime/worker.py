@@ -252,7 +252,8 @@ class Worker:
             pending.append((task, commit))
             events += task.offset - before
             size += commit.size_bytes()
-        self._commit(pending)
+        if stepped:
+            self._commit(pending)
         return stepped
 
     def _commit(self, pending: Sequence[tuple[Task, StepCommit]]) -> None:
