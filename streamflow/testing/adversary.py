@@ -134,7 +134,7 @@ class Run:
                 if self._left and self.random.random() < TROUBLE:
                     self._left -= 1
                     self.random.choice((self._crash, self._crash, self._fence, self._move, self._pass_time))()
-                elif self._deliver() or self._work():
+                elif (self._is_hasty() and self._deliver()) or self._work() or self._deliver():
                     idle = 0
                 elif self._notice_deaths():
                     pass
@@ -155,9 +155,9 @@ class Run:
         return [worker for worker in self.workers if not worker.dead]
 
     def _deliver(self) -> bool:
-        """Publish the next piece of an input, perhaps once more. A quiet run begins with all of them."""
+        """Publish the next piece of an input, perhaps once more."""
         waiting = [queue for queue in self.queues if queue]
-        if not waiting or (self.troubles_max and self.random.random() < 0.7 and self._can_work()):
+        if not waiting:
             return False
         delivery = self.random.choice(waiting).popleft()
         delivery.publish()
@@ -168,8 +168,9 @@ class Run:
             self._say(f"the same once more: {delivery.words}")
         return True
 
-    def _can_work(self) -> bool:
-        return any(worker.todo or worker.pending for worker in self._alive)
+    def _is_hasty(self) -> bool:
+        """Whether inputs come before work is done. A quiet run begins with all of them."""
+        return not self.troubles_max or self.random.random() < 0.3
 
     def _work(self) -> bool:
         """One action of one worker that has something to do; False if none has."""
@@ -240,14 +241,16 @@ class Run:
             self._join()
 
     def _notice_deaths(self) -> bool:
-        return any([self._replace(worker) for worker in self.workers if worker.dead and self._is_member(worker)])
+        dead = [worker for worker in self.workers if worker.dead and self._is_member(worker)]
+        for worker in dead:
+            self._replace(worker)
+        return bool(dead)
 
-    def _replace(self, worker: _Worker) -> bool:
+    def _replace(self, worker: _Worker) -> None:
         self._say(f"the death of {worker.name} is noticed")
         if len(self._alive) < self.workers_max:
             self._join()
         self._assign(dead=worker)
-        return True
 
     def _fence(self) -> None:
         """Somebody is taken for dead, dead or not."""
@@ -260,7 +263,7 @@ class Run:
             return
         self.troubles.zombies += 1
         self._say(f"{worker.name} is taken for dead, and does not know")
-        if len(members) == 1:
+        if all(other is worker or other.dead for other in members):
             self._join()
         self._assign(dead=worker)
 
@@ -301,7 +304,8 @@ class Run:
             gone = frozenset() if dead is None else frozenset({dead.name})
             members = [worker.name for worker in self._alive if worker.name in snapshot.workers.keys() - gone]
             homeless = [t for t, state in snapshot.tasks.items() if state.assigned is None or state.assigned in gone]
-            return Assignment(gone, {task: self.random.choice(members) for task in sorted(homeless)})
+            # Where all are taken for dead, the first to join again sees to it.
+            return Assignment(gone, {task: self.random.choice(members) for task in sorted(homeless) if members})
 
         self.log.reassign(self.plan.pipeline, decide)
 

@@ -102,9 +102,7 @@ def of_topics(
     return deliveries
 
 
-def _ordered(
-    inputs: Inputs, disorders_us: Mapping[str, int], random: Random, *, quiet: bool
-) -> Sequence[Event]:
+def _ordered(inputs: Inputs, disorders_us: Mapping[str, int], random: Random, *, quiet: bool) -> Sequence[Event]:
     """Where events are late already as they were given, their topic stays in that order."""
     slack_us = 0 if quiet else min(disorders_us.values(), default=0)
     keyed: list[tuple[float, float, Event]] = []

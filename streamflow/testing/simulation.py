@@ -31,7 +31,7 @@ from streamflow.testing.taps import DEAD_LETTERS, KeyLike, Tap, dead_letters, ma
 from streamflow.topics.memory import MemoryLog
 from streamflow.topics.protocol import Log, TopicConfig
 from streamflow.transforms.core import Create
-from streamflow.transforms.io import ReadFromTopic
+from streamflow.transforms.io import ReadFromTopic, WriteToTopic
 
 __all__ = ["Simulated", "SimulationFailed", "simulate"]
 
@@ -122,6 +122,9 @@ def _subject(
     if pipeline.players:
         raise PipelineError("a TestStream says itself what comes when. Give the elements with Create to simulate.")
     sources = [node.transform for node in pipeline.nodes if isinstance(node.transform, ReadFromTopic)]
+    written = {node.transform.topic for node in pipeline.nodes if isinstance(node.transform, WriteToTopic)}
+    if looped := written & {source.topic for source in sources}:
+        raise PipelineError(f"topic '{min(looped)}' is written and read, so that it has no end. Simulate each part.")
     if any(source.from_offset or source.from_time_us is not None for source in sources):
         raise PipelineError("from_offset and from_time mean a topic that is there. Simulate without them.")
     taps = taps_of(pipeline, outputs, keys)
@@ -154,7 +157,7 @@ def _adverse(subject: _Subject, seed: int, quiet: _Outcome) -> Run:
         outcome = _outcome(subject, Random(seed), quiet=False, began=began)
     except Exception as error:
         schedule = [] if run is None else run.schedule
-        raise _failed(subject, seed, schedule, [f"{type(error).__name__}: {error}"]) from error
+        raise _failed(subject, seed, schedule, [f"It raises {type(error).__name__}: {error}"]) from error
     if lines := difference(quiet.finals, outcome.finals):
         raise _failed(subject, seed, outcome.run.schedule, [*lines, *_hints(subject, outcome, quiet)])
     return outcome.run

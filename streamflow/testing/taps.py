@@ -52,12 +52,12 @@ class Tap:
     by_pane: bool = False
 
     def final(self, rows: Sequence[Row]) -> dict[Any, list[Any]]:
-        """By what identifies them, the values that count; all under one key where nothing does."""
-        if self.key is None:
-            return {None: [row.value for row in rows]}
+        """By what identifies them, or at least their window, the values that count."""
         groups: dict[Any, list[Row]] = defaultdict(list)
         for row in rows:
-            groups[plain(self.key(row))].append(row)
+            groups[row.window if self.key is None else plain(self.key(row))].append(row)
+        if self.key is None:
+            return {key: [row.value for row in group] for key, group in groups.items()}
         if not self.by_pane:
             return {key: [group[-1].value] for key, group in groups.items()}
         return {key: newest for key, group in groups.items() for key, newest in _newest(key, group)}
@@ -96,9 +96,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def taps_of(
-    pipeline: Pipeline, outputs: Iterable[PCollection] | None, keys: Mapping[str, KeyLike]
-) -> list[Tap]:
+def taps_of(pipeline: Pipeline, outputs: Iterable[PCollection] | None, keys: Mapping[str, KeyLike]) -> list[Tap]:
     """Of the outputs named, else of all sinks. PipelineError if there are none, or if it is not known what of them
     counts."""
     if outputs is None:
@@ -113,9 +111,7 @@ def taps_of(
     return [_tap(pipeline, i, name, pcoll, node, keys.get(name)) for i, (name, pcoll, node) in enumerate(ends)]
 
 
-def _tap(
-    pipeline: Pipeline, number: int, name: str, pcoll: PCollection, node: Node | None, key: KeyLike | None
-) -> Tap:
+def _tap(pipeline: Pipeline, number: int, name: str, pcoll: PCollection, node: Node | None, key: KeyLike | None) -> Tap:
     tap = Tap(name, f"{pipeline.name}.tap-{number}", pcoll)
     transform = None if node is None else node.transform
     if isinstance(transform, WriteToRows):

@@ -114,7 +114,9 @@ class TestStream(PTransform):
         self.watermarks: dict[str | None, Timestamp] = {None: MIN_TIMESTAMP}
         self._events: list[Event] = []
         for event in events or ():
-            assert getattr(event, "tag", None) in self.output_tags | {None}, f"{event!r} is for none of the output_tags."
+            assert getattr(event, "tag", None) in self.output_tags | {None}, (
+                f"{event!r} is for none of the output_tags."
+            )
             self._add(event)
 
     @property
