@@ -62,8 +62,9 @@ class Stop:
 
 
 class Worker:
-    """Runs the tasks that the log assigns to it. `until`: asked whenever there is nothing to do; return when it holds of
-    a snapshot without counters (else run until stopped). `failures_max`: steps of one task that may fail in a row."""
+    """Runs the tasks that the log assigns to it. `until`: asked whenever there is nothing to do; return when it holds
+    of a snapshot without counters (else run until stopped). `failures_max`: after so many failed steps of one task in a
+    row, raise what they raise."""
 
     def __init__(
         self,

@@ -1,5 +1,5 @@
-"""For users' tests: assertions about PCollections, pipelines that run in the test, inputs and clocks that a test moves, and
-a simulator of what may happen to a pipeline. Nothing of the engine may import it."""
+"""For users' tests: assertions about PCollections, pipelines that run in the test, inputs and clocks that a test moves,
+and a simulator of what may happen to a pipeline. Nothing of the engine may import it."""
 
 from streamflow.base.clock import ManualClock
 from streamflow.base.errors import SimulationFailed

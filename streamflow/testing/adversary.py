@@ -1,9 +1,9 @@
-"""One run of a plan by simulated workers, in one thread and by one source of chance: who steps next, on how many events,
-who dies before or after its commit, who is taken for dead and goes on, which tasks move, when inputs are published and
-published again. The same chance gives the same run, told in words.
+"""One run of a plan by simulated workers, in one thread and by one source of chance: who steps next, on how many
+events, who dies before or after its commit, who is taken for dead and goes on, which tasks move, when inputs are
+published and published again. The same chance gives the same run, told in words.
 
-A worker does what `runtime/worker.py` does, one action at a time: it looks at the truth, owns what is assigned to it, makes
-a step of each task that is ready, and commits the steps together.
+A worker does what `runtime/worker.py` does, one action at a time: it looks at the truth, owns what is assigned to it,
+makes a step of each task that is ready, and commits the steps together.
 """
 
 from collections import deque

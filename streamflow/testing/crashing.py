@@ -2,8 +2,8 @@
 
     log = dying(streamflow.connect("memory://"), at=3, applied=True)
 
-What dies is the handle, with all that would follow; what stands behind it is as the death has left it. Between two commits
-nothing durable happens, so these two moments of each commit are all there are.
+What dies is the handle, with all that would follow; what stands behind it is as the death has left it. Between two
+commits nothing durable happens, so these two moments of each commit are all there are.
 """
 
 from collections.abc import Callable, Sequence

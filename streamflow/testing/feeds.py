@@ -1,6 +1,6 @@
-"""The inputs of a simulated run, cut into deliveries: batches of topics' events and of given values, in another order and
-size each time. Only orders that no promise forbids: values of Create in any, events of a topic as far from the order of
-their times as the `disorder` of its reader allows.
+"""The inputs of a simulated run, cut into deliveries: batches of topics' events and of given values, in another order
+and size each time. Only orders that no promise forbids: values of Create in any, events of a topic as far from the
+order of their times as the `disorder` of its reader allows.
 """
 
 from collections import deque
@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 import orjson
 
-from streamflow.base.errors import DataError, PipelineError
+from streamflow.base.errors import PipelineError
 from streamflow.engine.outputs import json_event
-from streamflow.engine.plan import Plan, Stage
+from streamflow.engine.plan import Stage
 from streamflow.model.batch import Elements
 from streamflow.model.time import MAX_US, timestamp_us
 from streamflow.model.window import TimestampedValue

@@ -5,12 +5,13 @@
 
 runs it once quietly, then again and again under a seeded adversary, and compares what comes out. The adversary cuts
 inputs into batches of other sizes and orders (as far as the reader's `disorder` allows), publishes some of them twice,
-takes other numbers of partitions, workers and events per step, lets workers die between any two steps and before or after
-any commit, takes living ones for dead, moves tasks, and lets the clock go on. The engine makes nothing of all this; what
-does show is in the pipeline's own functions: a counter outside of state, a combination that depends on its order, a late
-event that the disorder does not cover.
+takes other numbers of partitions, workers and events per step, lets workers die between any two steps and before or
+after any commit, takes living ones for dead, moves tasks, and lets the clock go on. The engine makes nothing of all
+this; what does show is in the pipeline's own functions: a counter outside of state, a combination that depends on its
+order, a late event that the disorder does not cover.
 
-All runs on `memory://`, in one thread: no topic, table or file of the pipeline is touched. Functions are called for real.
+All runs on `memory://`, in one thread: no topic, table or file of the pipeline is touched. Functions are called for
+real. The seed decides all that is said to have happened; only the order of groups within a batch is Polars' own.
 """
 
 from collections import deque
@@ -42,8 +43,8 @@ SCHEDULE_SHOWN_MAX = 40
 
 @dataclass(frozen=True)
 class Simulated:
-    """What was done: `runs`, `actions` over all of them, and how often it was a `crash`, a living worker taken for dead,
-    a move of tasks, a piece of input published twice. `rows`: how many there were to compare, in each run."""
+    """What was done: `runs`, `actions` over all of them, and how often a worker died, a living one was taken for dead
+    (`zombies`), tasks moved, a piece of input was published twice. `rows`: how many there were to compare in a run."""
 
     runs: int
     actions: int
@@ -85,13 +86,13 @@ def simulate(
 ) -> Simulated:
     """Run the pipeline quietly, then `runs` times under an adversary with the seeds `seed`, `seed + 1`, …
 
-    `inputs`: the events of each topic that it reads: dicts, bytes of JSON, `TimestampedValue`s of them (else the time is
-    1970 where the reader takes it from no field), `Message`s with key and attributes. They need not be in order, but what
-    comes later than the reader's `disorder` may be dropped or not. `Create` and files are read as they are.
-    `outputs`: PCollections to be compared; else the rows that go into its sinks. Of several panes of a window the newest
-    counts: `keys` says what identifies a row, by the label of the output, where that can't be seen: column names, or a
-    function of the row. `normalise` is applied to each row, e.g. to sort a list whose order means nothing. Numbers may
-    differ in their last digits.
+    `inputs`: the events of each topic that it reads: dicts, bytes of JSON, `TimestampedValue`s of them (else the time
+    is 1970 where the reader takes it from no field), `Message`s with key and attributes. They need not be in order, but
+    what comes later than the reader's `disorder` may be dropped or not. `Create` and files are read as they are.
+    `outputs`: PCollections to be compared; else the rows that go into its sinks. Of several panes of a window the
+    newest counts: `keys` says what identifies a row, by the label of the output, where that can't be seen: column
+    names, or a function of the row. `normalise` is applied to each row, e.g. to sort a list whose order means nothing.
+    Numbers may differ in their last digits.
 
     SimulationFailed (an AssertionError) with the first seed whose outcome differs: `simulate(pipeline, seed=…)` begins
     with just that run. PipelineError if the pipeline can't be simulated, and whatever the quiet run raises.
@@ -215,8 +216,8 @@ def _hints(subject: _Subject, outcome: _Outcome, quiet: _Outcome) -> list[str]:
         if late := feeds.late_events(events, subject.disorders_us[topic]):
             seconds = subject.disorders_us[topic] / 1e6
             hints.append(
-                f"{late} events of '{topic}' come more than disorder={seconds:g} s behind others, so that it depends on "
-                "the pace which are late. Raise disorder, or allowed_lateness."
+                f"{late} events of '{topic}' come more than disorder={seconds:g} s behind others, so that it depends "
+                "on the pace which are late. Raise disorder, or allowed_lateness."
             )
     if outcome.dropped != quiet.dropped:
         hints.append(f"{outcome.dropped} events were dropped as too late, in the quiet run {quiet.dropped}.")

@@ -1,5 +1,5 @@
-"""What comes out of a simulated run: a copy of the pipeline in which each output is written down with its window and pane
-instead of being written to a store, and what of it counts in the end.
+"""What comes out of a simulated run: a copy of the pipeline in which each output is written down with its window and
+pane instead of being written to a store, and what of it counts in the end.
 
 What counts: of outputs behind a grouping that gives several accumulating panes, the rows of the newest pane per key and
 window; of tables with a key, the newest row per key; of row stores, the newest cells; of all else, every row.
@@ -99,6 +99,7 @@ def plain(value: Any) -> Any:
 def taps_of(pipeline: Pipeline, outputs: Iterable[PCollection] | None, keys: Mapping[str, KeyLike]) -> list[Tap]:
     """Of the outputs named, else of all sinks. PipelineError if there are none, or if it is not known what of them
     counts."""
+    ends: list[tuple[str, PCollection, Node | None]]
     if outputs is None:
         ends = [(node.label, node.inputs[0], node) for node in pipeline.nodes if node.transform.terminal]
     else:

@@ -11,9 +11,10 @@
     with TestPipeline() as p:
         counts = p | stream | sf.WindowInto(sf.FixedWindows(5), allowed_lateness=60) | …
 
-Each event is worked off by the whole pipeline, all its groupings and timers, before the next one comes. The watermark is
-exactly what was said: what lies behind it is late. Triggers and timers of processing time go by the stream's own clock,
-which begins at 0 and moves by `advance_processing_time` alone. Nothing else decides, so a test gives the same each time.
+Each event is worked off by the whole pipeline, all its groupings, timers and sinks, before the next one comes. The
+watermark is exactly what was said: what lies behind it is late. Triggers and timers of processing time go by the
+stream's own clock, which begins at 0 and moves by `advance_processing_time` alone. Nothing else decides, so a test
+gives the same each time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -91,7 +92,7 @@ class WindowedValueHolder:
 
 class TestStream(PTransform):
     """An unbounded PCollection of which the test says when what comes. With tags it gives a PCollection for each tag,
-    as a dict, each with a watermark of its own; for values of one time line.
+    as a dict, each with a watermark of its own.
 
     Elements are values, `TimestampedValue`s or `WindowedValue`s. `events`: what it does to begin with, whose tags must
     be among `output_tags`. `coder`: taken as in Apache Beam; elements are pickled. Methods give the stream itself. When

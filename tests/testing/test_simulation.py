@@ -1,5 +1,5 @@
-"""simulate finds what depends on batches, order, crashes and zombies, in the pipeline and in what it runs on, with a seed
-that replays; and says nothing against what does not.
+"""simulate finds what depends on batches, order, crashes and zombies, in the pipeline and in what it runs on, with a
+seed that replays; and says nothing against what does not.
 """
 
 from collections.abc import Callable, Iterator
@@ -255,9 +255,7 @@ def without_state(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Store, "apply", forgetful)
 
 
-@pytest.mark.parametrize(
-    "spoil", [without_fencing, without_sequences, without_state], ids=lambda spoil: spoil.__name__
-)
+@pytest.mark.parametrize("spoil", [without_fencing, without_sequences, without_state], ids=lambda spoil: spoil.__name__)
 def test_log_that_breaks_its_promise_is_found(
     spoil: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,8 +293,11 @@ def test_what_the_pipeline_writes_to_is_left_alone(tmp_path: Any) -> None:
 
 def test_messages_bytes_and_times_are_inputs_too() -> None:
     p = sf.Pipeline()
-    p | sf.ReadFromTopic("messages", with_attributes=True) | "Keys" >> sf.Map(lambda m: {"key": m.key.decode()}) | (
-        "Out keys" >> sf.WriteToTopic("keys")
+    (
+        p
+        | sf.ReadFromTopic("messages", with_attributes=True)
+        | "Keys" >> sf.Map(lambda m: {"key": m.key.decode()})
+        | ("Out keys" >> sf.WriteToTopic("keys"))
     )
     timed = p | sf.ReadFromTopic("timed") | "Times" >> sf.Map(lambda v, t=sf.DoFn.TimestampParam: {"t": [v, int(t)]})
     timed | "Out times" >> sf.WriteToTopic("times")
@@ -373,7 +374,7 @@ def test_what_can_not_be_simulated_is_refused(build: Callable[[Pipeline], dict[s
     ("expected", "found", "told"),
     [
         ([1.0, {"a": [0.1 + 0.2]}], [1.0, {"a": [0.3]}], []),
-        ([1, 2], [2, 3], ["1 missing, 1 extra, of 2 rows", "missing: 1", "extra: 3"]),
+        ([1, 2, 3], [2, 4, 5], ["2 missing, 2 extra, of 3 rows", "missing: 1", "extra: 4"]),
         ([("a", 1), ("b", 2)], [("a", 1), ("b", 3)], ["1 different", "('b', 2) was to be, ('b', 3) is there"]),
         ([1], [1, 1], ["1 extra, of 1 rows", "extra: 1"]),
     ],

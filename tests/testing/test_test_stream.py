@@ -9,11 +9,11 @@ import pytest
 
 import streamflow as sf
 from streamflow.base.clock import SystemClock
+from streamflow.model.time import MAX_TIMESTAMP
 from streamflow.pvalue import AsList
 from streamflow.testing import ManualClock, TestPipeline, TestStream
 from streamflow.testing.test_stream import ElementEvent, ProcessingTimeEvent, WatermarkEvent, WindowedValueHolder
 from streamflow.testing.util import assert_that, equal_to, equal_to_per_window
-from streamflow.model.time import MAX_TIMESTAMP
 from streamflow.transforms.timeutil import TimeDomain
 from streamflow.transforms.trigger import AfterAll, AfterCount, AfterProcessingTime, AfterWatermark, Repeatedly
 from streamflow.transforms.userstate import TimerSpec, on_timer
@@ -69,7 +69,7 @@ def test_what_no_stream_can_do_is_refused(build: Callable[[], TestStream]) -> No
 
 @pytest.mark.parametrize("pipeline", [TestPipeline, sf.Pipeline])
 def test_elements_behind_the_watermark_are_late_to_the_second(pipeline: type[sf.Pipeline]) -> None:
-    """At 15 the first window is over: what comes for it is a pane of its own, and is dropped once lateness has passed."""
+    """At 15 the first window is over: what comes for it is a pane of its own, or dropped once lateness has passed."""
     stream = (
         TestStream()
         .advance_watermark_to(10)
