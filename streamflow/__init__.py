@@ -75,6 +75,7 @@ from streamflow.transforms.join import Join
 from streamflow.transforms.outputs import TaggedOutput, WindowedValue
 from streamflow.transforms.ptransform import ptransform_fn
 from streamflow.transforms.stats import ApproximateQuantiles, ApproximateUnique
+from streamflow.transforms.time_joins import AsOfJoin, IntervalJoin, TableJoin
 from streamflow.transforms.util import (
     CoGroupByKey,
     Distinct,
@@ -103,6 +104,7 @@ __all__ = [
     "ApproximateQuantiles",
     "ApproximateUnique",
     "AsColumns",
+    "AsOfJoin",
     "AssertionFailedError",
     "Backfill",
     "BatchElements",
@@ -133,6 +135,7 @@ __all__ = [
     "GlobalWindows",
     "GroupByKey",
     "GroupIntoBatches",
+    "IntervalJoin",
     "IntervalWindow",
     "Join",
     "Keys",
@@ -171,6 +174,7 @@ __all__ = [
     "StdDev",
     "StreamFlowError",
     "Sum",
+    "TableJoin",
     "TaggedOutput",
     "Tee",
     "Timestamp",
