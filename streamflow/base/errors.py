@@ -9,6 +9,7 @@ StreamFlowError
 ├── FencedError           do nothing: another owner has taken over; drop the work, it is done elsewhere
 ├── StepCancelledError    do nothing: the worker stops in the middle of a step; whoever is next repeats it
 ├── AssertionFailedError  fix your code, or what the test expects: `assert_that` found something else
+│   └── SimulationFailed  fix your code: its result depends on batches, order or crashes (`simulate`)
 └── CorruptionError       report a bug: committed bytes fail their checksum
 """
 
@@ -47,6 +48,14 @@ class StepCancelledError(StreamFlowError):
 
 class AssertionFailedError(StreamFlowError, AssertionError):
     """What a test asserts of a PCollection does not hold. It is no bad event: it ends the run, and is raised by it."""
+
+
+class SimulationFailed(AssertionFailedError):  # noqa: N818 - it says what has happened
+    """A simulated run has another result than a quiet one. `seed` replays it; `schedule`: what happened, in words."""
+
+    def __init__(self, message: str, seed: int, schedule: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.seed, self.schedule = seed, schedule
 
 
 class CorruptionError(StreamFlowError):

@@ -365,7 +365,7 @@ class RowCombiner:
         )
 
     def merge(self, frame: pl.DataFrame) -> pl.DataFrame:
-        grouped = frame.group_by([KEY, WINDOW_START]).agg(
+        grouped = frame.group_by([KEY, WINDOW_START], maintain_order=True).agg(
             *_merge_flags(frame), pl.col(KEY_VALUE).first(), pl.col(ACCUMULATOR)
         )
         merged = [parts[0] if len(parts) == 1 else self.merged(parts) for parts in grouped[ACCUMULATOR].to_list()]

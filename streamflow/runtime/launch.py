@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from streamflow.base.errors import ConflictError, NotFoundError, PipelineError
 from streamflow.base.settings import Settings
 from streamflow.engine.plan import Plan, Stage, build_plan
-from streamflow.model.batch import Elements, pickled
+from streamflow.model.batch import OFFSET, Elements, pickled
 from streamflow.model.graph import Graph
 from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, MAX_US, MIN_US
 from streamflow.model.window import TimestampedValue
@@ -108,16 +108,23 @@ def _publish_values(log: Log, stage: Stage) -> None:
     """Create's values go to a log like everything else, once: the sequences make a repetition harmless."""
     transform = stage.node.transform
     assert isinstance(transform, Create)
+    if transform.given_later:
+        return
     values = transform.values
     for sequence, begin in enumerate(range(0, len(values), CREATE_RECORD_VALUES_MAX)):
-        try:
-            frame = pickled(_timed(values[begin : begin + CREATE_RECORD_VALUES_MAX])).drop("_offset")
-        except (pickle.PicklingError, TypeError, AttributeError) as error:
-            raise PipelineError(
-                f"{stage.node.label}: a value can't be stored: {sentence(error)} Give plain values."
-            ) from error
-        log.publish([codec.encode_frame(stage.topic, 0, frame)], Producer("create", sequence))
+        publish_elements(log, stage, timed(values[begin : begin + CREATE_RECORD_VALUES_MAX]), sequence)
     log.advance_watermark(stage.topic, MAX_US)
+
+
+def publish_elements(log: Log, stage: Stage, elements: Elements, sequence: int) -> None:
+    """One record of a `create` stage's values; none if that sequence is there already."""
+    try:
+        frame = pickled(elements).drop(OFFSET)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise PipelineError(
+            f"{stage.node.label}: a value can't be stored: {sentence(error)} Give plain values."
+        ) from error
+    log.publish([codec.encode_frame(stage.topic, 0, frame)], Producer("create", sequence))
 
 
 def _listed(log: Log, stage: Stage, settings: Settings) -> list[Shard]:
@@ -143,7 +150,8 @@ def _publish_shards(log: Log, stage: Stage, shards: Sequence[Shard]) -> None:
     log.advance_watermark(stage.topic, MAX_US)
 
 
-def _timed(values: Sequence[object]) -> Elements:
+def timed(values: Sequence[object]) -> Elements:
+    """Values as Create takes them: without a time of their own they are at the beginning of time."""
     elements = Elements()
     for value in values:
         if isinstance(value, TimestampedValue):

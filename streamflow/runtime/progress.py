@@ -24,8 +24,8 @@ def stage_watermarks(plan: Plan, snapshot: Snapshot) -> dict[str, int]:
             marks[stage.name] = snapshot.topics[stage.topic].watermark_us
             continue
         upstream = [plan.stage(name) for name in stage.upstream]
-        sources = [s for up in upstream if not up.upstream for s in by_stage.get(up.name, ())]
-        between = [s.output_watermark_us for up in upstream if up.upstream for s in by_stage.get(up.name, ())]
+        sources = [s for up in upstream if _may_idle(up) for s in by_stage.get(up.name, ())]
+        between = [s.output_watermark_us for up in upstream if not _may_idle(up) for s in by_stage.get(up.name, ())]
         waiting = waiting_sources(plan)
         marks[stage.name] = merged_watermark((source_mark(state, snapshot, waiting) for state in sources), between)
     return marks
@@ -73,3 +73,8 @@ def is_finished(plan: Plan, snapshot: Snapshot) -> bool:
     """Drained, and every input has been ended by its publishers."""
     ended = all(snapshot.topics[stage.topic].watermark_us >= MAX_US for stage in plan.stages if not stage.upstream)
     return ended and is_drained(plan, snapshot)
+
+
+def _may_idle(stage: Stage) -> bool:
+    """Whether nothing to read means that it holds nobody back. Of given values it is known when they are complete."""
+    return not stage.upstream and stage.kind != "create"

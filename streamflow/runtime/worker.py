@@ -62,8 +62,9 @@ class Stop:
 
 
 class Worker:
-    """Runs the tasks that the log assigns to it. `until`: return when this holds of a snapshot without counters (else
-    run until stopped)."""
+    """Runs the tasks that the log assigns to it. `until`: asked whenever there is nothing to do; return when it holds
+    of a snapshot without counters (else run until stopped). `failures_max`: after so many failed steps of one task in a
+    row, raise what they raise."""
 
     def __init__(
         self,
@@ -76,8 +77,9 @@ class Worker:
         until: Callable[[Snapshot], bool] | None = None,
         clock: Clock | None = None,
         calls: Calls | None = None,
+        failures_max: int = FAILURES_MAX,
     ) -> None:
-        self.plan, self.log, self.until = plan, log, until
+        self.plan, self.log, self.until, self.failures_max = plan, log, until, failures_max
         self.id = worker_id or f"worker-{secrets.token_hex(3)}"
         self.stop = stop or Stop()
         self.clock = clock or SystemClock()
@@ -147,7 +149,7 @@ class Worker:
         if self.id not in snapshot.workers:
             self._fenced = True
             return True
-        if snapshot.stopping or (self.until is not None and self.until(snapshot)):
+        if snapshot.stopping:
             return False
         if self._coordinate(snapshot) or self._own(snapshot):
             return True
@@ -155,6 +157,8 @@ class Worker:
         if self._step_all(snapshot) or self._settle():
             self._idle_from_s = now_s + IDLE_S
             return True
+        if self.until is not None and self.until(snapshot):
+            return False
         if now_s >= self._idle_from_s:
             self._idle_from_s = math.inf
             give_back_memory()
@@ -248,7 +252,8 @@ class Worker:
             pending.append((task, commit))
             events += task.offset - before
             size += commit.size_bytes()
-        self._commit(pending)
+        if stepped:
+            self._commit(pending)
         return stepped
 
     def _commit(self, pending: Sequence[tuple[Task, StepCommit]]) -> None:
@@ -305,7 +310,7 @@ class Worker:
             raise error
         failures = self._failures.get(task, 0) + 1
         self._failures[task] = failures
-        if failures >= FAILURES_MAX:
+        if failures >= self.failures_max:
             raise error
         pause_s = RETRY_S * 2 ** (failures - 1)
         logger.warning(
@@ -313,7 +318,7 @@ class Worker:
             self.id,
             task,
             failures,
-            FAILURES_MAX,
+            self.failures_max,
             pause_s,
             exc_info=error,
         )

@@ -63,6 +63,8 @@ class Create(Primitive):
     """A bounded PCollection of the given values (of any Python type; `TimestampedValue` sets the event time)."""
 
     arity = 0
+    given_later = False
+    """Whether its values come while the pipeline runs and not when it is launched, as a test wants it."""
 
     def __init__(self, values: Iterable[Any], reshuffle: bool = True) -> None:
         if isinstance(values, (str, bytes)):

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from crashing import Died, dying
+from streamflow.testing.crashing import Died, dying
 from pipelines import SECOND_US, make_topic, publish_json, read_events, records
 
 import streamflow as sf

@@ -16,7 +16,7 @@ import fsspec
 import polars as pl
 import pytest
 import s3fs
-from crashing import Died, WrappedLog, dying
+from streamflow.testing.crashing import Died, WrappedLog, dying
 from moto.server import ThreadedMotoServer
 from object_stores import NAME, SETTINGS, pipeline, written
 from pipelines import end_topic, make_topic, publish_json

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
-from crashing import Died, WrappedLog, dying
 from pipelines import dead_letters, end_topic, make_topic, ordered, publish_json, read_events, read_times_us
 
 import streamflow as sf
@@ -14,6 +13,7 @@ from streamflow.base.clock import ManualClock
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
 from streamflow.runtime.worker import Worker
+from streamflow.testing.crashing import Died, WrappedLog, dying
 from streamflow.topics.protocol import Log
 from streamflow.transforms.userstate import CombiningValueStateSpec
 

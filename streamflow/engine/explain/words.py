@@ -216,6 +216,8 @@ def _(transform: ReadFromFiles) -> tuple[str, ...]:
 
 @asked.register
 def _(transform: Create) -> tuple[str, ...]:
+    if transform.given_later:
+        return ("values given while it runs",)
     return (f"{len(transform.values):,} given value{'' if len(transform.values) == 1 else 's'}",)
 
 
