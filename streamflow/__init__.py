@@ -39,6 +39,7 @@ from streamflow.model.window import (
     TimestampedValue,
 )
 from streamflow.runtime.pipeline import Pipeline, PipelineResult
+from streamflow.runtime.values import on_values
 from streamflow.topics import Publisher, connect
 from streamflow.topics.protocol import TopicConfig
 from streamflow.transforms import combiners, trigger, window
@@ -92,6 +93,8 @@ from streamflow.transforms.util import (
 from streamflow.transforms.window import WindowInto
 
 __version__ = version("streamflow")
+
+PTransform.on_values = on_values
 
 __all__ = [
     "MAX_TIMESTAMP",

@@ -19,7 +19,7 @@ from streamflow.base.clock import Clock
 from streamflow.base.errors import FencedError
 from streamflow.engine.calls import Calls
 from streamflow.engine.combine import PreAggregation, RowCombiner, combiner_of
-from streamflow.engine.context import StepContext
+from streamflow.engine.context import DeadLetter, StepContext
 from streamflow.engine.file_formats import format_of
 from streamflow.engine.files import SHARDS_AT_ONCE, FilesHead, Position
 from streamflow.engine.heads import GroupingHead, Head, Late, LogHead, SinkHead, SourceHead
@@ -59,7 +59,8 @@ ROWS_WAITING_MAX = 250_000
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What all tasks of a worker share. `data`: the folder of the stores, if there is one. `pre_aggregations`: by
-    label, what has been learnt of grouping before the shuffle; `calls`: the event loop of async functions."""
+    label, what has been learnt of grouping before the shuffle; `calls`: the event loop of async functions; `failed`: the
+    first bad event of this worker, if there was one."""
 
     plan: Plan
     log: Log
@@ -68,6 +69,7 @@ class Setting:
     memory: StateMemory
     pre_aggregations: dict[str, PreAggregation] = field(default_factory=dict)
     calls: Calls = field(default_factory=Calls)
+    failed: list[DeadLetter] = field(default_factory=list)
 
 
 class Task:
@@ -81,6 +83,7 @@ class Task:
         self.id, self.epoch = claim.state.task, claim.state.epoch
         self.offset, self.watermark_us = claim.state.offset, claim.state.watermark_us
         self.counters = dict(claim.state.counters)
+        self._failed = setting.failed
         self._promised_us = claim.state.output_watermark_us
         """What those behind this task have been promised: it never goes back."""
         self._horizon = Horizon(-1, self.watermark_us)
@@ -265,6 +268,7 @@ class Task:
 
     def _dead_letters(self, context: StepContext) -> list[Record]:
         now_us = self.clock.now_us()
+        self._failed += context.dead[: 1 - len(self._failed)]
         records = []
         for begin in range(0, len(context.dead), DEAD_LETTERS_RECORD_MAX):
             part = context.dead[begin : begin + DEAD_LETTERS_RECORD_MAX]

@@ -6,9 +6,9 @@ transform.
 
 import copy
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 
@@ -26,6 +26,15 @@ class PTransform:
 
     primitive = False
     label: str | None = None
+    input_type: Any = None
+    output_type: Any = None
+    """What `with_input_types` and `with_output_types` have said. Nothing is checked against it."""
+    on_values: Callable[["PTransform", Any], Any] | None = None
+    """How a transform is applied to plain values; set by the layer that can run pipelines."""
+
+    def __init__(self, label: str | None = None) -> None:
+        if label is not None:
+            self.label = label
 
     def expand(self, pcoll: Any) -> Any:
         """The composition: takes what stood left of `|`, returns what the whole gives."""
@@ -39,13 +48,48 @@ class PTransform:
         named.label = label
         return named
 
+    def with_input_types(self, *types: Any, **of_arguments: Any) -> Self:
+        """Says what type the elements have, as in Apache Beam. It is kept, and not checked."""
+        self.input_type = types[0] if types else None
+        return self
+
+    def with_output_types(self, *types: Any, **of_tags: Any) -> Self:
+        """Says what type the results have, as in Apache Beam. It is kept, and not checked."""
+        self.output_type = types[0] if types else None
+        return self
+
+    def with_resource_hints(self, **hints: Any) -> Self:
+        """Apache Beam's hints for the machines that a runner chooses; here none is chosen."""
+        return self
+
+    def __or__(self, right: "PTransform") -> "PTransform":
+        """One after the other, as one transform: `Map(fn) | Filter(other)`."""
+        if not isinstance(right, PTransform):
+            return NotImplemented
+        return _Chained(self, right)
+
     def __ror__(self, left: Any) -> Any:
         parts = _pcollections(left)
+        if not parts and self.on_values is not None and _holds_values(left):
+            return type(self).on_values(self, left)
         if not parts:
             raise PipelineError(
                 f"{self.default_label()} can't be applied to {left!r}. Left of `|` stands a PCollection."
             )
         return parts[0].pipeline.apply(self, left)
+
+
+class _Chained(PTransform):
+    """Two transforms, the second applied to what the first gives."""
+
+    def __init__(self, first: PTransform, second: PTransform) -> None:
+        self.first, self.second = first, second
+
+    def default_label(self) -> str:
+        return self.label or f"{self.first.default_label()}|{self.second.default_label()}"
+
+    def expand(self, pcoll: Any) -> Any:
+        return pcoll | self.first | self.second
 
 
 class Primitive(PTransform):
@@ -114,6 +158,15 @@ class PCollection:
     def windowing(self) -> Windowing:
         return self.shape.windowing
 
+    @property
+    def is_bounded(self) -> bool:
+        return self.shape.bounded
+
+    @property
+    def element_type(self) -> Any:
+        """What `with_output_types` has said of its elements; None if nothing."""
+        return self.producer.transform.output_type
+
     def __repr__(self) -> str:
         return f"PCollection[{self.producer.label}]"
 
@@ -135,8 +188,17 @@ class Graph:
     def __or__(self, transform: PTransform) -> Any:
         return self.apply(transform, self)
 
-    def apply(self, transform: PTransform, left: Any) -> Any:
-        """What `left | transform` does. `left`: this pipeline, a PCollection, or a tuple, list or dict of them."""
+    @property
+    def pipeline(self) -> "Graph":
+        """Itself: what stands left of a transform has a pipeline, also where nothing stands before it."""
+        return self
+
+    def apply(self, transform: PTransform, left: Any = None, label: str | None = None) -> Any:
+        """What `left | transform` does. `left`: this pipeline (the default), a PCollection, or a tuple, list or dict of
+        them. `label`: as in `label >> transform`."""
+        left = self if left is None else left
+        if label is not None:
+            transform = label >> transform
         if not isinstance(transform, PTransform):
             raise PipelineError(f"{transform!r} is no transform. Right of `|` stands one, e.g. `| sf.Map(fn)`.")
         inputs = _pcollections(left)
@@ -175,6 +237,11 @@ class Graph:
             label = next(f"{label}-{n}" for n in numbers if f"{label}-{n}" not in self._labels)
         self._labels.add(label)
         return label
+
+
+def _holds_values(left: Any) -> bool:
+    """Plain values instead of PCollections, or several collections of them by name."""
+    return isinstance(left, (list, tuple, set, range, Mapping, Iterator)) and not isinstance(left, str)
 
 
 def _pcollections(left: Any) -> list[PCollection]:
