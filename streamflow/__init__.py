@@ -26,6 +26,7 @@ from streamflow.model.calendar_windows import CalendarWindows
 from streamflow.model.collecting import CollectList, CollectSet, First, Last, TopK
 from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PCollection, PTransform
+from streamflow.model.row import Row
 from streamflow.model.statistics import ApproxDistinct, Quantiles, StdDev, Variance
 from streamflow.model.time import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, Timestamp
 from streamflow.model.window import (
@@ -44,7 +45,7 @@ from streamflow.topics import Publisher, connect
 from streamflow.topics.protocol import TopicConfig
 from streamflow.transforms import combiners, trigger, window
 from streamflow.transforms.batching import BatchElements, GroupIntoBatches
-from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
+from streamflow.transforms.columns import AsColumns, Where, WithColumns
 from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, CombineValues, GroupByKey
 from streamflow.transforms.core import (
     Create,
@@ -75,6 +76,7 @@ from streamflow.transforms.io import Message, ReadFromTopic, WriteToRows, WriteT
 from streamflow.transforms.join import Join
 from streamflow.transforms.outputs import TaggedOutput, WindowedValue
 from streamflow.transforms.ptransform import ptransform_fn
+from streamflow.transforms.rows import GroupBy, Select
 from streamflow.transforms.stats import ApproximateQuantiles, ApproximateUnique
 from streamflow.transforms.util import (
     CoGroupByKey,
@@ -134,6 +136,7 @@ __all__ = [
     "Flatten",
     "FlattenWith",
     "GlobalWindows",
+    "GroupBy",
     "GroupByKey",
     "GroupIntoBatches",
     "IntervalWindow",
@@ -167,6 +170,7 @@ __all__ = [
     "Regex",
     "Reify",
     "Reshuffle",
+    "Row",
     "Select",
     "Sessions",
     "Settings",

@@ -53,8 +53,10 @@ from streamflow.model.batch import (
     to_frame,
 )
 from streamflow.model.panes import PANE_UNKNOWN
+from streamflow.model.row import Row
 from streamflow.model.schema import Schema
 from streamflow.model.time import Timestamp
+from streamflow.model.user_metrics import at_step
 from streamflow.model.window import TIME, IntervalWindow, Windowing
 from streamflow.transforms.columns import AsColumns, FrameTransform, missing_column
 from streamflow.transforms.core import DoFn, ParDo, Reshuffle, RowFilter
@@ -192,7 +194,8 @@ class FrameOperator(_Inner):
         frame = to_frame(batch, context.on_bad(self.label))
         if frame.height:
             good = _isolated(frame, self.apply, lambda bad, error: tell(bad, context.on_bad(self._at(bad)), error))
-            self.hand_on(good, context)
+            named = isinstance(batch, Elements) and hasattr(batch.values[0], "_asdict")
+            self.hand_on(_as_rows(good) if named else good, context)
 
     def _at(self, bad: pl.DataFrame) -> str:
         """The label of the transform at which rows fail that fail as one."""
@@ -204,6 +207,13 @@ class FrameOperator(_Inner):
             except _QUERY_ERRORS:
                 return label
         return self.parts[-1][0]
+
+
+def _as_rows(frame: pl.DataFrame) -> Elements:
+    """Rows and named tuples become Rows again, for functions that read their fields."""
+    elements = to_elements(frame)
+    elements.values = [Row(**fields) for fields in elements.values]
+    return elements
 
 
 class SchemaOperator(_Inner):
@@ -262,6 +272,7 @@ class RowOperator(_Inner):
 
     def _outputs(self, elements: Elements, on_bad: OnBad, context: StepContext) -> Elements:
         out = Elements()
+        at_step(self.label)
         self.fn.start_bundle()
         if isinstance(self.fn, AsyncFn):
             self.fn.process_all(elements, self._places, self._process, on_bad, context, out)

@@ -38,6 +38,7 @@ from streamflow.engine.triggered import TriggeredHead
 from streamflow.model.batch import OFFSET, together
 from streamflow.model.time import MAX_US
 from streamflow.model.watermark import Horizon, advance, source_watermark
+from streamflow.model.user_metrics import add, at_step, is_users, recording
 from streamflow.topics import codec
 from streamflow.topics.protocol import Claim, Log, Record, SegmentInfo, Snapshot, StateSegment, StepCommit
 from streamflow.transforms.core import ParDo
@@ -143,9 +144,13 @@ class Task:
 
     def step(self, snapshot: Snapshot, stage_watermark_us: int) -> StepCommit:
         """One round up to its commit. `stage_watermark_us`: of the stage's input at the instant of the snapshot."""
+        context = StepContext(now_us=self.clock.now_us())
+        with recording(context.counts, context.now_us, self.stage.node.label):
+            return self._step(snapshot, stage_watermark_us, context)
+
+    def _step(self, snapshot: Snapshot, stage_watermark_us: int, context: StepContext) -> StepCommit:
         began_s = self.clock.monotonic_s()
         self._see(snapshot, stage_watermark_us)
-        context = StepContext(now_us=self.clock.now_us())
         records = self._read(snapshot.ends[self.stage.topic, self.id.partition], context)
         self._head.absorb(records, context)
         if isinstance(self._head, FilesHead):
@@ -157,6 +162,7 @@ class Task:
             if len(batch):
                 for operator in self._operators:
                     operator.run(batch, context)
+                at_step(self.stage.node.label)
             if context.rows_waiting() >= ROWS_WAITING_MAX:
                 outputs += self._encoded(context)
         self.stepped_s = self.rested_s = self.clock.monotonic_s()
@@ -284,8 +290,8 @@ class Task:
     def _count(self, counts: Mapping[str, float], seconds: float) -> None:
         """Counters are cumulative and part of the commit: exact, whatever is killed."""
         for name, value in {**counts, **histogram("step_seconds", seconds)}.items():
-            if value:
-                self.counters[name] = self.counters.get(name, 0) + value
+            if value or is_users(name):
+                add(self.counters, name, value)
 
     def count_commit(self, seconds: float) -> None:
         """The time that a commit took is known only after it, so it goes with the next one."""

@@ -14,7 +14,9 @@ from streamflow.base.errors import AssertionFailedError
 from streamflow.base.settings import Settings
 from streamflow.engine.context import DeadLetter, safe_repr
 from streamflow.engine.plan import build_plan
+from streamflow.metrics.metric import MetricResults
 from streamflow.model.graph import Graph
+from streamflow.model.user_metrics import Number, is_users, numbers
 from streamflow.options.pipeline_options import PipelineOptions
 from streamflow.runtime.launch import launch
 from streamflow.runtime.options import options_of
@@ -46,6 +48,11 @@ class PipelineResult:
     dead_letters: Sequence[Mapping[str, Any]] = ()
     first_error: Exception | None = field(default=None, compare=False)
     state: str = PipelineState.DONE
+    numbers: Mapping[Number, float] = field(default_factory=dict, repr=False)
+
+    def metrics(self) -> MetricResults:
+        """What users' functions have counted (`streamflow.metrics.Metrics`), to be queried."""
+        return MetricResults(self.numbers)
 
     def total(self, name: str) -> int:
         """Of one counter, over all stages: 'late', 'dropped', 'dead_lettered'…"""
@@ -194,5 +201,6 @@ def result_of(pipeline: str, snapshot: Snapshot) -> PipelineResult:
         sums = counters.setdefault(stage, {})
         for state in stage_tasks(snapshot, stage):
             for name, value in state.counters.items():
-                sums[name] = sums.get(name, 0) + value
-    return PipelineResult(pipeline, counters)
+                if not is_users(name):
+                    sums[name] = sums.get(name, 0) + value
+    return PipelineResult(pipeline, counters, numbers=numbers(task.counters for task in snapshot.tasks.values()))
