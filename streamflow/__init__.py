@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from polars import col, lit
 
-from streamflow import coders, pvalue
+from streamflow import coders, io, metrics, options, pvalue, runners, typehints
 from streamflow.base.errors import (
     AssertionFailedError,
     ConflictError,
@@ -43,7 +43,7 @@ from streamflow.runtime.pipeline import Pipeline, PipelineResult
 from streamflow.runtime.values import on_values
 from streamflow.topics import Publisher, connect
 from streamflow.topics.protocol import TopicConfig
-from streamflow.transforms import combiners, trigger, window
+from streamflow.transforms import combiners, core, trigger, window
 from streamflow.transforms.batching import BatchElements, GroupIntoBatches
 from streamflow.transforms.columns import AsColumns, Where, WithColumns
 from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, CombineValues, GroupByKey
@@ -54,11 +54,10 @@ from streamflow.transforms.core import (
     FlatMap,
     FlatMapTuple,
     Flatten,
+    Impulse,
     Map,
     MapTuple,
     ParDo,
-    Partition,
-    PartitionFn,
     Reshuffle,
 )
 from streamflow.transforms.files import (
@@ -75,6 +74,7 @@ from streamflow.transforms.files import (
 from streamflow.transforms.io import Message, ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
 from streamflow.transforms.join import Join
 from streamflow.transforms.outputs import TaggedOutput, WindowedValue
+from streamflow.transforms.partition import Partition, PartitionFn
 from streamflow.transforms.ptransform import ptransform_fn
 from streamflow.transforms.rows import GroupBy, Select
 from streamflow.transforms.stats import ApproximateQuantiles, ApproximateUnique
@@ -139,6 +139,7 @@ __all__ = [
     "GroupBy",
     "GroupByKey",
     "GroupIntoBatches",
+    "Impulse",
     "IntervalWindow",
     "Join",
     "Keys",
@@ -204,9 +205,15 @@ __all__ = [
     "col",
     "combiners",
     "connect",
+    "core",
+    "io",
     "lit",
+    "metrics",
+    "options",
     "ptransform_fn",
     "pvalue",
+    "runners",
     "trigger",
+    "typehints",
     "window",
 ]

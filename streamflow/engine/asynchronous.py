@@ -13,7 +13,7 @@ from streamflow.model.batch import Elements, OnBad
 from streamflow.model.user_metrics import RECORDER
 from streamflow.model.window import IntervalWindow
 from streamflow.transforms.asynchronous import AsyncOptions, given
-from streamflow.transforms.core import DoFn, Guarded
+from streamflow.transforms.dofn import DoFn, Guarded
 
 if TYPE_CHECKING:
     from streamflow.engine.bundle import Outcome

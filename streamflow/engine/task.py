@@ -37,8 +37,8 @@ from streamflow.engine.stores import SinkWriter, open_sink
 from streamflow.engine.triggered import TriggeredHead
 from streamflow.model.batch import OFFSET, together
 from streamflow.model.time import MAX_US
-from streamflow.model.watermark import Horizon, advance, source_watermark
 from streamflow.model.user_metrics import add, at_step, is_users, recording
+from streamflow.model.watermark import Horizon, advance, source_watermark
 from streamflow.topics import codec
 from streamflow.topics.protocol import Claim, Log, Record, SegmentInfo, Snapshot, StateSegment, StepCommit
 from streamflow.transforms.core import ParDo
@@ -60,8 +60,8 @@ ROWS_WAITING_MAX = 250_000
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What all tasks of a worker share. `data`: the folder of the stores, if there is one. `pre_aggregations`: by
-    label, what has been learnt of grouping before the shuffle; `calls`: the event loop of async functions; `failed`: the
-    first bad event of this worker, if there was one."""
+    label, what has been learnt of grouping before the shuffle; `calls`: the event loop of async functions; `failed`:
+    the first bad event of this worker, if there was one."""
 
     plan: Plan
     log: Log

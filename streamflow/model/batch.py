@@ -104,7 +104,8 @@ def tell(batch: Batch, on_bad: OnBad, error: Exception) -> None:
 
 
 def to_frame(batch: Batch, on_bad: OnBad, columns: Mapping[str, pl.DataType] | None = None) -> pl.DataFrame:
-    """Dicts, Rows and named tuples as columns. What is none of them, or does not fit the types of most others, is told to `on_bad` and left out."""
+    """Dicts, Rows and named tuples as columns. What is none of them, or does not fit the types of most others, is told
+    to `on_bad` and left out."""
     if isinstance(batch, pl.DataFrame):
         return batch if VALUE not in batch.columns else to_frame(to_elements(batch), on_bad, columns)
     if any(hasattr(value, "_asdict") for value in batch.values):

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import polars as pl
 
-from streamflow.base.errors import PipelineError
+from streamflow.base.errors import PipelineError, TypeCheckError
 from streamflow.model.window import Windowing
 
 Columns = Mapping[str, pl.DataType]
@@ -28,7 +28,7 @@ class PTransform:
     label: str | None = None
     input_type: Any = None
     output_type: Any = None
-    """What `with_input_types` and `with_output_types` have said. Nothing is checked against it."""
+    """What `with_input_types` and `with_output_types` have said. Plain classes are checked when it is applied."""
     on_values: Callable[["PTransform", Any], Any] | None = None
     """How a transform is applied to plain values; set by the layer that can run pipelines."""
 
@@ -49,12 +49,13 @@ class PTransform:
         return named
 
     def with_input_types(self, *types: Any, **of_arguments: Any) -> Self:
-        """Says what type the elements have, as in Apache Beam. It is kept, and not checked."""
+        """Says what type the elements must have, as in Apache Beam. A plain class is compared with what is known of
+        the input when the transform is applied: TypeCheckError if that is another class."""
         self.input_type = types[0] if types else None
         return self
 
     def with_output_types(self, *types: Any, **of_tags: Any) -> Self:
-        """Says what type the results have, as in Apache Beam. It is kept, and not checked."""
+        """Says what type the results have, as in Apache Beam. What follows is checked against a plain class."""
         self.output_type = types[0] if types else None
         return self
 
@@ -70,8 +71,9 @@ class PTransform:
 
     def __ror__(self, left: Any) -> Any:
         parts = _pcollections(left)
-        if not parts and self.on_values is not None and _holds_values(left):
-            return type(self).on_values(self, left)
+        run = type(self).on_values
+        if not parts and run is not None and _holds_values(left):
+            return run(self, left)
         if not parts:
             raise PipelineError(
                 f"{self.default_label()} can't be applied to {left!r}. Left of `|` stands a PCollection."
@@ -164,7 +166,7 @@ class PCollection:
 
     @property
     def element_type(self) -> Any:
-        """What `with_output_types` has said of its elements; None if nothing."""
+        """The class of its elements as far as `with_output_types` or the transform says; None if nothing."""
         return self.producer.transform.output_type
 
     def __repr__(self) -> str:
@@ -182,6 +184,8 @@ class Graph:
             raise PipelineError(f"pipeline name {name!r} must be 1-64 letters, digits, '_' or '-'.")
         self.name = name
         self.nodes: list[Node] = []
+        self.checks: list[Callable[[], None]] = []
+        """What must hold when it is run: each raises PipelineError if it does not."""
         self._scope: list[str] = []
         self._labels: set[str] = set()
 
@@ -206,6 +210,7 @@ class Graph:
             raise PipelineError(f"{transform.default_label()} can't be applied to {left!r}: not all are PCollections.")
         if any(pcoll.pipeline is not self for pcoll in inputs):
             raise PipelineError(f"{transform.default_label()} mixes PCollections of different pipelines.")
+        _check_types(transform, inputs)
         label = self._unique_label(transform)
         if transform.primitive:
             assert isinstance(transform, Primitive)
@@ -237,6 +242,20 @@ class Graph:
             label = next(f"{label}-{n}" for n in numbers if f"{label}-{n}" not in self._labels)
         self._labels.add(label)
         return label
+
+
+def _check_types(transform: PTransform, inputs: Sequence[PCollection]) -> None:
+    wanted = transform.input_type
+    for pcoll in inputs:
+        given = pcoll.element_type
+        # typing's forms are no plain classes, and an int will do for a float, as everywhere in Python.
+        if type(wanted) is not type or type(given) is not type or issubclass(given, wanted):
+            continue
+        if not (given is int and wanted in (float, complex)):
+            raise TypeCheckError(
+                f"Type hint violation for '{transform.default_label()}': requires {wanted.__name__} but got "
+                f"{given.__name__} from '{pcoll.producer.label}'. Map the elements before, or correct the types."
+            )
 
 
 def _holds_values(left: Any) -> bool:

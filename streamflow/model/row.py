@@ -11,7 +11,8 @@ from streamflow.base.errors import PipelineError
 
 class Row:
     """An element with named fields, as in Apache Beam: `Row(x=3, y=4).x`. Equal to a Row or named tuple of the same
-    fields in the same order with equal values. It iterates over its values. Column transforms take it, and give Rows then."""
+    fields in the same order with equal values. It iterates over its values. Column transforms take it, and
+    give Rows then."""
 
     def __init__(self, **fields: Any) -> None:
         self.__dict__.update(fields)
@@ -54,9 +55,11 @@ def named(name: str, fields: Iterable[str], values: Iterable[Any]) -> Any:
 
 @cache
 def _tuple_type(name: str, fields: tuple[str, ...]) -> Any:
-    kind: Any = namedtuple(name, fields)  # type: ignore[misc] # the fields are known when it runs  # noqa: PYI024
-    kind.__reduce__ = lambda self: (named, (name, fields, tuple(self)))
-    return kind
+    return type(name, (namedtuple(name, fields),), {"__slots__": (), "__reduce__": _reduced})
+
+
+def _reduced(self: Any) -> Any:
+    return named, (type(self).__name__, self._fields, tuple(self))
 
 
 def field_reader(field: str | Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -16,7 +16,7 @@ StreamFlow's own settings go is `Pipeline(on=…, settings=…)` and `streamflow
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 from streamflow.options.value_provider import RuntimeValueProvider, StaticValueProvider
 
@@ -71,7 +71,8 @@ class PipelineOptions:
         flags: list[str] = []
         for name, value in options.items():
             values = value if isinstance(value, list) else [value]
-            flags += [f"--{name}" if each is True else f"--{name}={each}" for each in values if each not in (False, None)]
+            given = [each for each in values if each is not None and each is not False]
+            flags += [f"--{name}" if each is True else f"--{name}={each}" for each in given]
         return cls(flags)
 
     @classmethod
@@ -82,7 +83,7 @@ class PipelineOptions:
         parser = _Parser(add_help=False, allow_abbrev=False)
         for each in reversed(type(self).__mro__):
             if each is not _Known and vars(each).keys() & {"_add_argparse_args", "VALUES", "FLAGS", "LISTS"}:
-                each._add_argparse_args(parser)
+                cast(type[PipelineOptions], each)._add_argparse_args(parser)
         known, _ = parser.parse_known_args(self._flags)
         return vars(known)
 
@@ -136,7 +137,7 @@ class PipelineOptions:
         else:
             raise AttributeError(f"{type(self).__name__} has no option '{name}'. Use view_as(its class).")
 
-    def __dir__(self) -> Iterator[str]:  # type: ignore[override]
+    def __dir__(self) -> Iterator[str]:
         return iter(sorted([*super().__dir__(), *self._visible]))
 
     def __repr__(self) -> str:

@@ -112,6 +112,8 @@ class Pipeline(Graph):
         PipelineError, NotFoundError or ConflictError if it can't be started; a step that keeps failing raises its
         error, and an assertion that does not hold (`streamflow.testing`) AssertionFailedError.
         """
+        for check in self.checks:
+            check()
         target = self.on if on is None else on
         opened = isinstance(target, (str, Path))
         log: Log = connect(target) if isinstance(target, (str, Path)) else target

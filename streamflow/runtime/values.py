@@ -10,8 +10,8 @@ from streamflow.transforms.outputs import DoOutputsTuple
 
 
 def on_values(transform: PTransform, left: Any) -> Any:
-    """A list is one collection, a tuple or a dict of lists are several. Of several outputs it gives `ValuesOfTags`, of a
-    tuple or dict of PCollections one of lists. An event that fails raises its error."""
+    """A list is one collection, a tuple or a dict of lists are several. Of several outputs it gives `ValuesOfTags`, of
+    a tuple or dict of PCollections one of lists. An event that fails raises its error."""
     pipeline = Pipeline("values")
 
     def created(values: Any, place: int) -> Any:

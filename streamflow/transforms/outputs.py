@@ -76,8 +76,8 @@ class DoOutputsTuple:
 
     def by_tag(self) -> dict[str | None, PCollection]:
         """All of them, the main one first, under None if it has no tag."""
-        named: dict[str | None, PCollection] = {tag: self[tag] for tag in self._tags}
-        return {None: self[None]} | named if self._main is None else {self._main: self[self._main], **named}
+        tags: list[str | None] = [self._main, *self._tags]
+        return {tag: self[tag] for tag in tags}
 
     def __len__(self) -> int:
         return len(self._tags) + (self._main is not None)

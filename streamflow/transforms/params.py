@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 
@@ -13,6 +14,25 @@ class Param:
 
     def __repr__(self) -> str:
         return f"DoFn.{self.name}"
+
+
+class ContextParam(Param):
+    """What a context manager gives, which `make(*args, **kwargs)` makes. See the two kinds."""
+
+    def __init__(self, make: Callable[..., AbstractContextManager[Any]], *args: Any, **kwargs: Any) -> None:
+        super().__init__(type(self).__name__)
+        self.make, self.args, self.kwargs = make, args, kwargs
+
+    def opened(self) -> AbstractContextManager[Any]:
+        return self.make(*self.args, **self.kwargs)
+
+
+class SetupContextParam(ContextParam):
+    """Entered when a worker takes the function up, left when it lets go: a connection, say."""
+
+
+class BundleContextParam(ContextParam):
+    """Entered before each batch, left after it."""
 
 
 def params_of(fn: Callable[..., Any]) -> dict[str, Param]:

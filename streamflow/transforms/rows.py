@@ -49,8 +49,8 @@ class GroupBy(PTransform):
 
     def __init__(self, *fields: Field, **named_fields: Field) -> None:
         self.as_tuple = len(fields) != 1 or bool(named_fields)
-        alone = len(fields) == 1
-        names = [f if isinstance(f, str) else "key" if alone and not named_fields else f"key{i}" for i, f in enumerate(fields)]
+        unnamed = "key{}" if self.as_tuple else "key"
+        names = [field if isinstance(field, str) else unnamed.format(place) for place, field in enumerate(fields)]
         self.names = [*names, *named_fields]
         if len({*self.names}) < len(self.names):
             raise PipelineError(f"GroupBy has a field twice among {self.names}. Name one of them: GroupBy(name=…).")
