@@ -4,6 +4,7 @@ with their own time and windows.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import GenericAlias
 from typing import Any
 
 from streamflow.base.errors import DataError, PipelineError
@@ -19,6 +20,9 @@ class TaggedOutput:
 
     tag: str
     value: Any
+
+    __class_getitem__ = classmethod(GenericAlias)
+    """`TaggedOutput[Literal["tag"], int]`, in an annotation; it is not looked at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,4 +41,8 @@ def params_of(fn: Callable[..., Any]) -> dict[str, Param]:
         signature = inspect.signature(fn)
     except (TypeError, ValueError):
         return {}
-    return {name: p.default for name, p in signature.parameters.items() if isinstance(p.default, Param)}
+    asked = {name: p.default for name, p in signature.parameters.items() if isinstance(p.default, Param)}
+    first = next(iter(signature.parameters), "")
+    if first in asked and asked[first].name == "ElementParam":
+        del asked[first]  # it gets the element anyway
+    return asked

@@ -16,6 +16,7 @@ from streamflow.options.pipeline_options import GoogleCloudOptions, PipelineOpti
 from streamflow.options.value_provider import NestedValueProvider, StaticValueProvider
 from streamflow.runners import DirectRunner
 from streamflow.testing.test_pipeline import TestPipeline
+from streamflow.testing.test_utils import create_file, read_files_from_pattern
 from streamflow.testing.util import assert_that, equal_to
 from streamflow.transforms.deduplicate import Deduplicate, DeduplicatePerKey
 from streamflow.transforms.error_handling import CollectingErrorHandler, ErrorHandler
@@ -257,6 +258,27 @@ def test_contexts_are_open_while_their_function_runs() -> None:
 
     collected(lambda p: p | sf.Create([1]) | sf.Map(shown))
     assert [*dict.fromkeys(happened)] == ["+setup", "+bundle", "setup bundle 1", "-bundle", "-setup"]
+
+
+class Timed(sf.DoFn):
+    def process(self, element: Any = sf.DoFn.ElementParam, timestamp: Any = sf.DoFn.TimestampParam) -> Any:
+        yield element, timestamp
+
+
+def test_the_first_parameter_may_say_that_it_is_the_element() -> None:
+    pairs = collected(lambda p: p | sf.Create([sf.TimestampedValue("a", 5)]) | sf.ParDo(Timed()))
+    assert pairs == [("a", sf.Timestamp(5))]
+    assert sf.TaggedOutput[str, int]  # as annotations have it
+
+
+def test_a_test_pipeline_knows_its_command_line(tmp_path: Path) -> None:
+    p = TestPipeline(argv=["--project", "x", "--zone=y", "--dry"])
+    assert (p.get_option("project"), p.get_option("zone"), p.get_option("none")) == ("x", "y", None)
+    assert p.get_option("dry", bool_option=True)
+    full = p.get_full_options_as_args(output="o", wet=True, empty=None)
+    assert full == ["--project", "x", "--zone=y", "--dry", "--output=o", "--wet"]
+    path = create_file(str(tmp_path / "a.txt"), "one\n")
+    assert read_files_from_pattern(f"{tmp_path}/a*") == "one\n" == Path(path).read_text()
 
 
 class Player:
