@@ -102,8 +102,8 @@ class PipelineOptions:
         current_only: bool = False,
     ) -> dict[str, Any]:
         """Name → value, of all classes of options that there are. `drop_default`: without what has its default.
-        `add_extra_args_fn` adds options to the parser it gets. `retain_unknown_options`: keywords too that no class
-        knows. `current_only`: of this class alone."""
+        `add_extra_args_fn` adds options to the parser it gets. `retain_unknown_options`: what no class
+        knows too. `current_only`: of this class alone."""
         options: dict[str, Any] = {}
         defaults: dict[str, Any] = {}
         for cls in [type(self)] if current_only else _classes(PipelineOptions):
@@ -115,10 +115,21 @@ class PipelineOptions:
             options |= vars(parser.parse_known_args(self._flags)[0])
             defaults |= vars(parser.parse_known_args([])[0])
         given = self._given.items()
+        if retain_unknown_options:
+            options = {**self._unknown(options), **options}
         options |= {name: value for name, value in given if name in options or retain_unknown_options}
         if not drop_default:
             return options
         return {name: value for name, value in options.items() if name not in defaults or value != defaults[name]}
+
+    def _unknown(self, known: Mapping[str, Any]) -> dict[str, Any]:
+        """What the command line has besides: a name and a text, or True where no text follows."""
+        found: dict[str, Any] = {}
+        for flag, after in zip(self._flags, [*self._flags[1:], "-"], strict=True):
+            name, equals, text = flag.removeprefix("--").partition("=")
+            if flag.startswith("--") and name not in known:
+                found[name] = text if equals else True if after.startswith("-") else after
+        return found
 
     def display_data(self) -> dict[str, Any]:
         """What is not at its default."""
@@ -152,7 +163,7 @@ def _classes(cls: type[PipelineOptions]) -> Iterator[type[PipelineOptions]]:
 
 
 class _Known(PipelineOptions):
-    """Options of Beam's own, as tables: texts and numbers with their defaults, flags, and lists."""
+    """Options of Beam's own, as tables: texts and numbers with their defaults (or a type instead), flags, lists."""
 
     VALUES: ClassVar[Mapping[str, Any]] = {}
     FLAGS: ClassVar[Sequence[str]] = ()
@@ -161,8 +172,11 @@ class _Known(PipelineOptions):
     @classmethod
     def _add_argparse_args(cls, parser: Any) -> None:
         for name, default in cls.VALUES.items():
-            kind = type(default) if isinstance(default, (int, float)) else str
-            parser.add_argument(f"--{name}", default=default, type=kind)
+            if isinstance(default, type):
+                parser.add_argument(f"--{name}", default=None, type=default)
+            else:
+                kind = type(default) if isinstance(default, (int, float)) else str
+                parser.add_argument(f"--{name}", default=default, type=kind)
         for name in cls.FLAGS:
             parser.add_argument(f"--{name}", default=False, action="store_true")
         for name in cls.LISTS:
@@ -204,12 +218,12 @@ class SetupOptions(_Known):
 
 class WorkerOptions(_Known):
     VALUES: ClassVar = {
-        "num_workers": None,
-        "max_num_workers": None,
+        "num_workers": int,
+        "max_num_workers": int,
         "autoscaling_algorithm": None,
         "worker_machine_type": None,
         "machine_type": None,
-        "disk_size_gb": None,
+        "disk_size_gb": int,
         "sdk_container_image": None,
     }
 
@@ -231,6 +245,15 @@ class GoogleCloudOptions(_Known):
 class DebugOptions(_Known):
     LISTS: ClassVar = ("experiment", "experiments")
 
+    def add_experiment(self, experiment: str) -> None:
+        known = self._given.get("experiments", self._visible["experiments"]) or []
+        self._given["experiments"] = known if experiment in known else [*known, experiment]
+
+    def lookup_experiment(self, key: str, default: Any = None) -> Any:
+        """True for an experiment without a value, else its value."""
+        named = dict(each.partition("=")[::2] for each in self.experiments or [])
+        return named[key] or True if key in named else default
+
 
 class ProfilingOptions(_Known):
     VALUES: ClassVar = {"profile_location": None, "profile_sample_rate": 1.0}
@@ -242,6 +265,6 @@ class PortableOptions(_Known):
 
 
 class TestOptions(_Known):
-    VALUES: ClassVar = {"on_success_matcher": None, "wait_until_finish_duration": None}
+    VALUES: ClassVar = {"on_success_matcher": None, "wait_until_finish_duration": int}
     FLAGS: ClassVar = ("dry_run",)
     __test__ = False  # it is no test, whatever pytest thinks of its name

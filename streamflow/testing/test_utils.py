@@ -7,7 +7,8 @@ __all__ = ["create_file", "read_files_from_pattern"]
 
 
 def create_file(path: str, contents: str) -> str:
-    """Writes a text file, and gives its path back."""
+    """Writes a text file, with the folders it stands in, and gives its path back."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(contents)
     return path
 

@@ -5,7 +5,7 @@ with their own time and windows.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import GenericAlias
-from typing import Any
+from typing import Any, ClassVar
 
 from streamflow.base.errors import DataError, PipelineError
 from streamflow.model.graph import PCollection, Primitive, Shape
@@ -21,7 +21,7 @@ class TaggedOutput:
     tag: str
     value: Any
 
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
     """`TaggedOutput[Literal["tag"], int]`, in an annotation; it is not looked at."""
 
 

@@ -12,7 +12,14 @@ from pipelines import collected, make_topic, ordered, publish_json
 
 import streamflow as sf
 from streamflow.io import fileio
-from streamflow.options.pipeline_options import GoogleCloudOptions, PipelineOptions, SetupOptions, StandardOptions
+from streamflow.options.pipeline_options import (
+    DebugOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    SetupOptions,
+    StandardOptions,
+    WorkerOptions,
+)
 from streamflow.options.value_provider import NestedValueProvider, StaticValueProvider
 from streamflow.runners import DirectRunner
 from streamflow.testing.test_pipeline import TestPipeline
@@ -62,6 +69,17 @@ def test_options_can_be_made_of_a_mapping() -> None:
     assert options.view_as(MyOptions).input == "in.txt"
     assert options.view_as(StandardOptions).streaming
     assert options.get_all_options()["experiments"] == ["a", "b"]
+
+
+def test_numbers_unknown_options_and_experiments() -> None:
+    options = PipelineOptions(["--num_workers=3", "--odd", "--even=2", "--none", "x", "--experiments=a=1"])
+    assert options.view_as(WorkerOptions).num_workers == 3
+    known = options.get_all_options(retain_unknown_options=True)
+    assert (known["odd"], known["even"], known["none"]) == (True, "2", "x")
+    assert "odd" not in options.get_all_options()
+    options.view_as(DebugOptions).add_experiment("b")
+    found = [options.view_as(DebugOptions).lookup_experiment(key) for key in ("a", "b", "c")]
+    assert found == ["1", True, None]
 
 
 def test_value_providers_give_values_that_are_known() -> None:
@@ -277,8 +295,8 @@ def test_a_test_pipeline_knows_its_command_line(tmp_path: Path) -> None:
     assert p.get_option("dry", bool_option=True)
     full = p.get_full_options_as_args(output="o", wet=True, empty=None)
     assert full == ["--project", "x", "--zone=y", "--dry", "--output=o", "--wet"]
-    path = create_file(str(tmp_path / "a.txt"), "one\n")
-    assert read_files_from_pattern(f"{tmp_path}/a*") == "one\n" == Path(path).read_text()
+    path = create_file(str(tmp_path / "deep" / "a.txt"), "one\n")
+    assert read_files_from_pattern(f"{tmp_path}/deep/a*") == "one\n" == Path(path).read_text()
 
 
 class Player:
