@@ -78,6 +78,7 @@ from streamflow.transforms.partition import Partition, PartitionFn
 from streamflow.transforms.ptransform import ptransform_fn
 from streamflow.transforms.rows import GroupBy, Select
 from streamflow.transforms.stats import ApproximateQuantiles, ApproximateUnique
+from streamflow.transforms.time_joins import AsOfJoin, IntervalJoin, TableJoin
 from streamflow.transforms.timeutil import TimeDomain
 from streamflow.transforms.util import (
     CoGroupByKey,
@@ -109,6 +110,7 @@ __all__ = [
     "ApproximateQuantiles",
     "ApproximateUnique",
     "AsColumns",
+    "AsOfJoin",
     "AssertionFailedError",
     "Backfill",
     "BatchElements",
@@ -141,6 +143,7 @@ __all__ = [
     "GroupByKey",
     "GroupIntoBatches",
     "Impulse",
+    "IntervalJoin",
     "IntervalWindow",
     "Join",
     "Keys",
@@ -180,6 +183,7 @@ __all__ = [
     "StdDev",
     "StreamFlowError",
     "Sum",
+    "TableJoin",
     "TaggedOutput",
     "Tee",
     "TimeDomain",

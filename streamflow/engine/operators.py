@@ -58,12 +58,13 @@ from streamflow.model.row import Row
 from streamflow.model.schema import Schema
 from streamflow.model.time import Timestamp
 from streamflow.model.user_metrics import at_step
-from streamflow.model.window import TIME, IntervalWindow, Windowing
+from streamflow.model.window import TIME, WINDOW_START, IntervalWindow, Windowing
 from streamflow.transforms.columns import AsColumns, FrameTransform, missing_column
 from streamflow.transforms.core import DoFn, ParDo, Reshuffle, RowFilter
 from streamflow.transforms.grouping import Grouping
 from streamflow.transforms.io import StoreSink
 from streamflow.transforms.outputs import Tagged
+from streamflow.transforms.time_joins import TimeJoin
 from streamflow.transforms.views import View
 from streamflow.transforms.window import WindowInto
 
@@ -144,6 +145,8 @@ class _Compiler:
             if isinstance(combiner, ColumnCombiner):
                 return FrameOperator([(label, combiner.partial_frame)], [shuffle])
             return PartialOperator(label, combiner.partial, combiner.close, [shuffle])
+        if isinstance(transform, TimeJoin):
+            return Shuffle(topic, transform.keys, self.partitions_of(topic))
         if isinstance(transform, ParDo) and transform.sides:
             partition = self.partition % self.partitions_of(topic)
             return Beside(label, topic, partition, step.windowing, windowed=transform.sides_windowed)
@@ -419,7 +422,8 @@ class Shuffle:
         assert isinstance(batch, pl.DataFrame)
         if self.pre_aggregation is not None:
             self.pre_aggregation.seen(int(batch[EVENTS].sum()), batch.height)
-        for frame in windows_apart(batch, WINDOW_ROWS_MIN * self.partitions):
+        windowed = WINDOW_START in batch.columns
+        for frame in windows_apart(batch, WINDOW_ROWS_MIN * self.partitions) if windowed else (batch,):
             for partition, part in self._parts(frame):
                 context.frames[self.topic, partition].append(part)
 

@@ -34,6 +34,7 @@ from streamflow.engine.sides import closes, mark
 from streamflow.engine.source import SourceDecoder
 from streamflow.engine.stateful import StatefulHead
 from streamflow.engine.stores import SinkWriter, open_sink
+from streamflow.engine.timejoin import TimeJoinHead
 from streamflow.engine.triggered import TriggeredHead
 from streamflow.model.batch import OFFSET, together
 from streamflow.model.time import MAX_US
@@ -45,6 +46,7 @@ from streamflow.transforms.core import ParDo
 from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.grouping import Grouping
 from streamflow.transforms.io import ReadFromTopic, WriteToTopic
+from streamflow.transforms.time_joins import TimeJoin
 
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the histograms of step and commit times."""
@@ -340,6 +342,9 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
             watermark_us = claim.state.watermark_us
             return TriggeredHead(combiner, windowing, ledger, watermark_us, segments_max, stage.node.label, late)
         return GroupingHead(combiner, windowing, ledger, setting.memory, segments_max, stage.node.label, late)
+    if isinstance(transform, TimeJoin):
+        ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
+        return TimeJoinHead(transform, ledger, claim.state.watermark_us, setting.plan.settings.compact_segments)
     if isinstance(transform, ParDo):
         windowing, segments_max = stage.node.inputs[0].windowing, setting.plan.settings.compact_segments
         ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))

@@ -240,7 +240,7 @@ class Worker:
                 continue
             stepped = True
             before = task.offset
-            if task.stage.kind in ("grouping", "stateful", "sides") and self._is_committing(task):
+            if task.stage.kind in ("grouping", "stateful", "join", "sides") and self._is_committing(task):
                 # It may read back its state, which must be there.
                 self._settle()
                 if self._tasks.get(task.id) is not task:

@@ -34,6 +34,7 @@ from streamflow.transforms.files import ReadFromFiles, WriteToFiles
 from streamflow.transforms.grouping import Grouping, PerKey
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToRows, WriteToTable, WriteToTopic
 from streamflow.transforms.outputs import Tagged
+from streamflow.transforms.time_joins import FROM_LEFT, Interval, JoinSide, TimeJoin
 from streamflow.transforms.userstate import get_dofn_specs
 from streamflow.transforms.window import WindowInto
 
@@ -53,6 +54,7 @@ _OWN = {
     KEY_VALUE: "key",
     ACCUMULATOR: "accumulator (pickled)",
     SIDE: "number of the side input",
+    FROM_LEFT: "whose row",
     PANE_VALUES: "pickled elements",
     "_row_key": "row key",
 }
@@ -158,6 +160,8 @@ def split(transform: Primitive) -> str:
     """By what the log in front of it is split, in several partitions."""
     if isinstance(transform, Aggregate):
         return f"by {', '.join(transform.keys)}"
+    if isinstance(transform, TimeJoin):
+        return f"by {_keys(transform)}"
     if isinstance(transform, ParDo) and transform.sides:
         return "as its writers are, side inputs in each"
     return "in equal parts" if isinstance(transform, Reshuffle) else "by key"
@@ -171,6 +175,11 @@ def kind_of(transform: Primitive) -> BoxKind:
 
 @kind_of.register
 def _(transform: Grouping) -> BoxKind:
+    return "grouping"
+
+
+@kind_of.register
+def _(transform: TimeJoin) -> BoxKind:
     return "grouping"
 
 
@@ -241,6 +250,30 @@ def _(transform: Aggregate) -> tuple[str, ...]:
 
 
 @asked.register
+def _(transform: TimeJoin) -> tuple[str, ...]:
+    match = transform.match
+    if isinstance(match, Interval):
+        lower, upper = (duration(bound_us) if bound_us else "0 s" for bound_us in (match.lower_us, match.upper_us))
+        between = f"right from {lower} to {upper} after left"
+        alone = [name for name, outer in zip(("left", "right"), match.outer, strict=True) if outer]
+        return f"by {_keys(transform)}, {between}", *([f"also {listed(alone)} without a partner"] if alone else [])
+    which = "oldest of the right from" if match.forward else "newest of the right up to"
+    within = "" if match.tolerance_us is None else f", within {duration(match.tolerance_us)}"
+    deletes = (f"none where {match.deleted} is true",) if match.deleted else ()
+    alone_too = ("also left without a partner",) if match.outer else ()
+    return f"by {_keys(transform)}, {which} the left's time{within}", *deletes, *alone_too
+
+
+@asked.register
+def _(transform: JoinSide) -> tuple[str, ...]:
+    return (f"as rows of the {'left' if transform.left else 'right'}",)
+
+
+def _keys(transform: TimeJoin) -> str:
+    return ", ".join(transform.names[key] for key in transform.keys)
+
+
+@asked.register
 def _(transform: Tagged) -> tuple[str, ...]:
     return ("outputs without a tag" if transform.tag is None else f"outputs with the tag '{transform.tag}'",)
 
@@ -297,6 +330,14 @@ def _(transform: ParDo, windowing: Windowing) -> tuple[str, ...]:
 
 
 @heads.register
+def _(transform: TimeJoin, windowing: Windowing) -> tuple[str, ...]:
+    at_once = isinstance(transform.match, Interval) and transform.match.outer == (False, False)
+    gives = "pairs at once" if at_once else "rows that wait when the watermark has passed what they wait for"
+    said = f"gives {gives}"
+    return *asked(transform), "keeps rows of both sides until nothing can come that they could be joined with", said
+
+
+@heads.register
 def _(transform: Reshuffle, windowing: Windowing) -> tuple[str, ...]:
     return ("goes on with the elements as they are",)
 
@@ -312,6 +353,8 @@ def in_stage(transform: Primitive, windowing: Windowing) -> tuple[str, ...]:
         if not windowing.is_plain:
             return ("hands on each element, as windows merge or a trigger decides by element",)
         return (f"partial aggregation per {per(transform, windowing)}",)
+    if isinstance(transform, TimeJoin):
+        return (f"splits rows by {_keys(transform)}",)
     if isinstance(transform, ParDo) and transform.stateful:
         return ("splits elements by key",)
     if isinstance(transform, Reshuffle):
