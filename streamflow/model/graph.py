@@ -267,8 +267,11 @@ def _check_types(transform: PTransform, inputs: Sequence[PCollection]) -> None:
 
 
 def _holds_values(left: Any) -> bool:
-    """Plain values instead of PCollections, or several collections of them by name."""
-    return isinstance(left, (list, tuple, set, range, Mapping, Iterator)) and not isinstance(left, str)
+    """Plain values instead of PCollections, or several collections of them, by name or place. No collections at all
+    have no values."""
+    if isinstance(left, (tuple, Mapping)):
+        return bool(left)
+    return isinstance(left, (list, set, range, Iterator))
 
 
 def _pcollections(left: Any) -> list[PCollection]:
