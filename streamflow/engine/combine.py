@@ -94,6 +94,9 @@ class Combiner(Protocol):
     def empty(self) -> Batch | None:
         """The result for an input without any event, if there is one."""
 
+    def close(self) -> None:
+        """Lets go of what it combines with."""
+
 
 _INDEX = pl.col(ON_TIME) + pl.col(LATE) - 1
 _PANE_INFO = (
@@ -189,6 +192,9 @@ class ColumnCombiner:
             return list(map(key_text, frame[self.keys[0]].to_list()))
         return list(map(key_text, frame.select(self.keys).rows())) if self.keys else [""] * frame.height
 
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
     def partial_frame(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """The partial step as a query, to be fused with the expressions before it."""
         windowed = frame if self.windowing.assigned else self.windowing.fn.assign_columns(frame)
@@ -255,6 +261,9 @@ class RowCombiner:
         self.windowing = windowing
         self.defaults = transform.defaults and windowing.is_global
         self.fn.setup()
+
+    def close(self) -> None:
+        self.fn.teardown()
 
     def pairs(self, batch: Batch, on_bad: OnBad) -> Elements:
         """Elements whose values are (key, value)."""

@@ -25,6 +25,7 @@ from streamflow.engine.combine import (
     windows_apart,
 )
 from streamflow.engine.context import StepContext
+from streamflow.engine.contexts import Contexts
 from streamflow.engine.history import Origin
 from streamflow.engine.outputs import (
     Place,
@@ -54,8 +55,10 @@ from streamflow.model.batch import (
     to_frame,
 )
 from streamflow.model.panes import PANE_UNKNOWN
+from streamflow.model.row import Row
 from streamflow.model.schema import Schema
 from streamflow.model.time import Timestamp
+from streamflow.model.user_metrics import at_step
 from streamflow.model.window import TIME, WINDOW_START, IntervalWindow, Windowing
 from streamflow.transforms.columns import AsColumns, FrameTransform, missing_column
 from streamflow.transforms.core import DoFn, ParDo, Reshuffle, RowFilter
@@ -143,10 +146,10 @@ class _Compiler:
             shuffle = Shuffle(topic, combiner.keys, self.partitions_of(topic), pre_aggregation)
             if not step.windowing.is_plain:
                 assert isinstance(combiner, RowCombiner)
-                return PartialOperator(label, combiner.singles, [shuffle])
+                return PartialOperator(label, combiner.singles, combiner.close, [shuffle])
             if isinstance(combiner, ColumnCombiner):
                 return FrameOperator([(label, combiner.partial_frame)], [shuffle])
-            return PartialOperator(label, combiner.partial, [shuffle])
+            return PartialOperator(label, combiner.partial, combiner.close, [shuffle])
         if isinstance(transform, TimeJoin):
             return Shuffle(topic, transform.keys, self.partitions_of(topic))
         if isinstance(transform, ParDo) and transform.sides:
@@ -197,10 +200,13 @@ class FrameOperator(_Inner):
         return frame
 
     def run(self, batch: Batch, context: StepContext) -> None:
+        if isinstance(batch, pl.DataFrame) and VALUE in batch.columns:
+            batch = to_elements(batch)
         frame = to_frame(batch, context.on_bad(self.label))
         if frame.height:
             good = _isolated(frame, self.apply, lambda bad, error: tell(bad, context.on_bad(self._at(bad)), error))
-            self.hand_on(good, context)
+            named = isinstance(batch, Elements) and hasattr(batch.values[0], "_asdict")
+            self.hand_on(_as_rows(good) if named else good, context)
 
     def _at(self, bad: pl.DataFrame) -> str:
         """The label of the transform at which rows fail that fail as one."""
@@ -212,6 +218,13 @@ class FrameOperator(_Inner):
             except _QUERY_ERRORS:
                 return label
         return self.parts[-1][0]
+
+
+def _as_rows(frame: pl.DataFrame) -> Elements:
+    """Rows and named tuples become Rows again, for functions that read their fields."""
+    elements = to_elements(frame)
+    elements.values = [Row(**fields) for fields in elements.values]
+    return elements
 
 
 class SchemaOperator(_Inner):
@@ -229,16 +242,25 @@ class SchemaOperator(_Inner):
 
 
 class PartialOperator(_Inner):
-    """The partial combine of the row path."""
+    """The partial combine of the row path. `close_fn`: lets go of the CombineFn."""
 
     def __init__(
-        self, label: str, partial: Callable[[Batch, OnBad], pl.DataFrame], children: Sequence[Operator]
+        self,
+        label: str,
+        partial: Callable[[Batch, OnBad], pl.DataFrame],
+        close_fn: Callable[[], None],
+        children: Sequence[Operator],
     ) -> None:
         super().__init__(label, children)
-        self.partial = partial
+        self.partial, self.close_fn = partial, close_fn
 
     def run(self, batch: Batch, context: StepContext) -> None:
+        at_step(self.label)
         self.hand_on(self.partial(batch, context.on_bad(self.label)), context)
+
+    def close(self) -> None:
+        self.close_fn()
+        super().close()
 
 
 class RowOperator(_Inner):
@@ -263,6 +285,7 @@ class RowOperator(_Inner):
         self.windowing = windowing
         self.asks_key = any(param is DoFn.KeyParam for param in self.params.values())
         self.per_window = any(param is DoFn.WindowParam for param in self.params.values())
+        self.contexts = Contexts(self.params.values())
         self.fn.setup()
 
     def run(self, batch: Batch, context: StepContext) -> None:
@@ -270,6 +293,14 @@ class RowOperator(_Inner):
 
     def _outputs(self, elements: Elements, on_bad: OnBad, context: StepContext) -> Elements:
         out = Elements()
+        at_step(self.label)
+        with self.contexts.bundle():
+            self._bundle(elements, on_bad, context, out)
+        if not self.tagged:
+            context.counts["outputs_unread"] += without_tags(out)
+        return out
+
+    def _bundle(self, elements: Elements, on_bad: OnBad, context: StepContext, out: Elements) -> None:
         self.fn.start_bundle()
         if isinstance(self.fn, AsyncFn):
             self.fn.process_all(elements, self._places, self._process, on_bad, context, out)
@@ -278,9 +309,6 @@ class RowOperator(_Inner):
         windowed = self.windowing.assigned or self.per_window
         for result, time_us, window in finished(self.fn, windowed):
             out.append(result, time_us, -1, window)
-        if not self.tagged:
-            context.counts["outputs_unread"] += without_tags(out)
-        return out
 
     def _process_each(self, elements: Elements, on_bad: OnBad, out: Elements) -> None:
         for i, value in enumerate(elements.values):
@@ -315,11 +343,13 @@ class RowOperator(_Inner):
             DoFn.ElementParam: value,
             DoFn.KeyParam: key_of(value) if self.asks_key else None,
             DoFn.PaneInfoParam: elements.pane(i) or PANE_UNKNOWN,
+            **self.contexts.given,
         }
         return {name: offers[param] for name, param in self.params.items()}
 
     def close(self) -> None:
         self.fn.teardown()
+        self.contexts.close()
         super().close()
 
 

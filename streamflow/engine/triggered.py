@@ -108,6 +108,7 @@ class TriggeredHead:
 
     def close(self) -> None:
         self._held.state.close()
+        self.combiner.close()
 
     def _load(self) -> None:
         """What stands in the keyed state, once, after a claim."""

@@ -14,6 +14,10 @@ class Coder:
     def decode(self, encoded: bytes) -> Any:
         return pickle.loads(encoded)
 
+    def is_deterministic(self) -> bool:
+        """As in Apache Beam; keys have an encoding of their own here, whatever their coder."""
+        return False
+
 
 class PickleCoder(Coder):
     """Anything that can be pickled."""
@@ -36,6 +40,16 @@ class StrUtf8Coder(Coder):
 
     def decode(self, encoded: bytes) -> str:
         return encoded.decode()
+
+
+class ToBytesCoder(Coder):
+    """The text of any value, which is not to be read back; bytes as they are."""
+
+    def encode(self, value: Any) -> bytes:
+        return value if isinstance(value, bytes) else str(value).encode()
+
+    def decode(self, encoded: bytes) -> Any:
+        raise NotImplementedError("ToBytesCoder can't decode: what it encodes is only to be looked at.")
 
 
 class BooleanCoder(PickleCoder): ...
@@ -69,3 +83,24 @@ class TupleSequenceCoder(PickleCoder): ...
 
 
 class VarIntCoder(PickleCoder): ...
+
+
+class CoderRegistry:
+    """Which coder values of a class have. It is needed for keys of groups of a class of one's own: equal ones must
+    give equal bytes."""
+
+    def __init__(self) -> None:
+        self._coders: dict[type, Coder] = {}
+
+    def register_coder(self, typehint_type: type, coder: type[Coder] | Coder) -> None:
+        """Values of just this class are encoded by that coder, in this process."""
+        self._coders[typehint_type] = coder() if isinstance(coder, type) else coder
+
+    def get_coder(self, typehint: Any) -> Coder:
+        return self._coders.get(typehint) or PickleCoder()
+
+    def is_registered(self, typehint: type) -> bool:
+        return typehint in self._coders
+
+
+registry = CoderRegistry()

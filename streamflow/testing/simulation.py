@@ -133,7 +133,8 @@ def _subject(
     graph.nodes = [_given_later(node) for node in graph.nodes]
     disorders_us: dict[str, int] = {}
     for source in sources:
-        disorders_us[source.topic] = min(source.watermark.disorder_us, disorders_us.get(source.topic, source.watermark.disorder_us))
+        disorder_us = source.watermark.disorder_us
+        disorders_us[source.topic] = min(disorder_us, disorders_us.get(source.topic, disorder_us))
     return _Subject(pipeline, graph, taps, feeds.parsed(inputs, sources), disorders_us, normalise)
 
 

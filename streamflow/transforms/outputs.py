@@ -4,7 +4,8 @@ with their own time and windows.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import GenericAlias
+from typing import Any, ClassVar
 
 from streamflow.base.errors import DataError, PipelineError
 from streamflow.model.graph import PCollection, Primitive, Shape
@@ -19,6 +20,9 @@ class TaggedOutput:
 
     tag: str
     value: Any
+
+    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
+    """`TaggedOutput[Literal["tag"], int]`, in an annotation; it is not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,11 @@ class DoOutputsTuple:
             yield self[self._main]
         for tag in self._tags:
             yield self[tag]
+
+    def by_tag(self) -> dict[str | None, PCollection]:
+        """All of them, the main one first, under None if it has no tag."""
+        tags: list[str | None] = [self._main, *self._tags]
+        return {tag: self[tag] for tag in tags}
 
     def __len__(self) -> int:
         return len(self._tags) + (self._main is not None)

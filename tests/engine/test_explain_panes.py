@@ -7,7 +7,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from streamflow.testing.crashing import Died, dying
 from pipelines import SECOND_US, make_topic, publish_json, read_events, records
 
 import streamflow as sf
@@ -15,6 +14,7 @@ from streamflow.base.clock import ManualClock
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
 from streamflow.runtime.worker import Worker
+from streamflow.testing.crashing import Died, dying
 from streamflow.topics import codec
 from streamflow.topics.protocol import Log
 from streamflow.transforms.trigger import AfterCount, AfterWatermark

@@ -16,7 +16,6 @@ import fsspec
 import polars as pl
 import pytest
 import s3fs
-from streamflow.testing.crashing import Died, WrappedLog, dying
 from moto.server import ThreadedMotoServer
 from object_stores import NAME, SETTINGS, pipeline, written
 from pipelines import end_topic, make_topic, publish_json
@@ -27,6 +26,7 @@ from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
 from streamflow.runtime.worker import Worker
 from streamflow.stores.files import FileSpec, ObjectWriter
+from streamflow.testing.crashing import Died, WrappedLog, dying
 from streamflow.topics.protocol import Log
 
 pytestmark = pytest.mark.filterwarnings("ignore:Exception in thread heartbeat", "ignore:unclosed")

@@ -385,10 +385,7 @@ class Remembers(sf.DoFn):
             lambda p, one: one | sf.Map(max, x=one | "T" >> sf.Map(str).with_outputs("t")),
             "can't be an argument as it is",
         ),
-        (
-            lambda p, one: one | sf.CombineGlobally(max, pvalue.AsList(one)),
-            r"AsList\(PCollection\[One\]\) can't be an argument of a combination",
-        ),
+        (lambda p, one: one | sf.CombineGlobally(max, one), r"PCollection\[One\] can't be an argument as it is"),
         (lambda p, one: pvalue.AsList([1]), r"AsList takes a PCollection, not \[1\]"),
         (
             lambda p, one: one | sf.Map(max, pvalue.AsList(sf.Pipeline("other") | sf.Create([1]))),

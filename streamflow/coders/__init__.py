@@ -13,9 +13,11 @@ from streamflow.model.coders import (
     PickleCoder,
     StrUtf8Coder,
     TimestampCoder,
+    ToBytesCoder,
     TupleCoder,
     TupleSequenceCoder,
     VarIntCoder,
+    registry,
 )
 
 __all__ = [
@@ -31,7 +33,9 @@ __all__ = [
     "PickleCoder",
     "StrUtf8Coder",
     "TimestampCoder",
+    "ToBytesCoder",
     "TupleCoder",
     "TupleSequenceCoder",
     "VarIntCoder",
+    "registry",
 ]
