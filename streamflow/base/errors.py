@@ -16,8 +16,8 @@ class StreamFlowError(Exception):
     """Base of all; the message says what happened, then a hint."""
 
 
-class PipelineError(StreamFlowError, ValueError):
-    """The pipeline can't work as it is written. A ValueError too, which Apache Beam raises where it refuses one."""
+class PipelineError(StreamFlowError, ValueError, TypeError):
+    """The pipeline can't work as it is written. A ValueError and a TypeError too: Apache Beam raises either."""
 
 
 class DataError(StreamFlowError):

@@ -328,7 +328,8 @@ class TaggedOperator(_Inner):
 
 
 class WindowOperator(_Inner):
-    """Windows of a function of the user's own, given to each element where it comes by."""
+    """Windows given to each element where it comes by: those of a function of the user's own, or other ones where an
+    element is in several, each of which goes on by itself."""
 
     def __init__(self, label: str, transform: WindowInto, before: Windowing, children: Sequence[Operator]) -> None:
         super().__init__(label, children)
@@ -339,9 +340,12 @@ class WindowOperator(_Inner):
         rows: list[int] = []
         windows: list[IntervalWindow] = []
         for i, value in enumerate(elements.values):
-            so_far = elements.window(i) if self.before.assigned else None
+            time_us = elements.times[i]
+            so_far: list[IntervalWindow | None] = [elements.window(i) if self.before.assigned else None]
+            if self.before.may_spread:
+                so_far[:] = self.before.fn.at(time_us)
             try:
-                assigned = self.windowing.windows(elements.times[i], value, so_far)
+                assigned = [each for window in so_far for each in self.windowing.windows(time_us, value, window)]
             except Exception as error:
                 on_bad(value, elements.offsets[i], error)
                 continue

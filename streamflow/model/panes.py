@@ -38,6 +38,15 @@ class PaneInfoTiming(IntEnum):
     LATE = 2
     UNKNOWN = 3
 
+    @classmethod
+    def to_string(cls, value: int) -> str:
+        return cls(value).name
+
+    @classmethod
+    def from_string(cls, value: str) -> "PaneInfoTiming":
+        """KeyError for a text that names none."""
+        return cls[value]
+
 
 @dataclass(frozen=True, slots=True)
 class PaneInfo:

@@ -20,7 +20,13 @@ from streamflow.transforms.columns import Where
 from streamflow.transforms.outputs import DoOutputsTuple, TaggedOutput, iterated
 from streamflow.transforms.params import Param, params_of
 from streamflow.transforms.sides import AsSideInput
-from streamflow.transforms.userstate import StateParam, TimerParam, is_stateful_dofn, validate_stateful_dofn
+from streamflow.transforms.userstate import (
+    StateParam,
+    TimerParam,
+    is_stateful_dofn,
+    timers_of,
+    validate_stateful_dofn,
+)
 from streamflow.transforms.views import view_of
 
 
@@ -452,7 +458,7 @@ def _is_async_dofn(fn: DoFn, stateful: bool) -> bool:
     """PipelineError if some of its methods are async that can't be."""
     names = [name for name in dir(type(fn)) if not name.startswith("__") and is_async(getattr(type(fn), name))]
     kind = type(fn).__name__
-    timers = [name for name in names if hasattr(getattr(fn, name), "timer_spec")]
+    timers = [name for name in names if timers_of(getattr(fn, name))]
     if stateful and (timers or "process" in names):
         raise PipelineError(f"{kind}.{(timers or ['process'])[0]} is async, but has state, which {_NO_ASYNC_STATE}")
     lifecycle = [name for name in ("setup", "start_bundle", "finish_bundle", "teardown") if name in names]
