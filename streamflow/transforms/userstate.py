@@ -65,8 +65,8 @@ class SetStateSpec(StateSpec):
 
 class CombiningValueStateSpec(StateSpec):
     """Values combined into one: `add(value)`, `read()` gives the combination, of nothing too, `clear()`. As in Apache
-    Beam `CombiningValueStateSpec(name, combine_fn)` or `(name, coder of the accumulator, combine_fn)`; a coder counts if
-    it is of your own: the others are for accumulators of Beam's, which differ from these."""
+    Beam `CombiningValueStateSpec(name, combine_fn)` or `(name, coder of the accumulator, combine_fn)`; a coder counts
+    if it is of your own: the others are for accumulators of Beam's, which differ from these."""
 
     def __init__(
         self, name: str, coder: Any = None, combine_fn: Any = None, *, ttl: DurationTypes | None = None
