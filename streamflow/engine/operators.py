@@ -25,6 +25,7 @@ from streamflow.engine.combine import (
     windows_apart,
 )
 from streamflow.engine.context import StepContext
+from streamflow.engine.contexts import Contexts
 from streamflow.engine.outputs import (
     Place,
     Placed,
@@ -57,10 +58,11 @@ from streamflow.model.schema import Schema
 from streamflow.model.time import Timestamp
 from streamflow.model.window import TIME, IntervalWindow, Windowing
 from streamflow.transforms.columns import AsColumns, FrameTransform, missing_column
-from streamflow.transforms.core import DoFn, ParDo, Reshuffle, RowFilter
+from streamflow.transforms.core import DoFn, ParDo, Reshuffle, RowFilter, asks_window
 from streamflow.transforms.grouping import Grouping
 from streamflow.transforms.io import StoreSink
-from streamflow.transforms.outputs import Tagged
+from streamflow.transforms.outputs import Tagged, WindowedValue
+from streamflow.transforms.params import Param
 from streamflow.transforms.views import View
 from streamflow.transforms.window import WindowInto
 
@@ -254,22 +256,25 @@ class RowOperator(_Inner):
         self.tagged = transform.tags is not None
         self.windowing = windowing
         self.asks_key = any(param is DoFn.KeyParam for param in self.params.values())
-        self.per_window = any(param is DoFn.WindowParam for param in self.params.values())
+        self.asks_place = any(param is DoFn.WindowedValueParam for param in self.params.values())
+        self.per_window = asks_window(self.params)
         self.fn.setup()
+        self.contexts = Contexts(transform.params)
 
     def run(self, batch: Batch, context: StepContext) -> None:
         self.hand_on(self._outputs(to_elements(batch), context.on_bad(self.label), context), context)
 
     def _outputs(self, elements: Elements, on_bad: OnBad, context: StepContext) -> Elements:
         out = Elements()
-        self.fn.start_bundle()
-        if isinstance(self.fn, AsyncFn):
-            self.fn.process_all(elements, self._places, self._process, on_bad, context, out)
-        else:
-            self._process_each(elements, on_bad, out)
-        windowed = self.windowing.assigned or self.per_window
-        for result, time_us, window in finished(self.fn, windowed):
-            out.append(result, time_us, -1, window)
+        with self.contexts.bundle():
+            self.fn.start_bundle()
+            if isinstance(self.fn, AsyncFn):
+                self.fn.process_all(elements, self._places, self._process, on_bad, context, out)
+            else:
+                self._process_each(elements, on_bad, out)
+            windowed = self.windowing.assigned or self.per_window
+            for result, time_us, window in finished(self.fn, windowed):
+                out.append(result, time_us, -1, window)
         if not self.tagged:
             context.counts["outputs_unread"] += without_tags(out)
         return out
@@ -301,16 +306,22 @@ class RowOperator(_Inner):
         if not self.params:
             return {}
         value = elements.values[i]
-        offers = {
+        offers: dict[Param, Any] = {
             DoFn.TimestampParam: Timestamp(micros=elements.times[i]),
             DoFn.WindowParam: window,
             DoFn.ElementParam: value,
             DoFn.KeyParam: key_of(value) if self.asks_key else None,
             DoFn.PaneInfoParam: elements.pane(i) or PANE_UNKNOWN,
+            **self.contexts.values,
         }
+        if self.asks_place:
+            windows = () if window is None else (window,)
+            place = WindowedValue(value, offers[DoFn.TimestampParam], windows, offers[DoFn.PaneInfoParam])
+            offers[DoFn.WindowedValueParam] = place
         return {name: offers[param] for name, param in self.params.items()}
 
     def close(self) -> None:
+        self.contexts.close()
         self.fn.teardown()
         super().close()
 

@@ -18,7 +18,7 @@ from streamflow.model.graph import Graph, PCollection, Primitive, PTransform, Sh
 from streamflow.transforms.asynchronous import AsyncOptions, given, is_async
 from streamflow.transforms.columns import Where
 from streamflow.transforms.outputs import DoOutputsTuple, TaggedOutput, iterated
-from streamflow.transforms.params import Param, params_of
+from streamflow.transforms.params import BundleContextParam, Param, SetupContextParam, params_of
 from streamflow.transforms.sides import AsSideInput
 from streamflow.transforms.userstate import (
     StateParam,
@@ -50,6 +50,9 @@ class DoFn:
     KeyParam: Any = Param("KeyParam")
     PaneInfoParam: Any = Param("PaneInfoParam")
     DynamicTimerTagParam: Any = Param("DynamicTimerTagParam")
+    WindowedValueParam: Any = Param("WindowedValueParam")
+    BundleContextParam: Any = BundleContextParam
+    SetupContextParam: Any = SetupContextParam
     StateParam: Any = StateParam
     TimerParam: Any = TimerParam
 
@@ -124,7 +127,7 @@ class ParDo(Primitive):
                 "state has no window where windows still merge. Group by key before, or use windows that do not merge."
             )
         # A function that asks for the window runs once per window, and its outputs stay in it.
-        asks = self.stateful or self.sides_windowed or any(param is DoFn.WindowParam for param in self.params.values())
+        asks = self.stateful or self.sides_windowed or asks_window(self.params)
         if self.sides_windowed and pcoll.windowing.is_global:
             raise PipelineError(
                 "a side input with windows, but the input is in the global window, whose end is in none of them. Apply "
@@ -232,6 +235,11 @@ class ParDo(Primitive):
         guarded.fn = Guarded(self.fn, dead_letter_tag, exc_class, partial)
         guarded._check_handling()
         return guarded.with_outputs(dead_letter_tag, main=main_tag, allow_unknown_tags=self.allow_unknown_tags)
+
+
+def asks_window(params: Mapping[str, Param]) -> bool:
+    """It runs once for each window of an element."""
+    return not {DoFn.WindowParam, DoFn.WindowedValueParam}.isdisjoint(params.values())
 
 
 class Guarded(DoFn):
