@@ -97,7 +97,7 @@ _OFFERS: dict[Param, Callable[[Moment], Any]] = {
 }
 
 
-class RuntimeTimer:
+class SettableTimer:
     """A timer as a DoFn sees it."""
 
     def __init__(self, head: "StatefulHead", spec: TimerSpec, moment: Moment) -> None:
@@ -281,7 +281,7 @@ class StatefulHead:
         if isinstance(param, StateParam):
             return lambda moment: self._cell(param.spec, moment.key, moment.window, moment.output_us)
         if isinstance(param, TimerParam):
-            return lambda moment: RuntimeTimer(self, param.spec, moment)
+            return lambda moment: SettableTimer(self, param.spec, moment)
         if isinstance(param, ContextParam):
             return lambda moment: self._contexts.values[param]
         return _OFFERS[param]

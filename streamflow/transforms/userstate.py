@@ -19,13 +19,13 @@ lateness have passed, or, where a spec has a `ttl`, once the watermark is that f
 part of the step's commit: an element counts once, whatever is killed; those of an element that raises do not count.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 from streamflow.base.errors import PipelineError
 from streamflow.model.coders import Coder, PickleCoder
 from streamflow.model.combiner import CombineFn
-from streamflow.model.time import DurationTypes, duration_us
+from streamflow.model.time import DurationTypes, Timestamp, TimestampTypes, duration_us
 from streamflow.transforms.params import Param, params_of
 from streamflow.transforms.timeutil import TimeDomain
 
@@ -101,6 +101,56 @@ class MapStateSpec(StateSpec):
         ttl: DurationTypes | None = None,
     ) -> None:
         super().__init__(name, value_coder, ttl=ttl)
+
+
+class RuntimeState(Protocol):
+    """What a method is given of its state; for type hints, as those below."""
+
+    def clear(self) -> None: ...
+
+    def prefetch(self) -> None: ...
+
+
+class AccumulatingRuntimeState(RuntimeState, Protocol):
+    def add(self, value: Any) -> None: ...
+
+    def read(self) -> Any: ...
+
+
+class BagRuntimeState(AccumulatingRuntimeState, Protocol): ...
+
+
+class SetRuntimeState(AccumulatingRuntimeState, Protocol): ...
+
+
+class CombiningValueRuntimeState(AccumulatingRuntimeState, Protocol): ...
+
+
+class ReadModifyWriteRuntimeState(RuntimeState, Protocol):
+    def read(self) -> Any: ...
+
+    def write(self, value: Any) -> None: ...
+
+
+class OrderedListRuntimeState(AccumulatingRuntimeState, Protocol):
+    def read_range(
+        self, min_time_stamp: TimestampTypes, limit_time_stamp: TimestampTypes
+    ) -> Iterable[tuple[Timestamp, Any]]: ...
+
+    def clear_range(self, min_time_stamp: TimestampTypes, limit_time_stamp: TimestampTypes) -> None: ...
+
+
+class RuntimeTimer(Protocol):
+    """What a method is given of its timer."""
+
+    def set(self, timestamp: TimestampTypes, dynamic_timer_tag: str = "") -> None: ...
+
+    def set_relative(self, after: DurationTypes, dynamic_timer_tag: str = "") -> None: ...
+
+    def clear(self, dynamic_timer_tag: str = "") -> None: ...
+
+
+BaseTimer = RuntimeTimer
 
 
 class TimerSpec:
