@@ -409,24 +409,28 @@ class Windowing:
 
 
 @total_ordering
-@dataclass(frozen=True, slots=True)
 class TimestampedValue(Generic[_V]):
     """A value with its event time (seconds, Timestamp or datetime), yielded by a function to set the time. They are
-    ordered by their values, then by time."""
+    ordered by their values, then by time. Not to be changed."""
 
-    value: _V
-    timestamp: TimestampTypes
+    __slots__ = ("timestamp", "value")
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.timestamp, Timestamp):
-            object.__setattr__(self, "timestamp", Timestamp.of(self.timestamp))
+    def __init__(self, value: _V, timestamp: TimestampTypes) -> None:
+        self.value, self.timestamp = value, Timestamp.of(timestamp)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TimestampedValue) and (self.value, self.time_us) == (other.value, other.time_us)
+
+    def __hash__(self) -> int:
+        return hash((self.value, self.time_us))
 
     def __lt__(self, other: "TimestampedValue[Any]") -> bool:
-        if not isinstance(other, TimestampedValue):
-            return NotImplemented
         mine: Any = (self.value, self.time_us)
         return bool(mine < (other.value, other.time_us))
 
+    def __repr__(self) -> str:
+        return f"TimestampedValue({self.value!r}, {self.timestamp!r})"
+
     @property
     def time_us(self) -> int:
-        return self.timestamp.micros  # type: ignore[union-attr] # __post_init__ makes it a Timestamp
+        return self.timestamp.micros

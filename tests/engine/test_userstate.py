@@ -160,6 +160,28 @@ def test_timers_of_all_keys_fire_in_the_order_of_time() -> None:
     assert m.step(to=9) == ["b.@1", "a.@2", "k.@2.5"]
 
 
+class Twice(sf.DoFn):
+    """Two timers that call one method."""
+
+    FIRST, SECOND = TimerSpec("first", TimeDomain.WATERMARK), TimerSpec("second", TimeDomain.WATERMARK)
+
+    def process(
+        self, element: Any, first: Any = sf.DoFn.TimerParam(FIRST), second: Any = sf.DoFn.TimerParam(SECOND)
+    ) -> None:
+        first.set(3)
+        second.set(5)
+
+    @on_timer(FIRST)
+    @on_timer(SECOND)
+    def fired(self, time: Any = sf.DoFn.TimestampParam, second: Any = sf.DoFn.TimerParam(SECOND)) -> Iterator[Any]:
+        yield int(time)
+
+
+def test_several_timers_may_call_one_method() -> None:
+    m = Machine(Twice())
+    assert m.step(at(1, 0), to=9) == [3, 5]
+
+
 CLOCK_TIMERS: dict[str, tuple[list[str], list[str]]] = {
     "in the order of time": (["clock.set(103, 'c')", "clock.set(101, 'a')"], ["a#101", "c#103"]),
     "cleared in the batch that set it": (["clock.set(101)", "clock.clear()"], []),
@@ -574,6 +596,16 @@ class Unset(sf.DoFn):
     def fire(self) -> None: ...
 
 
+class TwiceUnset(sf.DoFn):
+    FIRST = TimerSpec("first", TimeDomain.WATERMARK)
+
+    def process(self, element: Any, first: Any = sf.DoFn.TimerParam(FIRST)) -> None: ...
+
+    @on_timer(TimerSpec("second", TimeDomain.WATERMARK))
+    @on_timer(FIRST)
+    def fired(self) -> None: ...
+
+
 class Overridden(Buffered):
     def expired(self) -> None: ...  # type: ignore[override]
 
@@ -587,6 +619,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "two states of one name": (lambda: sf.ParDo(Twins()), "Twins has several states named 's'"),
     "timer that calls nothing": (lambda: sf.ParDo(Mute()), r"Mute: TimerSpec\(t, WATERMARK\) calls nothing"),
     "timer that nothing sets": (lambda: sf.ParDo(Unset()), r"Unset.fire is called by TimerSpec\(unset, WATERMARK\)"),
+    "timer that nothing sets beside one": (
+        lambda: sf.ParDo(TwiceUnset()),
+        r"TwiceUnset.fired is called by TimerSpec\(second, WATERMARK\), which",
+    ),
     "overridden callback": (lambda: sf.ParDo(Overridden()), "calls another 'expired'. Was it overridden?"),
     "state in a function": (lambda: sf.FlatMap(in_lambda), "in_lambda asks for DoFn.StateParam"),
     "state in a function of a ParDo": (lambda: sf.ParDo(in_lambda), "in_lambda asks for DoFn.StateParam"),
