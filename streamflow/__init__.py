@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from polars import col, lit
 
-from streamflow import coders, pvalue
+from streamflow import coders, pvalue, utils
 from streamflow.base.errors import (
     AssertionFailedError,
     ConflictError,
@@ -201,5 +201,6 @@ __all__ = [
     "ptransform_fn",
     "pvalue",
     "trigger",
+    "utils",
     "window",
 ]
