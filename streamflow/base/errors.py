@@ -16,8 +16,9 @@ class StreamFlowError(Exception):
     """Base of all; the message says what happened, then a hint."""
 
 
-class PipelineError(StreamFlowError, ValueError, TypeError):
-    """The pipeline can't work as it is written. A ValueError and a TypeError too: Apache Beam raises either."""
+class PipelineError(StreamFlowError, ValueError, TypeError, RuntimeError):
+    """The pipeline can't work as it is written. A ValueError, TypeError and RuntimeError too: one of these is what
+    Apache Beam raises where it refuses one, which of them depends on the place."""
 
 
 class DataError(StreamFlowError):

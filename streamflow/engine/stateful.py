@@ -184,6 +184,8 @@ class StatefulHead:
     def close(self) -> None:
         self._contexts.close()
         self.fn.teardown()
+        for combiner in self._combiners.values():
+            combiner.teardown()
 
     def _handed_on(self, out: Elements, context: StepContext) -> Elements:
         if self.tagged is None:

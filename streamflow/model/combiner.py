@@ -14,6 +14,9 @@ class CombineFn:
     def setup(self, *args: Any, **kwargs: Any) -> None:
         """Once before the first use in a worker."""
 
+    def teardown(self, *args: Any, **kwargs: Any) -> None:
+        """Once when a worker lets go of it."""
+
     def create_accumulator(self) -> Any:
         raise PipelineError(f"{type(self).__name__} must define create_accumulator().")
 
@@ -61,6 +64,9 @@ class PartialCombineFn(CombineFn):
     def setup(self) -> None:
         self.fn.setup()
 
+    def teardown(self) -> None:
+        self.fn.teardown()
+
     def create_accumulator(self) -> Any:
         return self.fn.create_accumulator()
 
@@ -102,6 +108,9 @@ class CurriedCombineFn(CombineFn):
 
     def setup(self) -> None:
         self.fn.setup(*self.args, **self.kwargs)
+
+    def teardown(self) -> None:
+        self.fn.teardown(*self.args, **self.kwargs)
 
     def create_accumulator(self) -> Any:
         return self.fn.create_accumulator(*self.args, **self.kwargs)

@@ -2,7 +2,7 @@
 moved by hand, and in whole pipelines."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -158,6 +158,46 @@ def test_timers_of_all_keys_fire_in_the_order_of_time() -> None:
     m = Machine(Script())
     m.step(at("event.set(3)", 0, "a"), at("event.set(1)", 0, "b"), at("event.set(2)", 0, "a"), at("event.set(2.5)", 0))
     assert m.step(to=9) == ["b.@1", "a.@2", "k.@2.5"]
+
+
+class Counted(sf.CombineFn):
+    """Says what is called."""
+
+    calls: ClassVar[list[str]] = []
+
+    def setup(self) -> None:
+        self.calls.append("setup")
+
+    def create_accumulator(self) -> int:
+        return 0
+
+    def add_input(self, accumulator: int, element: int) -> int:
+        self.calls.append("add")
+        return accumulator + element
+
+    def merge_accumulators(self, accumulators: Iterable[int]) -> int:
+        return sum(accumulators)
+
+    def extract_output(self, accumulator: int) -> int:
+        return accumulator
+
+    def teardown(self) -> None:
+        self.calls.append("teardown")
+
+
+class Counting(sf.DoFn):
+    TOTAL = CombiningValueStateSpec("total", VarIntCoder(), Counted())
+
+    def process(self, element: Any, total: Any = sf.DoFn.StateParam(TOTAL)) -> None:
+        total.add(element[1])
+
+
+def test_what_combines_a_state_is_set_up_before_and_torn_down_after() -> None:
+    Counted.calls.clear()
+    m = Machine(Counting())
+    m.step(at(1, 0))
+    m.head.close()
+    assert Counted.calls == ["setup", "add", "teardown"]
 
 
 class Twice(sf.DoFn):
