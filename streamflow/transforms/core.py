@@ -18,7 +18,15 @@ from streamflow.model.graph import Graph, PCollection, Primitive, PTransform, Sh
 from streamflow.transforms.asynchronous import AsyncOptions, given, is_async
 from streamflow.transforms.columns import Where
 from streamflow.transforms.outputs import DoOutputsTuple, TaggedOutput, iterated
-from streamflow.transforms.params import BundleContextParam, Param, SetupContextParam, params_of
+from streamflow.transforms.params import (
+    ELEMENT,
+    SIDE_INPUT,
+    BundleContextParam,
+    Param,
+    SetupContextParam,
+    named_arguments,
+    params_of,
+)
 from streamflow.transforms.sides import AsSideInput
 from streamflow.transforms.userstate import (
     StateParam,
@@ -44,7 +52,8 @@ class DoFn:
     goes on between batches.
     """
 
-    ElementParam: Any = Param("ElementParam")
+    ElementParam: Any = ELEMENT
+    SideInputParam: Any = SIDE_INPUT
     TimestampParam: Any = Param("TimestampParam")
     WindowParam: Any = Param("WindowParam")
     KeyParam: Any = Param("KeyParam")
@@ -104,8 +113,9 @@ class ParDo(Primitive):
         """Of the outputs besides the main one, which they follow; None if there is the main one alone."""
         self.main: str | None = None
         self.allow_unknown_tags = False
-        self.args, self.kwargs = args, kwargs
-        self.params = params_of(fn.process if isinstance(fn, DoFn) else fn)
+        function = fn.process if isinstance(fn, DoFn) else fn
+        self.args, self.kwargs = named_arguments(function, args, kwargs)
+        self.params = params_of(function)
         self.asynchronous: AsyncOptions | None = None
         """How its functions are called, if they are async."""
         self.stateful = is_stateful_dofn(self.fn)
@@ -317,6 +327,7 @@ class _CallableTransform(ParDo):
         if not callable(fn):
             raise PipelineError(f"{name} takes a function, not {fn!r}.")
         super().__init__(self.wrap(fn), *args, **kwargs)
+        self.args, self.kwargs = named_arguments(fn, args, kwargs)
         self.params = params_of(fn)
         _check_asks_no_state(fn, self.params)
         self.name = f"{name}({_name(fn)})"

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from streamflow.base.errors import PipelineError
+
 
 class Param:
     """Such a default value: `def process(self, element, time=DoFn.TimestampParam)`."""
@@ -43,10 +45,41 @@ class SetupContextParam(ContextParam):
     """`DoFn.SetupContextParam(manager)`: entered as `setup` is called, left as `teardown` is."""
 
 
+ELEMENT = Param("ElementParam")
+SIDE_INPUT = Param("SideInputParam")
+"""The place of a positional argument behind what is asked for."""
+
+
 def params_of(fn: Callable[..., Any]) -> dict[str, Param]:
-    """What the function asks for, by the name of its parameter."""
+    """What the function asks for besides the element in the first place, by the name of its parameter."""
+    return {
+        parameter.name: parameter.default
+        for place, parameter in enumerate(_parameters(fn))
+        if isinstance(parameter.default, Param)
+        and parameter.default is not SIDE_INPUT
+        and not (parameter.default is ELEMENT and place == 0)
+    }
+
+
+def named_arguments(
+    fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments behind the element for a function in which some of their places are taken by what it asks for: those
+    given by place are given by name then. PipelineError if there are too many."""
+    asked = params_of(fn)
+    places = [each.name for each in _parameters(fn)[1:] if each.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    if asked.keys().isdisjoint(places[: len(args)]):
+        return tuple(args), dict(kwargs)
+    free = [name for name in places if name not in asked]
+    if len(free) < len(args):
+        raise PipelineError(
+            f"{len(args)} arguments besides the element were given, but there is place for {len(free)}."
+        )
+    return (), {**dict(zip(free, args, strict=False)), **kwargs}
+
+
+def _parameters(fn: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
-        signature = inspect.signature(fn)
+        return list(inspect.signature(fn).parameters.values())
     except (TypeError, ValueError):
-        return {}
-    return {name: p.default for name, p in signature.parameters.items() if isinstance(p.default, Param)}
+        return []

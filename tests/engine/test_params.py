@@ -129,3 +129,38 @@ def test_a_windowed_value_is_equal_by_value_and_place() -> None:
     assert value.with_value("b") == WindowedValue("b", 1, [window]) != value
     assert value.timestamp == sf.Timestamp(1)
     assert value.pane_info is PANE_INFO_UNKNOWN
+
+
+def late_side(element: str, time: Any = sf.DoFn.TimestampParam, side: Any = None, other: int = 0) -> Any:
+    return element, float(time), side, other
+
+
+def marked(e: str = sf.DoFn.ElementParam, time: Any = sf.DoFn.TimestampParam, s: Any = sf.DoFn.SideInputParam) -> Any:
+    return [(e, float(time), s, 0)]
+
+
+class LateSide(sf.DoFn):
+    def process(self, element: str, time: Any = sf.DoFn.TimestampParam, side: Any = None, other: int = 0) -> Any:
+        yield late_side(element, time, side, other)
+
+
+ARGUMENTS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "by place": (lambda side: sf.Map(late_side, side, 3), ("e", 7, [1], 3)),
+    "by place and name": (lambda side: sf.Map(late_side, side, other=3), ("e", 7, [1], 3)),
+    "by name": (lambda side: sf.Map(late_side, side=side), ("e", 7, [1], 0)),
+    "of a DoFn": (lambda side: sf.ParDo(LateSide(), side, 3), ("e", 7, [1], 3)),
+    "with their places marked": (lambda side: sf.FlatMap(marked, side), ("e", 7, [1], 0)),
+    "none": (lambda side: sf.Map(late_side), ("e", 7, None, 0)),
+}
+
+
+@pytest.mark.parametrize(("build", "expected"), ARGUMENTS.values(), ids=ARGUMENTS)
+def test_arguments_take_the_places_that_nothing_is_asked_for_in(build: Any, expected: Any) -> None:
+    with TestPipeline() as p:
+        side = sf.pvalue.AsList(p | "Side" >> sf.Create([1]))
+        assert_that(p | sf.Create([sf.TimestampedValue("e", 7)]) | build(side), equal_to([expected]))
+
+
+def test_arguments_without_a_place_are_refused_when_built() -> None:
+    with pytest.raises(sf.PipelineError, match="3 arguments besides the element were given, but there is place for 2"):
+        sf.Map(late_side, 1, 2, 3)
