@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from polars import col, lit
 
-from streamflow import coders, pvalue, utils
+from streamflow import coders, io, metrics, options, pvalue, runners, typehints, utils
 from streamflow.base.errors import (
     AssertionFailedError,
     ConflictError,
@@ -26,6 +26,7 @@ from streamflow.model.calendar_windows import CalendarWindows
 from streamflow.model.collecting import CollectList, CollectSet, First, Last, TopK
 from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PCollection, PTransform
+from streamflow.model.row import Row
 from streamflow.model.statistics import ApproxDistinct, Quantiles, StdDev, Variance
 from streamflow.model.time import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, Timestamp
 from streamflow.model.window import (
@@ -39,11 +40,12 @@ from streamflow.model.window import (
     TimestampedValue,
 )
 from streamflow.runtime.pipeline import Pipeline, PipelineResult
+from streamflow.runtime.values import on_values
 from streamflow.topics import Publisher, connect
 from streamflow.topics.protocol import TopicConfig
-from streamflow.transforms import combiners, trigger, window
+from streamflow.transforms import combiners, core, trigger, window
 from streamflow.transforms.batching import BatchElements, GroupIntoBatches
-from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
+from streamflow.transforms.columns import AsColumns, Where, WithColumns
 from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, CombineValues, GroupByKey
 from streamflow.transforms.core import (
     Create,
@@ -52,11 +54,10 @@ from streamflow.transforms.core import (
     FlatMap,
     FlatMapTuple,
     Flatten,
+    Impulse,
     Map,
     MapTuple,
     ParDo,
-    Partition,
-    PartitionFn,
     Reshuffle,
 )
 from streamflow.transforms.files import (
@@ -73,7 +74,9 @@ from streamflow.transforms.files import (
 from streamflow.transforms.io import Message, ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
 from streamflow.transforms.join import Join
 from streamflow.transforms.outputs import TaggedOutput, WindowedValue
+from streamflow.transforms.partition import Partition, PartitionFn
 from streamflow.transforms.ptransform import ptransform_fn
+from streamflow.transforms.rows import GroupBy, Select
 from streamflow.transforms.stats import ApproximateQuantiles, ApproximateUnique
 from streamflow.transforms.util import (
     CoGroupByKey,
@@ -92,6 +95,8 @@ from streamflow.transforms.util import (
 from streamflow.transforms.window import WindowInto
 
 __version__ = version("streamflow")
+
+PTransform.on_values = on_values
 
 __all__ = [
     "MAX_TIMESTAMP",
@@ -131,8 +136,10 @@ __all__ = [
     "Flatten",
     "FlattenWith",
     "GlobalWindows",
+    "GroupBy",
     "GroupByKey",
     "GroupIntoBatches",
+    "Impulse",
     "IntervalWindow",
     "Join",
     "Keys",
@@ -164,6 +171,7 @@ __all__ = [
     "Regex",
     "Reify",
     "Reshuffle",
+    "Row",
     "Select",
     "Sessions",
     "Settings",
@@ -197,10 +205,16 @@ __all__ = [
     "col",
     "combiners",
     "connect",
+    "core",
+    "io",
     "lit",
+    "metrics",
+    "options",
     "ptransform_fn",
     "pvalue",
+    "runners",
     "trigger",
+    "typehints",
     "utils",
     "window",
 ]

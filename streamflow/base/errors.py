@@ -2,6 +2,7 @@
 
 StreamFlowError
 ├── PipelineError         fix your code: the pipeline can't work, refused when it is built
+│   └── TypeCheckError    the same, of the types that were said of elements
 ├── DataError             fix your data: an event or row does not fit what was declared
 ├── NotFoundError         fix the name: no such topic, table, row store or pipeline
 ├── ConflictError         fix the request: it contradicts what exists (partition count, pipeline shape)
@@ -19,6 +20,10 @@ class StreamFlowError(Exception):
 class PipelineError(StreamFlowError, ValueError, TypeError, RuntimeError):
     """The pipeline can't work as it is written. A ValueError, TypeError and RuntimeError too: one of these is what
     Apache Beam raises where it refuses one, which of them depends on the place."""
+
+
+class TypeCheckError(PipelineError):
+    """A transform wants elements of another type than it would get. Apache Beam's users catch it by this name."""
 
 
 class DataError(StreamFlowError):

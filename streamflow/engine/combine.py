@@ -90,6 +90,9 @@ class Combiner(Protocol):
     def empty(self) -> Batch | None:
         """The result for an input without any event, if there is one."""
 
+    def close(self) -> None:
+        """Lets go of what it combines with."""
+
 
 _INDEX = pl.col(ON_TIME) + pl.col(LATE) - 1
 _PANE_INFO = (
@@ -163,6 +166,9 @@ class ColumnCombiner:
         self._merge = [e for name, fn in transform.aggregates.items() for e in fn.merge(name)]
         self._final = [fn.final(name) for name, fn in transform.aggregates.items()]
 
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
     def partial_frame(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """The partial step as a query, to be fused with the expressions before it."""
         windowed = frame if self.windowing.assigned else self.windowing.fn.assign_columns(frame)
@@ -226,6 +232,9 @@ class RowCombiner:
         self.windowing = windowing
         self.defaults = transform.defaults and windowing.is_global
         self.fn.setup()
+
+    def close(self) -> None:
+        self.fn.teardown()
 
     def pairs(self, batch: Batch, on_bad: OnBad) -> Elements:
         """Elements whose values are (key, value)."""

@@ -51,9 +51,9 @@ class DeadLetter:
         try:
             event = orjson.dumps(letter, default=_readable, option=orjson.OPT_NON_STR_KEYS)
         except TypeError:
-            event = orjson.dumps(letter | {"input": _text(_safe_repr(self.value))})
+            event = orjson.dumps(letter | {"input": _text(safe_repr(self.value))})
         if len(event) > codec.EVENT_BYTES_MAX:
-            event = orjson.dumps(letter | {"input": _text(_safe_repr(self.value))})
+            event = orjson.dumps(letter | {"input": _text(safe_repr(self.value))})
         return event
 
 
@@ -109,7 +109,7 @@ def _readable(value: Any) -> Any:
         return bytes(value).decode("utf-8", errors="backslashreplace")
     if isinstance(value, (set, frozenset)):
         return list(value)
-    return _text(_safe_repr(value))
+    return _text(safe_repr(value))
 
 
 def _said(error: BaseException) -> str:
@@ -119,7 +119,7 @@ def _said(error: BaseException) -> str:
         return f"{type(error).__name__} whose text raises {type(another).__name__}"
 
 
-def _safe_repr(value: Any) -> str:
+def safe_repr(value: Any) -> str:
     """A value that can't be shown must not keep the good events of its batch from going on."""
     try:
         return repr(value)

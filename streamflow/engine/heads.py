@@ -247,6 +247,7 @@ class GroupingHead:
 
     def close(self) -> None:
         self._memory.forget(self.state)
+        self.combiner.close()
 
 
 def _layout(frame: pl.DataFrame) -> _Layout:

@@ -54,11 +54,14 @@ from streamflow.model.batch import (
     to_frame,
 )
 from streamflow.model.panes import PANE_UNKNOWN
+from streamflow.model.row import Row
 from streamflow.model.schema import Schema
 from streamflow.model.time import Timestamp
+from streamflow.model.user_metrics import at_step
 from streamflow.model.window import TIME, IntervalWindow, Windowing
 from streamflow.transforms.columns import AsColumns, FrameTransform, missing_column
-from streamflow.transforms.core import DoFn, ParDo, Reshuffle, RowFilter, asks_window
+from streamflow.transforms.core import DoFn, ParDo, Reshuffle, RowFilter
+from streamflow.transforms.dofn import asks_window
 from streamflow.transforms.grouping import Grouping
 from streamflow.transforms.io import StoreSink
 from streamflow.transforms.outputs import Tagged, WindowedValue
@@ -139,10 +142,10 @@ class _Compiler:
             shuffle = Shuffle(topic, combiner.keys, self.partitions_of(topic), pre_aggregation)
             if not step.windowing.is_plain:
                 assert isinstance(combiner, RowCombiner)
-                return PartialOperator(label, combiner.singles, [shuffle])
+                return PartialOperator(label, combiner.singles, combiner.close, [shuffle])
             if isinstance(combiner, ColumnCombiner):
                 return FrameOperator([(label, combiner.partial_frame)], [shuffle])
-            return PartialOperator(label, combiner.partial, [shuffle])
+            return PartialOperator(label, combiner.partial, combiner.close, [shuffle])
         if isinstance(transform, ParDo) and transform.sides:
             partition = self.partition % self.partitions_of(topic)
             return Beside(label, topic, partition, step.windowing, windowed=transform.sides_windowed)
@@ -194,7 +197,8 @@ class FrameOperator(_Inner):
         frame = to_frame(batch, context.on_bad(self.label))
         if frame.height:
             good = _isolated(frame, self.apply, lambda bad, error: tell(bad, context.on_bad(self._at(bad)), error))
-            self.hand_on(good, context)
+            named = isinstance(batch, Elements) and hasattr(batch.values[0], "_asdict")
+            self.hand_on(_as_rows(good) if named else good, context)
 
     def _at(self, bad: pl.DataFrame) -> str:
         """The label of the transform at which rows fail that fail as one."""
@@ -206,6 +210,13 @@ class FrameOperator(_Inner):
             except _QUERY_ERRORS:
                 return label
         return self.parts[-1][0]
+
+
+def _as_rows(frame: pl.DataFrame) -> Elements:
+    """Rows and named tuples become Rows again, for functions that read their fields."""
+    elements = to_elements(frame)
+    elements.values = [Row(**fields) for fields in elements.values]
+    return elements
 
 
 class SchemaOperator(_Inner):
@@ -223,16 +234,25 @@ class SchemaOperator(_Inner):
 
 
 class PartialOperator(_Inner):
-    """The partial combine of the row path."""
+    """The partial combine of the row path. `close_fn`: lets go of the CombineFn."""
 
     def __init__(
-        self, label: str, partial: Callable[[Batch, OnBad], pl.DataFrame], children: Sequence[Operator]
+        self,
+        label: str,
+        partial: Callable[[Batch, OnBad], pl.DataFrame],
+        close_fn: Callable[[], None],
+        children: Sequence[Operator],
     ) -> None:
         super().__init__(label, children)
-        self.partial = partial
+        self.partial, self.close_fn = partial, close_fn
 
     def run(self, batch: Batch, context: StepContext) -> None:
+        at_step(self.label)
         self.hand_on(self.partial(batch, context.on_bad(self.label)), context)
+
+    def close(self) -> None:
+        self.close_fn()
+        super().close()
 
 
 class RowOperator(_Inner):
@@ -266,18 +286,22 @@ class RowOperator(_Inner):
 
     def _outputs(self, elements: Elements, on_bad: OnBad, context: StepContext) -> Elements:
         out = Elements()
+        at_step(self.label)
         with self.contexts.bundle():
-            self.fn.start_bundle()
-            if isinstance(self.fn, AsyncFn):
-                self.fn.process_all(elements, self._places, self._process, on_bad, context, out)
-            else:
-                self._process_each(elements, on_bad, out)
-            windowed = self.windowing.assigned or self.per_window
-            for result, time_us, window in finished(self.fn, windowed):
-                out.append(result, time_us, -1, window)
+            self._bundle(elements, on_bad, context, out)
         if not self.tagged:
             context.counts["outputs_unread"] += without_tags(out)
         return out
+
+    def _bundle(self, elements: Elements, on_bad: OnBad, context: StepContext, out: Elements) -> None:
+        self.fn.start_bundle()
+        if isinstance(self.fn, AsyncFn):
+            self.fn.process_all(elements, self._places, self._process, on_bad, context, out)
+        else:
+            self._process_each(elements, on_bad, out)
+        windowed = self.windowing.assigned or self.per_window
+        for result, time_us, window in finished(self.fn, windowed):
+            out.append(result, time_us, -1, window)
 
     def _process_each(self, elements: Elements, on_bad: OnBad, out: Elements) -> None:
         for i, value in enumerate(elements.values):

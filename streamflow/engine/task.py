@@ -19,7 +19,7 @@ from streamflow.base.clock import Clock
 from streamflow.base.errors import FencedError
 from streamflow.engine.calls import Calls
 from streamflow.engine.combine import PreAggregation, RowCombiner, combiner_of
-from streamflow.engine.context import StepContext
+from streamflow.engine.context import DeadLetter, StepContext
 from streamflow.engine.file_formats import format_of
 from streamflow.engine.files import SHARDS_AT_ONCE, FilesHead, Position
 from streamflow.engine.heads import GroupingHead, Head, Late, LogHead, SinkHead, SourceHead
@@ -37,6 +37,7 @@ from streamflow.engine.stores import SinkWriter, open_sink
 from streamflow.engine.triggered import TriggeredHead
 from streamflow.model.batch import OFFSET, together
 from streamflow.model.time import MAX_US
+from streamflow.model.user_metrics import add, at_step, is_users, recording
 from streamflow.model.watermark import Horizon, advance, source_watermark
 from streamflow.topics import codec
 from streamflow.topics.protocol import Claim, Log, Record, SegmentInfo, Snapshot, StateSegment, StepCommit
@@ -59,7 +60,8 @@ ROWS_WAITING_MAX = 250_000
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What all tasks of a worker share. `data`: the folder of the stores, if there is one. `pre_aggregations`: by
-    label, what has been learnt of grouping before the shuffle; `calls`: the event loop of async functions."""
+    label, what has been learnt of grouping before the shuffle; `calls`: the event loop of async functions; `failed`:
+    the first bad event of this worker, if there was one."""
 
     plan: Plan
     log: Log
@@ -68,6 +70,7 @@ class Setting:
     memory: StateMemory
     pre_aggregations: dict[str, PreAggregation] = field(default_factory=dict)
     calls: Calls = field(default_factory=Calls)
+    failed: list[DeadLetter] = field(default_factory=list)
 
 
 class Task:
@@ -81,6 +84,7 @@ class Task:
         self.id, self.epoch = claim.state.task, claim.state.epoch
         self.offset, self.watermark_us = claim.state.offset, claim.state.watermark_us
         self.counters = dict(claim.state.counters)
+        self._failed = setting.failed
         self._promised_us = claim.state.output_watermark_us
         """What those behind this task have been promised: it never goes back."""
         self._horizon = Horizon(-1, self.watermark_us)
@@ -140,9 +144,13 @@ class Task:
 
     def step(self, snapshot: Snapshot, stage_watermark_us: int) -> StepCommit:
         """One round up to its commit. `stage_watermark_us`: of the stage's input at the instant of the snapshot."""
+        context = StepContext(now_us=self.clock.now_us())
+        with recording(context.counts, context.now_us, self.stage.node.label):
+            return self._step(snapshot, stage_watermark_us, context)
+
+    def _step(self, snapshot: Snapshot, stage_watermark_us: int, context: StepContext) -> StepCommit:
         began_s = self.clock.monotonic_s()
         self._see(snapshot, stage_watermark_us)
-        context = StepContext(now_us=self.clock.now_us())
         records = self._read(snapshot.ends[self.stage.topic, self.id.partition], context)
         self._head.absorb(records, context)
         if isinstance(self._head, FilesHead):
@@ -154,6 +162,7 @@ class Task:
             if len(batch):
                 for operator in self._operators:
                     operator.run(batch, context)
+                at_step(self.stage.node.label)
             if context.rows_waiting() >= ROWS_WAITING_MAX:
                 outputs += self._encoded(context)
         self.stepped_s = self.rested_s = self.clock.monotonic_s()
@@ -265,6 +274,7 @@ class Task:
 
     def _dead_letters(self, context: StepContext) -> list[Record]:
         now_us = self.clock.now_us()
+        self._failed += context.dead[: 1 - len(self._failed)]
         records = []
         for begin in range(0, len(context.dead), DEAD_LETTERS_RECORD_MAX):
             part = context.dead[begin : begin + DEAD_LETTERS_RECORD_MAX]
@@ -280,8 +290,8 @@ class Task:
     def _count(self, counts: Mapping[str, float], seconds: float) -> None:
         """Counters are cumulative and part of the commit: exact, whatever is killed."""
         for name, value in {**counts, **histogram("step_seconds", seconds)}.items():
-            if value:
-                self.counters[name] = self.counters.get(name, 0) + value
+            if value or is_users(name):
+                add(self.counters, name, value)
 
     def count_commit(self, seconds: float) -> None:
         """The time that a commit took is known only after it, so it goes with the next one."""

@@ -95,7 +95,8 @@ class TriggeredHead:
         self._held.state.expire(watermark_us)
         return self._held.state.delta(stamp, watermark_us)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.combiner.close()
 
     def _load(self) -> None:
         """What stands in the keyed state, once, after a claim."""

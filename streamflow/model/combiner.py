@@ -43,11 +43,18 @@ class CombineFn:
         return self.extract_output(self.add_inputs(self.create_accumulator(), elements))
 
     @staticmethod
+    def from_callable(fn: Callable[..., Any]) -> "CombineFn":
+        """One made of a function over an iterable."""
+        return CombineFn.of(fn)
+
+    @staticmethod
     def of(fn: "CombineFn | Callable[..., Any]", *args: Any, **kwargs: Any) -> "CombineFn":
         """A CombineFn as it is, or one made of a callable over an iterable, such as `sum` or `max`. `args`, `kwargs`:
         what its methods, or the callable, get besides."""
         if isinstance(fn, type) and issubclass(fn, CombineFn):
             fn = fn()
+        if isinstance(fn, CallableCombineFn) and (args or kwargs):
+            return CallableCombineFn(fn.fn, args, kwargs)
         if isinstance(fn, CombineFn):
             return CurriedCombineFn(fn, args, kwargs) if args or kwargs else fn
         if callable(fn):

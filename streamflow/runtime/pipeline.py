@@ -10,11 +10,16 @@ from typing import Any, Literal, Self
 
 import orjson
 
-from streamflow.base.errors import AssertionFailedError, PipelineError
+from streamflow.base.errors import AssertionFailedError
 from streamflow.base.settings import Settings
+from streamflow.engine.context import DeadLetter, safe_repr
 from streamflow.engine.plan import build_plan
+from streamflow.metrics.metric import MetricResults
 from streamflow.model.graph import Graph
+from streamflow.model.user_metrics import Number, is_users, numbers
+from streamflow.options.pipeline_options import PipelineOptions
 from streamflow.runtime.launch import launch
+from streamflow.runtime.options import options_of
 from streamflow.runtime.progress import is_drained, is_finished, stage_tasks
 from streamflow.runtime.worker import Stop, Worker
 from streamflow.topics import codec, connect
@@ -26,15 +31,28 @@ Until = Literal["finished", "drained"]
 DEAD_LETTERS_MAX = 100
 
 
+class PipelineState:
+    """What a run can end as. (`run` returns when it has ended well, else it raises.)"""
+
+    DONE = "DONE"
+
+
 @dataclass(frozen=True)
 class PipelineResult:
     """What a run has done. `counters`: stage → name → sum over its tasks, as committed. `dead_letters`: the newest
     events that failed, at most 100, each with `error`, `transform`, `input`, `topic`, `partition`, `offset`,
-    `traceback`."""
+    `traceback`. `first_error`: of the first event that failed in this process. `state`: as in Apache Beam."""
 
     pipeline: str
     counters: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     dead_letters: Sequence[Mapping[str, Any]] = ()
+    first_error: Exception | None = field(default=None, compare=False)
+    state: str = PipelineState.DONE
+    numbers: Mapping[Number, float] = field(default_factory=dict, repr=False)
+
+    def metrics(self) -> MetricResults:
+        """What users' functions have counted (`streamflow.metrics.Metrics`), to be queried."""
+        return MetricResults(self.numbers)
 
     def total(self, name: str) -> int:
         """Of one counter, over all stages: 'late', 'dropped', 'dead_lettered'…"""
@@ -42,7 +60,11 @@ class PipelineResult:
 
     def wait_until_finish(self, duration: int | None = None) -> str:
         """As in Apache Beam; `run` has already waited."""
-        return "DONE"
+        return self.state
+
+    def cancel(self) -> str:
+        """As in Apache Beam; `run` has already ended."""
+        return self.state
 
 
 class Pipeline(Graph):
@@ -50,6 +72,9 @@ class Pipeline(Graph):
 
     `name` names its state: another pipeline on the same log needs another name. `on`: where its topics are, `memory://`
     (this process, gone after), or a folder. `data`: the folder for tables and row stores; by default the log's folder.
+
+    `runner`, `options`, `argv` are Apache Beam's: `options` are kept for `pipeline.options`, `argv` becomes some, and
+    whatever the runner, `run` executes here.
     """
 
     result: PipelineResult
@@ -63,13 +88,11 @@ class Pipeline(Graph):
         data: str | Path | None = None,
         settings: Settings | None = None,
         runner: Any = None,
-        options: Any = None,
+        options: PipelineOptions | None = None,
+        argv: Sequence[str] | None = None,
     ) -> None:
         super().__init__(name)
-        if runner is not None or options is not None:
-            raise PipelineError(
-                "`runner` and `options` are Apache Beam's. Here: Pipeline(on='folder'), or `streamflow run`."
-            )
+        self.options = options_of(runner, options, argv)
         self.on, self.data, self.settings = on, data, settings or Settings()
         self.allow_unsafe_triggers = self.settings.allow_unsafe_triggers
 
@@ -89,6 +112,8 @@ class Pipeline(Graph):
         PipelineError, NotFoundError or ConflictError if it can't be started; a step that keeps failing raises its
         error, and an assertion that does not hold (`streamflow.testing`) AssertionFailedError.
         """
+        for check in self.checks:
+            check()
         target = self.on if on is None else on
         opened = isinstance(target, (str, Path))
         log: Log = connect(target) if isinstance(target, (str, Path)) else target
@@ -97,13 +122,15 @@ class Pipeline(Graph):
             condition = is_finished if until == "finished" else is_drained
             folder = store_folder(log.url, data if data is not None else self.data)
             try:
-                Worker(plan, log, folder, stop=stop, until=lambda snapshot: condition(plan, snapshot)).run()
+                worker = Worker(plan, log, folder, stop=stop, until=lambda snapshot: condition(plan, snapshot))
+                worker.run()
             except AssertionFailedError as error:
                 for letter in newest_dead_letters(log, plan.dead_letter_topic, limit=1):
                     error.add_note(f"An event failed before, in {letter['transform']}: {letter['error']}")
                 raise
             result = result_of(plan.pipeline, log.snapshot(plan.pipeline))
-            result = replace(result, dead_letters=newest_dead_letters(log, plan.dead_letter_topic))
+            letters = newest_dead_letters(log, plan.dead_letter_topic)
+            result = replace(result, dead_letters=letters, first_error=_error_of(worker.failed))
             _warn(result)
             self.result = result
             return result
@@ -130,6 +157,16 @@ class Pipeline(Graph):
     ) -> None:
         if kind is None:
             self.run()
+
+
+def _error_of(letter: DeadLetter | None) -> Exception | None:
+    if letter is None:
+        return None
+    error = letter.error
+    if not getattr(error, "__notes__", None):
+        error.add_note(f"while running '{letter.transform}', input {safe_repr(letter.value)}")
+        error.add_note("".join(letter.trace))
+    return error
 
 
 def store_folder(url: str, data: str | Path | None) -> Path | None:
@@ -166,5 +203,6 @@ def result_of(pipeline: str, snapshot: Snapshot) -> PipelineResult:
         sums = counters.setdefault(stage, {})
         for state in stage_tasks(snapshot, stage):
             for name, value in state.counters.items():
-                sums[name] = sums.get(name, 0) + value
-    return PipelineResult(pipeline, counters)
+                if not is_users(name):
+                    sums[name] = sums.get(name, 0) + value
+    return PipelineResult(pipeline, counters, numbers=numbers(task.counters for task in snapshot.tasks.values()))

@@ -24,6 +24,7 @@ from streamflow.base.errors import (
     StepCancelledError,
 )
 from streamflow.engine.calls import Calls
+from streamflow.engine.context import DeadLetter
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.plan import Plan
 from streamflow.engine.task import Setting, Task
@@ -94,6 +95,11 @@ class Worker:
         self._committing: tuple[list[Task], Future[tuple[list[bool], float]]] | None = None
         self._next_coordination_s = 0.0
         self._next_prune_s = self.clock.monotonic_s() + plan.settings.prune_s
+
+    @property
+    def failed(self) -> DeadLetter | None:
+        """The first event that was bad for a task of this worker."""
+        return next(iter(self._setting.failed), None)
 
     def run(self) -> None:
         """Until stopped or finished. Tasks are released with everything committed; raises what a task keeps raising.

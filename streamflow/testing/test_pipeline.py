@@ -1,16 +1,17 @@
 """TestPipeline: a pipeline for a test, in which nothing fails unseen."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from streamflow.base.errors import AssertionFailedError
+from streamflow.options.pipeline_options import PipelineOptions
 from streamflow.runtime.pipeline import Pipeline, PipelineResult
 
 __all__ = ["TestPipeline"]
 
 
 class TestPipeline(Pipeline):
-    """A Pipeline whose `run` raises AssertionFailedError if any event failed; elsewhere such events go to a topic, and
-    `assert_that` would only miss what became of them.
+    """A Pipeline whose `run` raises the error of the first event that failed, once all others are through; elsewhere
+    such events go to a topic, and `assert_that` would only miss what became of them.
 
     `dead_letters_allowed`: for tests of just that; the result has them. Other arguments: see Pipeline; what Beam's
     TestPipeline takes besides is not needed here, and ignored.
@@ -21,25 +22,31 @@ class TestPipeline(Pipeline):
     def __init__(
         self,
         runner: Any = None,
-        options: Any = None,
-        argv: Any = None,
+        options: PipelineOptions | None = None,
+        argv: Sequence[str] | None = None,
         is_integration_test: bool = False,
         blocking: bool = True,
+        additional_pipeline_args: Sequence[str] | None = None,
+        display_data: Any = None,
+        timeout: int | None = None,
         *,
         dead_letters_allowed: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        args = [*(argv or []), *(additional_pipeline_args or [])]
+        super().__init__(runner=runner, options=options, argv=args, **kwargs)
         self.dead_letters_allowed = dead_letters_allowed
 
-    def run(self, **kwargs: Any) -> PipelineResult:
-        """See Pipeline.run."""
+    def get_pipeline_options(self) -> PipelineOptions:
+        return self.options
+
+    def run(self, test_runner_api: Any = True, **kwargs: Any) -> PipelineResult:
+        """See Pipeline.run. `test_runner_api` is Apache Beam's, and has no meaning here."""
         result = super().run(**kwargs)
-        if result.dead_letters and not self.dead_letters_allowed:
-            first = result.dead_letters[0]
-            raise AssertionFailedError(
-                f"{result.total('dead_lettered')} events failed, the first of them in {first['transform']}: "
-                f"{first['error']}; input {first['input']!r}.\n{first['traceback']}\n"
-                "Allow it with TestPipeline(dead_letters_allowed=True) if it is meant to."
+        if result.first_error is not None and not self.dead_letters_allowed:
+            result.first_error.add_note(
+                f"{result.total('dead_lettered')} events failed. Allow it with TestPipeline(dead_letters_allowed=True) "
+                "if it is meant to."
             )
+            raise result.first_error
         return result

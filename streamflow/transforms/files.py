@@ -15,6 +15,7 @@ from typing import Any, Literal
 import polars as pl
 
 from streamflow.base.errors import PipelineError
+from streamflow.model.coders import Coder, StrUtf8Coder
 from streamflow.model.graph import Node, PCollection, Primitive, PTransform, Shape
 from streamflow.model.schema import Schema, SchemaLike, schema_of
 from streamflow.model.time import TimestampTypes, timestamp_us
@@ -78,7 +79,8 @@ class ReadFromFiles(Primitive):
 
 
 class ReadFromText(ReadFromFiles):
-    """Each line as a string, without its line end (`\\n` or `\\r\\n`), decoded as UTF-8; blank ones too."""
+    """Each line as a string, without its line end (`\\n` or `\\r\\n`), decoded as UTF-8; blank ones too. `coder`: what
+    decodes a line instead. `min_bundle_size` and `validate` are Apache Beam's, and have no meaning here."""
 
     format = "text"
 
@@ -89,9 +91,21 @@ class ReadFromText(ReadFromFiles):
         compression_type: Compression = CompressionTypes.AUTO,
         strip_trailing_newlines: bool = True,
         skip_header_lines: int = 0,
+        coder: Coder | None = None,
+        min_bundle_size: int = 0,
+        validate: bool = True,
     ) -> None:
         super().__init__(file_pattern, compression_type=compression_type)
+        self.coder = None if coder is None or isinstance(coder, StrUtf8Coder) else coder
+        self.primitive = self.coder is None
         self.strip_trailing_newlines, self.skip_header_lines = strip_trailing_newlines, skip_header_lines
+
+    def expand(self, pcoll: Any) -> Any:
+        lines = copy.copy(self)
+        lines.coder, lines.primitive, lines.label = None, True, "Read"
+        coder = self.coder
+        assert coder is not None
+        return pcoll | lines | "Decode" >> Map(lambda line: coder.decode(line.encode()))
 
 
 class ReadFromJson(ReadFromFiles):
@@ -207,7 +221,9 @@ class _WriteLines(WriteToFiles):
 
 
 class WriteToText(PTransform):
-    """Each element as a line, as `str` gives it. `header`: a first line for each file."""
+    """Each element as a line, as `str` gives it, or a `coder` of text. `header`: a first line for each file. How many
+    files there are and what they are called is settled by exactly-once: `num_shards` and `shard_name_template` are
+    Apache Beam's, and have no meaning here."""
 
     def __init__(
         self,
@@ -216,14 +232,21 @@ class WriteToText(PTransform):
         *,
         compression_type: Compression = CompressionTypes.AUTO,
         header: str | None = None,
+        coder: Coder | None = None,
+        num_shards: int = 0,
+        shard_name_template: str | None = None,
+        append_trailing_newlines: bool = True,
     ) -> None:
+        if not append_trailing_newlines:
+            raise PipelineError("WriteToText writes lines. Without line ends nobody could tell elements apart.")
+        self.coder = coder
         self._write = _WriteLines(file_path_prefix, file_name_suffix, compression_type, header)
 
     def default_label(self) -> str:
         return self.label or self._write.default_label()
 
     def expand(self, pcoll: PCollection) -> Any:
-        return pcoll | "Lines" >> Map(_as_line) | "Write" >> self._write
+        return pcoll | "Lines" >> Map(_as_line, self.coder) | "Write" >> self._write
 
 
 class WriteToJson(WriteToFiles):
@@ -300,8 +323,8 @@ class Backfill(PTransform):
         return (before, pcoll | self.then) | Flatten()
 
 
-def _as_line(element: Any) -> dict[str, str]:
-    return {LINE: str(element)}
+def _as_line(element: Any, coder: Coder | None) -> dict[str, str]:
+    return {LINE: str(element) if coder is None else coder.encode(element).decode()}
 
 
 def _check_compression(compression: str) -> None:

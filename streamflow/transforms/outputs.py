@@ -87,6 +87,11 @@ class DoOutputsTuple:
         for tag in self._tags:
             yield self[tag]
 
+    def by_tag(self) -> dict[str | None, PCollection]:
+        """All of them, the main one first, under None if it has no tag."""
+        tags: list[str | None] = [self._main, *self._tags]
+        return {tag: self[tag] for tag in tags}
+
     def __len__(self) -> int:
         return len(self._tags) + (self._main is not None)
 

@@ -222,7 +222,7 @@ VALUES: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
         "with_attributes gives whole messages",
     ),
     "composite without expand": (lambda p: p | sf.Create([1]) | sf.PTransform(), r"must define expand\(pcoll\)"),
-    "Beam's options": (lambda p: sf.Pipeline(runner="DirectRunner"), "are Apache Beam's"),
+    "options that are none": (lambda p: sf.Pipeline(options={"streaming": True}), "must be PipelineOptions"),
     "name that can be no topic": (lambda p: sf.Pipeline("my pipeline"), "1-64 letters"),
 }
 

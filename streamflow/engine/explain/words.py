@@ -27,7 +27,7 @@ from streamflow.model.window import (
     SlidingWindows,
     Windowing,
 )
-from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
+from streamflow.transforms.columns import AsColumns, SelectColumns, Where, WithColumns
 from streamflow.transforms.combine import Aggregate
 from streamflow.transforms.core import Create, ParDo, Reshuffle
 from streamflow.transforms.files import ReadFromFiles, WriteToFiles
@@ -212,9 +212,9 @@ def _(transform: Where) -> tuple[str, ...]:
     return (f"keeps {expression(transform.predicate)}",)
 
 
-@asked.register(Select)
+@asked.register(SelectColumns)
 @asked.register(WithColumns)
-def _(transform: Select | WithColumns) -> tuple[str, ...]:
+def _(transform: SelectColumns | WithColumns) -> tuple[str, ...]:
     plain = [expr.meta.output_name() for expr in transform.exprs if _is_column(expr)]
     made = [expression(expr) for expr in transform.exprs if not _is_column(expr)]
     return (*([f"takes {', '.join(plain)}"] if plain else []), *made)
