@@ -26,6 +26,9 @@ class Settings:
         that several tasks share the work.
     prune_s: how often space that nothing needs any more is given back.
     allow_unsafe_triggers: accept triggers that finish, though what comes to a window after that is lost.
+    triggers_by_bundle: ask the trigger of a window once for all elements that come together in one record, as Apache
+        Beam does, instead of after each: `AfterCount(2)` fires with all three of three then. Panes depend on what comes
+        together, so it is for tests that count on that.
     rows_only: run aggregates on the row path, one event at a time; for comparison and tests.
     """
 
@@ -44,4 +47,5 @@ class Settings:
     shard_bytes: int = 64 << 20
     prune_s: float = 10.0
     allow_unsafe_triggers: bool = False
+    triggers_by_bundle: bool = False
     rows_only: bool = False

@@ -338,7 +338,9 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         if not windowing.is_plain:
             assert isinstance(combiner, RowCombiner)
             watermark_us = claim.state.watermark_us
-            return TriggeredHead(combiner, windowing, ledger, watermark_us, segments_max, stage.node.label, late)
+            by_bundle = setting.plan.settings.triggers_by_bundle
+            place = windowing, ledger, watermark_us, segments_max, stage.node.label, late
+            return TriggeredHead(combiner, *place, by_bundle=by_bundle)
         return GroupingHead(combiner, windowing, ledger, setting.memory, segments_max, stage.node.label, late)
     if isinstance(transform, ParDo):
         windowing, segments_max = stage.node.inputs[0].windowing, setting.plan.settings.compact_segments
