@@ -78,6 +78,7 @@ from streamflow.transforms.partition import Partition, PartitionFn
 from streamflow.transforms.ptransform import ptransform_fn
 from streamflow.transforms.rows import GroupBy, Select
 from streamflow.transforms.stats import ApproximateQuantiles, ApproximateUnique
+from streamflow.transforms.timeutil import TimeDomain
 from streamflow.transforms.util import (
     CoGroupByKey,
     Distinct,
@@ -181,6 +182,7 @@ __all__ = [
     "Sum",
     "TaggedOutput",
     "Tee",
+    "TimeDomain",
     "Timestamp",
     "TimestampCombiner",
     "TimestampedValue",

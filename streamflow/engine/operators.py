@@ -194,6 +194,8 @@ class FrameOperator(_Inner):
         return frame
 
     def run(self, batch: Batch, context: StepContext) -> None:
+        if isinstance(batch, pl.DataFrame) and VALUE in batch.columns:
+            batch = to_elements(batch)
         frame = to_frame(batch, context.on_bad(self.label))
         if frame.height:
             good = _isolated(frame, self.apply, lambda bad, error: tell(bad, context.on_bad(self._at(bad)), error))

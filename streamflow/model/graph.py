@@ -156,6 +156,9 @@ class PCollection:
     def __or__(self, transform: PTransform) -> Any:
         return self.pipeline.apply(transform, self)
 
+    def apply(self, transform: PTransform) -> Any:
+        return self.pipeline.apply(transform, self)
+
     @property
     def windowing(self) -> Windowing:
         return self.shape.windowing
@@ -224,6 +227,11 @@ class Graph:
             return transform.expand(left)
         finally:
             self._scope.pop()
+
+    @property
+    def applied_labels(self) -> set[str]:
+        """The labels that are taken."""
+        return set(self._labels)
 
     def consumers(self, pcoll: PCollection) -> list[Node]:
         """A node that takes it twice, as Flatten may, stands here twice."""

@@ -1,6 +1,7 @@
 """Apache Beam's module of this name: an option whose value is asked for by `get()`."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 __all__ = ["NestedValueProvider", "RuntimeValueProvider", "StaticValueProvider", "ValueProvider"]
@@ -36,11 +37,13 @@ class StaticValueProvider(ValueProvider):
     __hash__ = None  # type: ignore[assignment] # it is equal to values of any type
 
 
+@dataclass(frozen=True)
 class RuntimeValueProvider(ValueProvider):
     """An option that was not given: its default."""
 
-    def __init__(self, option_name: str, value_type: Callable[[Any], Any], default_value: Any) -> None:
-        self.option_name, self.value_type, self.default_value = option_name, value_type, default_value
+    option_name: str
+    value_type: Callable[[Any], Any]
+    default_value: Any
 
     def get(self) -> Any:
         return self.default_value

@@ -64,5 +64,6 @@ def _gathered(result: Any) -> tuple[list[tuple[PCollection, list[Any]]], Any]:
         return [pair for pairs, _ in parts.values() for pair in pairs], {name: v for name, (_, v) in parts.items()}
     if isinstance(result, (tuple, list)):
         of_places = [_gathered(part) for part in result]
-        return [pair for pairs, _ in of_places for pair in pairs], type(result)(v for _, v in of_places)
+        make = getattr(type(result), "_make", type(result))  # named tuples take their fields one by one
+        return [pair for pairs, _ in of_places for pair in pairs], make([values for _, values in of_places])
     return [], result

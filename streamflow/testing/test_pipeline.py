@@ -38,10 +38,23 @@ class TestPipeline(Pipeline):
         settings: Settings | None = None,
         **kwargs: Any,
     ) -> None:
-        args = [*(argv or []), *(additional_pipeline_args or [])]
+        self.args = [*(argv or []), *(additional_pipeline_args or [])]
         settings = replace(settings or Settings(), triggers_by_bundle=triggers_by_bundle)
-        super().__init__(runner=runner, options=options, argv=args, settings=settings, **kwargs)
+        super().__init__(runner=runner, options=options, argv=self.args, settings=settings, **kwargs)
         self.dead_letters_allowed = dead_letters_allowed
+
+    def get_full_options_as_args(self, **extra_opts: Any) -> list[str]:
+        """The command line that it was given, and these options as one."""
+        given = {name: value for name, value in extra_opts.items() if value}
+        return [*self.args, *(f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items())]
+
+    def get_option(self, opt_name: str, bool_option: bool = False) -> Any:
+        """An option of the command line that it was given; None, or False, if it is not there."""
+        name = f"--{opt_name.removeprefix('--')}"
+        if bool_option:
+            return name in self.args
+        after = dict(zip(self.args, self.args[1:], strict=False))
+        return next((arg.split("=", 1)[1] for arg in self.args if arg.startswith(f"{name}=")), after.get(name))
 
     def get_pipeline_options(self) -> PipelineOptions:
         return self.options

@@ -238,7 +238,7 @@ class ParDo(Primitive):
         guarded = copy.copy(self)
         guarded.fn = Guarded(self.fn, dead_letter_tag, exc_class, partial, on_failure_callback)
         guarded._check_handling()
-        return guarded.with_outputs(dead_letter_tag, main=main_tag, allow_unknown_tags=self.allow_unknown_tags)
+        return guarded.with_outputs(dead_letter_tag, main=main_tag, allow_unknown_tags=True)
 
     def with_error_handler(self, error_handler: Any, **options: Any) -> PTransform:
         """The same, the failed elements going to an ErrorHandler (`streamflow.transforms.error_handling`); what is
