@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from polars import col, lit
 
-from streamflow import coders, io, metrics, options, pvalue, runners, typehints
+from streamflow import coders, io, metrics, options, pvalue, runners, typehints, utils
 from streamflow.base.errors import (
     AssertionFailedError,
     ConflictError,
@@ -225,5 +225,6 @@ __all__ = [
     "runners",
     "trigger",
     "typehints",
+    "utils",
     "window",
 ]

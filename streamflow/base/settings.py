@@ -30,6 +30,9 @@ class Settings:
     explain_panes: keep the history of panes for `streamflow why`: which input rows each grouping took, which were late
         or dropped, which panes fired and when. Each input row is then written once more for each of its windows.
     explain_retention_s: how long that history is kept, from when it happened.
+    triggers_by_bundle: ask the trigger of a window once for all elements that come together in one record, as Apache
+        Beam does, instead of after each: `AfterCount(2)` fires with all three of three then. Panes depend on what comes
+        together, so it is for tests that count on that.
     rows_only: run aggregates on the row path, one event at a time; for comparison and tests.
     """
 
@@ -50,4 +53,5 @@ class Settings:
     allow_unsafe_triggers: bool = False
     explain_panes: bool = False
     explain_retention_s: float = 24 * 3600
+    triggers_by_bundle: bool = False
     rows_only: bool = False

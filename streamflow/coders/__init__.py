@@ -1,41 +1,8 @@
-"""Apache Beam's module of this name: how state writes its values."""
+"""Apache Beam's package of this name; no code lives here."""
 
-from streamflow.model.coders import (
-    BooleanCoder,
-    BytesCoder,
-    Coder,
-    FastPrimitivesCoder,
-    FloatCoder,
-    IterableCoder,
-    ListCoder,
-    MapCoder,
-    NullableCoder,
-    PickleCoder,
-    StrUtf8Coder,
-    TimestampCoder,
-    ToBytesCoder,
-    TupleCoder,
-    TupleSequenceCoder,
-    VarIntCoder,
-    registry,
-)
+from streamflow.coders import typecoders
+from streamflow.coders.coders import *  # noqa: F403 - it says what it exports
+from streamflow.coders.coders import __all__ as _coders
+from streamflow.coders.typecoders import registry
 
-__all__ = [
-    "BooleanCoder",
-    "BytesCoder",
-    "Coder",
-    "FastPrimitivesCoder",
-    "FloatCoder",
-    "IterableCoder",
-    "ListCoder",
-    "MapCoder",
-    "NullableCoder",
-    "PickleCoder",
-    "StrUtf8Coder",
-    "TimestampCoder",
-    "ToBytesCoder",
-    "TupleCoder",
-    "TupleSequenceCoder",
-    "VarIntCoder",
-    "registry",
-]
+__all__ = [*_coders, "registry", "typecoders"]

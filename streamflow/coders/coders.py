@@ -1,3 +1,45 @@
-"""Apache Beam's module of this name; see `streamflow.coders`."""
+"""Apache Beam's module of this name: how state writes its values, and keys of a user's own classes."""
 
-from streamflow.coders import *  # noqa: F403 - the same names, where Beam's users import them from too
+from streamflow.model.coders import (
+    Base64PickleCoder,
+    BooleanCoder,
+    BytesCoder,
+    Coder,
+    FastPrimitivesCoder,
+    FloatCoder,
+    GlobalWindowCoder,
+    IntervalWindowCoder,
+    IterableCoder,
+    ListCoder,
+    MapCoder,
+    NullableCoder,
+    PickleCoder,
+    StrUtf8Coder,
+    TimestampCoder,
+    ToBytesCoder,
+    TupleCoder,
+    TupleSequenceCoder,
+    VarIntCoder,
+)
+
+__all__ = [
+    "Base64PickleCoder",
+    "BooleanCoder",
+    "BytesCoder",
+    "Coder",
+    "FastPrimitivesCoder",
+    "FloatCoder",
+    "GlobalWindowCoder",
+    "IntervalWindowCoder",
+    "IterableCoder",
+    "ListCoder",
+    "MapCoder",
+    "NullableCoder",
+    "PickleCoder",
+    "StrUtf8Coder",
+    "TimestampCoder",
+    "ToBytesCoder",
+    "TupleCoder",
+    "TupleSequenceCoder",
+    "VarIntCoder",
+]

@@ -1,6 +1,7 @@
-"""The context managers that a function asks for (`DoFn.SetupContextParam`, `DoFn.BundleContextParam`)."""
+"""The context managers that a function asks for by `DoFn.SetupContextParam` and `DoFn.BundleContextParam`, entered as
+long as it lives, and around each batch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -8,27 +9,25 @@ from streamflow.transforms.params import BundleContextParam, ContextParam, Param
 
 
 class Contexts:
-    """`given`: what the open ones give, by the parameter that asks for it."""
+    """`values`: what each has given that is entered."""
 
-    def __init__(self, params: Iterable[Param]) -> None:
-        asked = [param for param in params if isinstance(param, ContextParam)]
-        self.given: dict[Any, Any] = {}
-        self._of_bundle = [param for param in asked if isinstance(param, BundleContextParam)]
-        self._open = ExitStack()
-        for param in asked:
-            if isinstance(param, SetupContextParam):
-                self.given[param] = self._open.enter_context(param.opened())
+    def __init__(self, *asked: Mapping[str, Param]) -> None:
+        """`asked`: what each of the functions asks for."""
+        params = dict.fromkeys(param for of_one in asked for param in of_one.values())
+        self._of_bundle = [param for param in params if isinstance(param, BundleContextParam)]
+        self._stack = ExitStack()
+        self.values: dict[Param, Any] = {}
+        self._enter((param for param in params if isinstance(param, SetupContextParam)), self._stack)
 
     @contextmanager
     def bundle(self) -> Iterator[None]:
-        """Those of a batch are open in here."""
-        if not self._of_bundle:
-            yield
-            return
         with ExitStack() as stack:
-            for param in self._of_bundle:
-                self.given[param] = stack.enter_context(param.opened())
+            self._enter(self._of_bundle, stack)
             yield
 
     def close(self) -> None:
-        self._open.close()
+        self._stack.close()
+
+    def _enter(self, params: Iterable[ContextParam], stack: ExitStack) -> None:
+        for param in params:
+            self.values[param] = stack.enter_context(param.manager())

@@ -62,9 +62,11 @@ from streamflow.model.user_metrics import at_step
 from streamflow.model.window import TIME, WINDOW_START, IntervalWindow, Windowing
 from streamflow.transforms.columns import AsColumns, FrameTransform, missing_column
 from streamflow.transforms.core import DoFn, ParDo, Reshuffle, RowFilter
+from streamflow.transforms.dofn import asks_window
 from streamflow.transforms.grouping import Grouping
 from streamflow.transforms.io import StoreSink
-from streamflow.transforms.outputs import Tagged
+from streamflow.transforms.outputs import Tagged, WindowedValue
+from streamflow.transforms.params import Param
 from streamflow.transforms.time_joins import TimeJoin
 from streamflow.transforms.views import View
 from streamflow.transforms.window import WindowInto
@@ -284,9 +286,10 @@ class RowOperator(_Inner):
         self.tagged = transform.tags is not None
         self.windowing = windowing
         self.asks_key = any(param is DoFn.KeyParam for param in self.params.values())
-        self.per_window = any(param is DoFn.WindowParam for param in self.params.values())
-        self.contexts = Contexts(self.params.values())
+        self.asks_place = any(param is DoFn.WindowedValueParam for param in self.params.values())
+        self.per_window = asks_window(self.params)
         self.fn.setup()
+        self.contexts = Contexts(transform.params)
 
     def run(self, batch: Batch, context: StepContext) -> None:
         self.hand_on(self._outputs(to_elements(batch), context.on_bad(self.label), context), context)
@@ -337,19 +340,23 @@ class RowOperator(_Inner):
         if not self.params:
             return {}
         value = elements.values[i]
-        offers = {
+        offers: dict[Param, Any] = {
             DoFn.TimestampParam: Timestamp(micros=elements.times[i]),
             DoFn.WindowParam: window,
             DoFn.ElementParam: value,
             DoFn.KeyParam: key_of(value) if self.asks_key else None,
             DoFn.PaneInfoParam: elements.pane(i) or PANE_UNKNOWN,
-            **self.contexts.given,
+            **self.contexts.values,
         }
+        if self.asks_place:
+            windows = () if window is None else (window,)
+            place = WindowedValue(value, offers[DoFn.TimestampParam], windows, offers[DoFn.PaneInfoParam])
+            offers[DoFn.WindowedValueParam] = place
         return {name: offers[param] for name, param in self.params.items()}
 
     def close(self) -> None:
-        self.fn.teardown()
         self.contexts.close()
+        self.fn.teardown()
         super().close()
 
 
@@ -366,7 +373,8 @@ class TaggedOperator(_Inner):
 
 
 class WindowOperator(_Inner):
-    """Windows of a function of the user's own, given to each element where it comes by."""
+    """Windows given to each element where it comes by: those of a function of the user's own, or other ones where an
+    element is in several, each of which goes on by itself."""
 
     def __init__(self, label: str, transform: WindowInto, before: Windowing, children: Sequence[Operator]) -> None:
         super().__init__(label, children)
@@ -377,9 +385,12 @@ class WindowOperator(_Inner):
         rows: list[int] = []
         windows: list[IntervalWindow] = []
         for i, value in enumerate(elements.values):
-            so_far = elements.window(i) if self.before.assigned else None
+            time_us = elements.times[i]
+            so_far: list[IntervalWindow | None] = [elements.window(i) if self.before.assigned else None]
+            if self.before.may_spread:
+                so_far[:] = self.before.fn.at(time_us)
             try:
-                assigned = self.windowing.windows(elements.times[i], value, so_far)
+                assigned = [each for window in so_far for each in self.windowing.windows(time_us, value, window)]
             except Exception as error:
                 on_bad(value, elements.offsets[i], error)
                 continue

@@ -201,7 +201,7 @@ def _steps(graph: Graph, pcoll: PCollection) -> tuple[Step, ...]:
 
 def _step(graph: Graph, node: Node, windowing: Windowing) -> tuple[Step, ...]:
     transform = node.transform
-    if isinstance(transform, WindowInto) and transform.assigns:
+    if isinstance(transform, WindowInto) and (transform.assigns or windowing.may_spread):
         return (Step(node, windowing, _steps(graph, node.output)),)
     if isinstance(transform, (Flatten, Restated, WindowInto)):
         return _steps(graph, node.output)

@@ -377,7 +377,9 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
             assert isinstance(combiner, RowCombiner)
             watermark_us = claim.state.watermark_us
             state = KeyedState(ledger, windowing.gone_at, watermark_us, segments_max, setting.memory)
-            return TriggeredHead(combiner, windowing, state, watermark_us, stage.node.label, late)
+            by_bundle = setting.plan.settings.triggers_by_bundle
+            label = stage.node.label
+            return TriggeredHead(combiner, windowing, state, watermark_us, label, late, by_bundle=by_bundle)
         return GroupingHead(combiner, windowing, ledger, setting.memory, segments_max, stage.node.label, late)
     if isinstance(transform, TimeJoin):
         ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))

@@ -54,7 +54,11 @@ class TriggeredHead:
         watermark_us: int,
         label: str,
         late: Late | None = None,
+        *,
+        by_bundle: bool = False,
     ) -> None:
+        """`by_bundle`: the trigger is asked once for all elements of a record."""
+        self._by_bundle = by_bundle
         self.combiner, self.label, self.watermark_us, self._late = combiner, label, watermark_us, late
         self.machine = PaneMachine(windowing)
         self._at_end = windowing.timestamp_combiner is TimestampCombiner.OUTPUT_AT_EOW
@@ -63,6 +67,7 @@ class TriggeredHead:
         self._ends, self._dues, self._holds = Moments(), Moments(), Moments()
         self._changed: set[Place] = set()
         self._incoming: list[pl.DataFrame] = []
+        self._unasked: list[Place] = []
         self._out = Elements()
         self._asked_us = MIN_US
         """The processing time up to which triggers have been asked."""
@@ -125,22 +130,29 @@ class TriggeredHead:
     def _by_clock(self, context: StepContext) -> None:
         for key, window in self._dues.until(context.now_us):
             windows = self._windows[key]
-            self._follow(key, self.machine.processing_time(windows, window, self.watermark_us, context.now_us), context)
+            self._follow(key, self.machine.asked(windows, window, self.watermark_us, context.now_us), context)
             self._watch(key, window)
 
     def _by_elements(self, frame: pl.DataFrame, context: StepContext) -> None:
         columns = frame.select(KEY, WINDOW_START, WINDOW_END, TIME, KEY_VALUE, ACCUMULATOR)
         rows = frame[ROWS].to_list() if context.panes is not None and ROWS in frame.columns else None
         dropped: list[int] = []
+        asks = not self._by_bundle
         for i, (key, start, end, time_us, key_value, accumulator) in enumerate(columns.iter_rows()):
             arrived = IntervalWindow.of_us(start, end)
             before = context.counts["dropped"]
-            steps = self.machine.element(self._windows[key], arrived, time_us, self.watermark_us, context.now_us)
+            moments = time_us, self.watermark_us, context.now_us
+            steps = self.machine.element(self._windows[key], arrived, *moments, asks=asks)
             self._follow(key, steps, context, _Event(key_value, accumulator, None if rows is None else rows[i][0]))
             if context.counts["dropped"] > before:
                 dropped.append(i)
             if not self._windows.get(key, True):
                 del self._windows[key]
+        for key, window in dict.fromkeys(self._unasked):
+            if window in self._windows.get(key, {}):
+                steps = self.machine.asked(self._windows[key], window, self.watermark_us, context.now_us)
+                self._follow(key, steps, context)
+        self._unasked.clear()
         if dropped and self._late is not None:
             # In the windows that they arrived in: those that merge would not have stayed so.
             self._late(self.combiner.late(frame[dropped], context.on_bad(self.label)), context)
@@ -167,6 +179,8 @@ class TriggeredHead:
             elif isinstance(step, Added):
                 assert event is not None
                 self._held.add((key, step.window), event.key, event.accumulator)
+                if self._by_bundle:
+                    self._unasked.append((key, step.window))
                 is_late = step.window.end_us <= self.watermark_us
                 context.counts["late"] += is_late
                 self._tell(event, step.window, Kind.LATE if is_late else Kind.ROW, context)

@@ -6,27 +6,29 @@ import msgspec
 import orjson
 
 from streamflow.base.errors import DataError
-from streamflow.model.coders import registry
+from streamflow.model.coder_registry import registry
 
 
-def _registered(key: Any) -> bytes:
-    """A key of a class with a coder of its own."""
-    if registry.is_registered(type(key)):
-        return registry.get_coder(type(key)).encode(key)
-    raise TypeError(f"Encoding objects of type {type(key).__name__} is unsupported")
+def _by_coder(key: Any) -> Any:
+    """What the encoder does not know may have a coder of the user's own."""
+    coder = registry.own.get(type(key))
+    if coder is None:
+        raise TypeError(f"objects of type {type(key).__name__} have no encoding")
+    coder.as_deterministic_coder("the grouping")
+    return [f"{type(key).__module__}.{type(key).__qualname__}", coder.encode(key)]
 
 
-_encoder = msgspec.msgpack.Encoder(order="deterministic", enc_hook=_registered)
+_encoder = msgspec.msgpack.Encoder(enc_hook=_by_coder, order="deterministic")
 
 
 def encode_key(key: Any) -> bytes:
     """Equal keys give equal bytes, in every process. DataError for a type without such an encoding."""
     try:
         return _encoder.encode(key)
-    except (TypeError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{key!r} can't be a key: {error}. Use numbers, strings, bytes, dates, tuples, dataclasses or None, or "
-            "coders.registry.register_coder(…)."
+            "register a deterministic coder: coders.registry.register_coder(type, coder)."
         ) from error
 
 

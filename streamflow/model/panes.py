@@ -38,6 +38,15 @@ class PaneInfoTiming(IntEnum):
     LATE = 2
     UNKNOWN = 3
 
+    @classmethod
+    def to_string(cls, value: int) -> str:
+        return cls(value).name
+
+    @classmethod
+    def from_string(cls, value: str) -> "PaneInfoTiming":
+        """KeyError for a text that names none."""
+        return cls[value]
+
 
 @dataclass(frozen=True, slots=True)
 class PaneInfo:
@@ -156,9 +165,17 @@ class PaneMachine:
         return panes.hold_us
 
     def element(
-        self, windows: Windows, proto: IntervalWindow, time_us: int, watermark_us: int, now_us: int
+        self,
+        windows: Windows,
+        proto: IntervalWindow,
+        time_us: int,
+        watermark_us: int,
+        now_us: int,
+        *,
+        asks: bool = True,
     ) -> Iterator[Decision]:
-        """One element, at `time_us`, in a window that its function has assigned."""
+        """One element, at `time_us`, in a window that its function has assigned. `asks` False: the trigger is asked
+        later, by `asked`, once for several elements."""
         window = proto
         if proto not in windows and windows and self.windowing.is_merging:
             merges, window = self._merges(windows, proto)
@@ -177,7 +194,7 @@ class PaneMachine:
         if time_us >= watermark_us:
             panes.hold_us = self._combined([panes.hold_us, time_us])
         yield Added(window)
-        if self.trigger.should_fire(panes.trigger, at):
+        if asks and self.trigger.should_fire(panes.trigger, at):
             yield from self._fire(window, panes, at, even_empty=False)
 
     def watermark(
@@ -205,10 +222,8 @@ class PaneMachine:
         del windows[window]
         yield Gone(window)
 
-    def processing_time(
-        self, windows: Windows, window: IntervalWindow, watermark_us: int, now_us: int
-    ) -> Iterator[Decision]:
-        """It has become `now_us`, for which the trigger of the window has asked."""
+    def asked(self, windows: Windows, window: IntervalWindow, watermark_us: int, now_us: int) -> Iterator[Decision]:
+        """It has become `now_us`, for which the trigger of the window has asked, or elements have come."""
         panes = windows[window]
         at = Moment(window.end_us, watermark_us, now_us)
         if not panes.is_closed and self.trigger.should_fire(panes.trigger, at):

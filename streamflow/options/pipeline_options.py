@@ -191,7 +191,12 @@ class StandardOptions(_Known):
 
 class TypeOptions(_Known):
     VALUES: ClassVar = {"type_check_strictness": "DEFAULT_TO_ANY"}
-    FLAGS: ClassVar = ("runtime_type_check", "performance_runtime_type_check", "allow_non_deterministic_key_coders")
+    FLAGS: ClassVar = (
+        "allow_non_deterministic_key_coders",
+        "allow_unsafe_triggers",
+        "performance_runtime_type_check",
+        "runtime_type_check",
+    )
 
     @classmethod
     def _add_argparse_args(cls, parser: Any) -> None:

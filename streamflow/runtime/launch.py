@@ -11,7 +11,7 @@ from streamflow.base.settings import Settings
 from streamflow.engine.plan import Plan, Stage, build_plan
 from streamflow.model.batch import OFFSET, Elements, pickled
 from streamflow.model.graph import Graph
-from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, MAX_US, MIN_US
+from streamflow.model.time import EARLIEST_US, EVENT_MAX_US, EVENT_MIN_US, MAX_US, MIN_US
 from streamflow.model.window import TimestampedValue
 from streamflow.runtime.hints import folder_of, on_log, sentence
 from streamflow.runtime.outline import keep_outline, keep_panes
@@ -155,9 +155,9 @@ def timed(values: Sequence[object]) -> Elements:
     elements = Elements()
     for value in values:
         if isinstance(value, TimestampedValue):
-            if not EVENT_MIN_US <= value.time_us <= EVENT_MAX_US:
+            if not EVENT_MIN_US <= value.time_us <= EVENT_MAX_US and value.time_us != EARLIEST_US:
                 raise PipelineError(f"timestamp of {value!r} is beyond the years 1 to 9999. Is its unit seconds?")
             elements.append(value.value, value.time_us, -1, None)
         else:
-            elements.append(value, MIN_US + 1, -1, None)
+            elements.append(value, EARLIEST_US, -1, None)
     return elements

@@ -18,7 +18,7 @@ from streamflow.engine.plan import Plan, build_plan
 from streamflow.metrics.metric import MetricResults
 from streamflow.model.graph import Graph
 from streamflow.model.user_metrics import Number, is_users, numbers
-from streamflow.options.pipeline_options import PipelineOptions
+from streamflow.options.pipeline_options import PipelineOptions, TypeOptions
 from streamflow.runtime.launch import launch
 from streamflow.runtime.options import options_of
 from streamflow.runtime.progress import is_drained, is_finished, stage_tasks
@@ -105,7 +105,8 @@ class Pipeline(Graph):
         super().__init__(name)
         self.options = options_of(runner, options, argv)
         self.on, self.data, self.settings = on, data, settings or Settings()
-        self.allow_unsafe_triggers = self.settings.allow_unsafe_triggers
+        allowed = self.options.view_as(TypeOptions).allow_unsafe_triggers
+        self.allow_unsafe_triggers = self.settings.allow_unsafe_triggers or allowed
         self.players: list[Player] = []
         """Of a test; their turns alternate."""
 

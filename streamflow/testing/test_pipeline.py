@@ -1,8 +1,10 @@
 """TestPipeline: a pipeline for a test, in which nothing fails unseen."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from streamflow.base.settings import Settings
 from streamflow.options.pipeline_options import PipelineOptions
 from streamflow.runtime.pipeline import Pipeline, PipelineResult
 
@@ -13,8 +15,9 @@ class TestPipeline(Pipeline):
     """A Pipeline whose `run` raises the error of the first event that failed, once all others are through; elsewhere
     such events go to a topic, and `assert_that` would only miss what became of them.
 
-    `dead_letters_allowed`: for tests of just that; the result has them. Other arguments: see Pipeline; what Beam's
-    TestPipeline takes besides is not needed here, and ignored.
+    `dead_letters_allowed`: for tests of just that; the result has them. `triggers_by_bundle`: as in Apache Beam's tests
+    the trigger of a window is asked once for all that `Create` gives, or one `add_elements` of a TestStream. False:
+    after each element, as elsewhere. Other arguments: see Pipeline; what Beam's TestPipeline takes besides is ignored.
     """
 
     __test__ = False  # it is no test, whatever pytest thinks of its name
@@ -31,10 +34,13 @@ class TestPipeline(Pipeline):
         timeout: int | None = None,
         *,
         dead_letters_allowed: bool = False,
+        triggers_by_bundle: bool = True,
+        settings: Settings | None = None,
         **kwargs: Any,
     ) -> None:
         self.args = [*(argv or []), *(additional_pipeline_args or [])]
-        super().__init__(runner=runner, options=options, argv=self.args, **kwargs)
+        settings = replace(settings or Settings(), triggers_by_bundle=triggers_by_bundle)
+        super().__init__(runner=runner, options=options, argv=self.args, settings=settings, **kwargs)
         self.dead_letters_allowed = dead_letters_allowed
 
     def get_full_options_as_args(self, **extra_opts: Any) -> list[str]:

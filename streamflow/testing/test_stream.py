@@ -54,7 +54,7 @@ class Event:
 class ElementEvent(Event):
     """Elements come, in this order."""
 
-    timestamped_values: Sequence[TimestampedValue]
+    timestamped_values: Sequence[TimestampedValue[Any]]
     tag: str | None = None
 
     def __hash__(self) -> int:
@@ -154,7 +154,7 @@ class TestStream(PTransform):
         pcoll.players.append(_Player(self.events, {tag: output.producer.slug for tag, output in outputs.items()}))
         return outputs[None] if tags == [None] else outputs
 
-    def _values(self) -> Iterator[TimestampedValue]:
+    def _values(self) -> Iterator[TimestampedValue[Any]]:
         for event in self._events:
             if isinstance(event, ElementEvent):
                 yield from event.timestamped_values
@@ -215,7 +215,7 @@ class _Player:
         yield
 
 
-def _timed(element: Any, time: TimestampTypes) -> TimestampedValue:
+def _timed(element: Any, time: TimestampTypes) -> TimestampedValue[Any]:
     if isinstance(element, TimestampedValue):
         return element
     if isinstance(element, WindowedValue):

@@ -23,14 +23,21 @@ from streamflow.transforms.dofn import (
     Guarded,
     If,
     One,
+    asks_window,
     awaiting,
     function_of,
     name_of,
 )
 from streamflow.transforms.outputs import DoOutputsTuple
-from streamflow.transforms.params import Param, params_of
+from streamflow.transforms.params import Param, named_arguments, params_of
 from streamflow.transforms.sides import AsSideInput
-from streamflow.transforms.userstate import StateParam, TimerParam, is_stateful_dofn, validate_stateful_dofn
+from streamflow.transforms.userstate import (
+    StateParam,
+    TimerParam,
+    is_stateful_dofn,
+    timers_of,
+    validate_stateful_dofn,
+)
 from streamflow.transforms.views import view_of
 
 __all__ = [
@@ -98,8 +105,9 @@ class ParDo(Primitive):
         """Of the outputs besides the main one, which they follow; None if there is the main one alone."""
         self.main: str | None = None
         self.allow_unknown_tags = False
-        self.args, self.kwargs = args, kwargs
-        self.params = params_of(fn.process if isinstance(fn, DoFn) else fn)
+        function = fn.process if isinstance(fn, DoFn) else fn
+        self.args, self.kwargs = named_arguments(function, args, kwargs)
+        self.params = params_of(function)
         self.asynchronous: AsyncOptions | None = None
         """How its functions are called, if they are async."""
         self.stateful = is_stateful_dofn(self.fn)
@@ -121,7 +129,7 @@ class ParDo(Primitive):
                 "state has no window where windows still merge. Group by key before, or use windows that do not merge."
             )
         # A function that asks for the window runs once per window, and its outputs stay in it.
-        asks = self.stateful or self.sides_windowed or any(param is DoFn.WindowParam for param in self.params.values())
+        asks = self.stateful or self.sides_windowed or asks_window(self.params)
         if self.sides_windowed and pcoll.windowing.is_global:
             raise PipelineError(
                 "a side input with windows, but the input is in the global window, whose end is in none of them. Apply "
@@ -267,6 +275,7 @@ class _CallableTransform(ParDo):
         if not callable(fn):
             raise PipelineError(f"{name} takes a function, not {fn!r}.")
         super().__init__(self.wrap(fn), *args, **kwargs)
+        self.args, self.kwargs = named_arguments(fn, args, kwargs)
         self.params = params_of(fn)
         _check_asks_no_state(fn, self.params)
         self.name = f"{name}({name_of(fn)})"
@@ -372,7 +381,7 @@ def _is_async_dofn(fn: DoFn, stateful: bool) -> bool:
     """PipelineError if some of its methods are async that can't be."""
     names = [name for name in dir(type(fn)) if not name.startswith("__") and is_async(getattr(type(fn), name))]
     kind = type(fn).__name__
-    timers = [name for name in names if hasattr(getattr(fn, name), "timer_spec")]
+    timers = [name for name in names if timers_of(getattr(fn, name))]
     if stateful and (timers or "process" in names):
         raise PipelineError(f"{kind}.{(timers or ['process'])[0]} is async, but has state, which {_NO_ASYNC_STATE}")
     lifecycle = [name for name in ("setup", "start_bundle", "finish_bundle", "teardown") if name in names]

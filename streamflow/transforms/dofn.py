@@ -2,13 +2,13 @@
 those whose exceptions are outputs."""
 
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from streamflow.base.errors import PipelineError
 from streamflow.transforms.asynchronous import given
 from streamflow.transforms.outputs import TaggedOutput, iterated
-from streamflow.transforms.params import BundleContextParam, Param, SetupContextParam
+from streamflow.transforms.params import ELEMENT, SIDE_INPUT, BundleContextParam, Param, SetupContextParam
 from streamflow.transforms.userstate import StateParam, TimerParam
 
 
@@ -26,12 +26,14 @@ class DoFn:
     goes on between batches.
     """
 
-    ElementParam: Any = Param("ElementParam")
+    ElementParam: Any = ELEMENT
+    SideInputParam: Any = SIDE_INPUT
     TimestampParam: Any = Param("TimestampParam")
     WindowParam: Any = Param("WindowParam")
     KeyParam: Any = Param("KeyParam")
     PaneInfoParam: Any = Param("PaneInfoParam")
     DynamicTimerTagParam: Any = Param("DynamicTimerTagParam")
+    WindowedValueParam: Any = Param("WindowedValueParam")
     SetupContextParam: Any = SetupContextParam
     BundleContextParam: Any = BundleContextParam
     StateParam: Any = StateParam
@@ -47,6 +49,11 @@ class DoFn:
     def finish_bundle(self) -> Iterable[Any] | None: ...
 
     def teardown(self) -> None: ...
+
+
+def asks_window(params: Mapping[str, Param]) -> bool:
+    """It runs once for each window of an element."""
+    return not {DoFn.WindowParam, DoFn.WindowedValueParam}.isdisjoint(params.values())
 
 
 class Guarded(DoFn):

@@ -31,12 +31,13 @@ class Grouping(Primitive):
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         (pcoll,) = inputs
         shape, windowing = pcoll.shape, pcoll.windowing
-        if windowing.is_global and not shape.bounded and not windowing.trigger.fires_early:
+        unsafe = pcoll.pipeline.allow_unsafe_triggers
+        if windowing.is_global and not shape.bounded and not windowing.trigger.fires_early and not unsafe:
             raise PipelineError(
                 "an endless input in the global window would never give a result. Apply e.g. "
                 "WindowInto(FixedWindows(60)) before, or read with bounded=True if the topic will be ended."
             )
-        if windowing.trigger.may_lose_data(windowing) and not pcoll.pipeline.allow_unsafe_triggers:
+        if windowing.trigger.may_lose_data(windowing) and not unsafe:
             raise PipelineError(
                 f"{windowing.trigger!r} finishes, and what comes to a window after that would be lost. Use Repeatedly("
                 "…), AfterWatermark(late=…) where lateness is allowed, or Settings(allow_unsafe_triggers=True)."

@@ -7,7 +7,7 @@ from typing import TypeVar
 from streamflow.base.errors import PipelineError
 from streamflow.model.calendar_windows import CalendarWindows
 from streamflow.model.graph import PCollection, Primitive, Shape
-from streamflow.model.time import DurationTypes, duration_us
+from streamflow.model.time import Duration, DurationTypes, Timestamp, duration_us
 from streamflow.model.trigger import DefaultTrigger, TriggerFn, checked
 from streamflow.model.window import (
     AccumulationMode,
@@ -26,11 +26,13 @@ from streamflow.model.window import (
     WindowFn,
     Windowing,
 )
+from streamflow.transforms.outputs import WindowedValue
 
 __all__ = [
     "BoundedWindow",
     "CalendarWindows",
     "ClosingBehavior",
+    "Duration",
     "FixedWindows",
     "GlobalWindow",
     "GlobalWindows",
@@ -39,10 +41,12 @@ __all__ = [
     "OnTimeBehavior",
     "Sessions",
     "SlidingWindows",
+    "Timestamp",
     "TimestampCombiner",
     "TimestampedValue",
     "WindowFn",
     "WindowInto",
+    "WindowedValue",
 ]
 
 _E = TypeVar("_E", bound=Enum)
