@@ -50,6 +50,11 @@ class HeldState(ABC):
         """What is still needed of segments of one slice, merged: (slice, frame) for each part of it."""
 
     @abstractmethod
+    def kinds(self, incoming: Sequence[pl.DataFrame], watermark_us: int) -> list[pl.Expr]:
+        """What becomes of the input rows of partials that arrive when the watermark stands there (`history.Kind`), for
+        each frame. Called before they are added."""
+
+    @abstractmethod
     def _frames(self) -> list[pl.DataFrame]:
         """All that is in memory."""
 

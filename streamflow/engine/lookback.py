@@ -13,15 +13,17 @@ from collections.abc import Callable
 import polars as pl
 
 
-def late_and_dropped(rows: pl.DataFrame, watermark_us: int, gone_at: Callable[[int], int]) -> tuple[int, list[int]]:
-    """How many events were late, but taken, and the numbers of the rows that were dropped.
+def late_and_dropped(
+    rows: pl.DataFrame, watermark_us: int, gone_at: Callable[[int], int]
+) -> tuple[list[int], list[int]]:
+    """The numbers of the rows that were late, but taken, and of those that were dropped.
 
-    `rows`, in the order in which they came: number, session (with all that it could become one with), start, end,
-    events, and whether it has just come; what was there before comes first."""
+    `rows`, in the order in which they came: number, session (with all that it could become one with), start, end, and
+    whether it has just come; what was there before comes first."""
     starts: defaultdict[int, list[int]] = defaultdict(list)
     ends: defaultdict[int, list[int]] = defaultdict(list)
-    late, dropped = 0, list[int]()
-    for number, session, start, end, events, is_new in rows.iter_rows():
+    late, dropped = list[int](), list[int]()
+    for number, session, start, end, is_new in rows.iter_rows():
         begins, closes = starts[session], ends[session]
         first, behind = bisect_right(closes, start), bisect_left(begins, end)
         if first < behind:
@@ -31,5 +33,5 @@ def late_and_dropped(rows: pl.DataFrame, watermark_us: int, gone_at: Callable[[i
             continue
         begins[first:behind], closes[first:behind] = [start], [end]
         if is_new and end <= watermark_us:
-            late += events
+            late.append(number)
     return late, dropped

@@ -2,9 +2,9 @@
 executes here.
 
 A stage begins at a topic: one of the user's (source), values of Create, shards of files, a shuffle (grouping,
-reshuffle, or a DoFn with state), the input of a DoFn with side inputs, which stand in it too, or the input of a store
-sink. From there everything that can be fused is fused: the transforms form a tree whose leaves write to logs. A tree is
-built anew for each stage that reaches it, so Flatten costs nothing.
+reshuffle, a join by time, or a DoFn with state), the input of a DoFn with side inputs, which stand in it too, or the
+input of a store sink. From there everything that can be fused is fused: the transforms form a tree whose leaves write
+to logs. A tree is built anew for each stage that reaches it, so Flatten costs nothing.
 """
 
 import hashlib
@@ -23,11 +23,12 @@ from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.grouping import Grouping, PerKey
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToTopic
 from streamflow.transforms.outputs import Tagged
+from streamflow.transforms.time_joins import TimeJoin
 from streamflow.transforms.userstate import get_dofn_specs
 from streamflow.transforms.window import Restated, WindowInto
 
 DEAD_LETTER = "dead-letter"
-StageKind = Literal["source", "files", "create", "grouping", "stateful", "reshuffle", "sides", "sink"]
+StageKind = Literal["source", "files", "create", "grouping", "stateful", "join", "reshuffle", "sides", "sink"]
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,14 @@ class Stage:
         return dict(self.leaves)
 
     @property
+    def panes(self) -> str | None:
+        """The log for the history of its panes, where that is kept (`Settings.explain_panes`)."""
+        return f"{self.topic}.panes" if self.kind == "grouping" else None
+
+    @property
     def late_to(self) -> str | None:
         """The topic for what its head drops as too late."""
-        return self.node.inputs[0].windowing.late_to if self.kind in ("grouping", "stateful") else None
+        return self.node.inputs[0].windowing.late_to if self.kind in ("grouping", "stateful", "sides") else None
 
     @property
     def calls_async(self) -> bool:
@@ -173,6 +179,8 @@ def _stage(graph: Graph, node: Node, settings: Settings) -> Stage | None:
         return Stage(node.slug, "grouping", node, topic, 1 if single else settings.partitions, steps)
     if isinstance(transform, Reshuffle):
         return Stage(node.slug, "reshuffle", node, topic, settings.partitions, steps)
+    if isinstance(transform, TimeJoin):
+        return Stage(node.slug, "join", node, topic, settings.partitions, steps)
     if isinstance(transform, ParDo) and transform.stateful:
         return Stage(node.slug, "stateful", node, topic, settings.partitions, steps)
     if isinstance(transform, ParDo) and transform.sides:
@@ -193,12 +201,12 @@ def _steps(graph: Graph, pcoll: PCollection) -> tuple[Step, ...]:
 
 def _step(graph: Graph, node: Node, windowing: Windowing) -> tuple[Step, ...]:
     transform = node.transform
-    if isinstance(transform, WindowInto) and transform.assigns:
+    if isinstance(transform, WindowInto) and (transform.assigns or windowing.may_spread):
         return (Step(node, windowing, _steps(graph, node.output)),)
     if isinstance(transform, (Flatten, Restated, WindowInto)):
         return _steps(graph, node.output)
     begins = isinstance(transform, ParDo) and (transform.stateful or transform.sides)
-    if begins or isinstance(transform, (Grouping, Reshuffle, StoreSink)):
+    if begins or isinstance(transform, (Grouping, TimeJoin, Reshuffle, StoreSink)):
         return (Step(node, windowing, topic=topic_of(graph.name, node)),)
     if isinstance(transform, WriteToTopic):
         return (Step(node, windowing, topic=transform.topic),)
@@ -213,11 +221,16 @@ def _meaning(node: Node) -> str:
     windowing = node.inputs[0].windowing if node.inputs else None
     if isinstance(transform, Aggregate):
         by = [str(expr) for expr in transform.by]
-        return f"{transform.keys}|{by}|{transform.aggregates}|{windowing}"
+        on_columns = (
+            "|columns" if windowing is not None and windowing.is_plain_sessions else ""
+        )  # state of another form
+        return f"{transform.keys}|{by}|{transform.aggregates}|{windowing}{on_columns}"
     if isinstance(transform, PerKey):
         inner = getattr(transform.fn, "fn", None)
         name = getattr(inner, "__qualname__", "" if inner is None else type(inner).__qualname__)
         return f"{type(transform.fn).__name__}|{name}|{transform.keyed}|{windowing}"
+    if isinstance(transform, TimeJoin):
+        return f"{transform.match}|{transform.left}|{transform.right}"
     if isinstance(transform, ParDo):
         states, timers = get_dofn_specs(transform.fn)
         sides = [f"|{side.windowing}" for side in node.sides]

@@ -14,6 +14,7 @@ needs the sessions of its keys, a state that was let go of is read back whole by
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 
 import polars as pl
 
@@ -33,6 +34,7 @@ from streamflow.engine.ledger import Ledger
 from streamflow.engine.lookback import late_and_dropped
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import cut, overlap, passes
+from streamflow.model.history import Kind
 from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, AccumulationMode, Windowing
 from streamflow.topics.protocol import SegmentInfo
 
@@ -96,15 +98,35 @@ class SessionState(HeldState):
         are gone."""
         fresh = self._alike(arrived.with_columns(_zero(ON_TIME), _zero(LATE)))
         self._known = fresh.clear()
-        found = [self._given(self._of_keys(part, nth, fresh), before_us) for nth, part in enumerate(self._parts)]
-        nowhere = (pl.lit(None, pl.UInt32).alias(name) for name in (_PART, _AT))
-        together = pl.concat([*found, fresh.with_columns(*nowhere, _zero(_SPAN))], how="diagonal_relaxed")
-        ordered, late, lost = self._judged(together, fresh, before_us)
+        ordered, late, lost = self._judged(self._together(fresh, before_us), fresh, before_us)
         touched = ordered.filter(pl.col(_AT).is_null() | ~_alone())
         merged = self._alike(self._merged(touched, before_us))
         self._known = merged.clear()
         self._replace(touched, merged)
         return merged, late, lost
+
+    def kinds(self, incoming: Sequence[pl.DataFrame], watermark_us: int) -> list[pl.Expr]:
+        # It depends on all that is there, so it is found as if they were added; only where panes are to be explained.
+        if not incoming:
+            return []
+        self._load(True, watermark_us, watermark_us)
+        fresh = self._alike(concat(incoming).drop(TIME, strict=False).with_columns(_zero(ON_TIME), _zero(LATE)))
+        rows = self._together(fresh, watermark_us)
+        ordered = in_sessions(rows.with_row_index(_ORDER), self.keys)
+        late, dropped = late_and_dropped(_suspects(ordered, watermark_us), watermark_us, self.gone_at)
+        kinds = [Kind.ROW.value] * rows.height
+        for number in late:
+            kinds[number] = Kind.LATE.value
+        for number in dropped:
+            kinds[number] = Kind.DROPPED.value
+        ends = accumulate((frame.height for frame in incoming), initial=rows.height - fresh.height)
+        return [pl.lit(pl.Series(kinds[begin:end], dtype=pl.String)) for begin, end in pairwise(ends)]
+
+    def _together(self, fresh: pl.DataFrame, before_us: int) -> pl.DataFrame:
+        """What there is of the keys of `fresh`, and behind it `fresh`."""
+        found = [self._given(self._of_keys(part, nth, fresh), before_us) for nth, part in enumerate(self._parts)]
+        nowhere = (pl.lit(None, pl.UInt32).alias(name) for name in (_PART, _AT))
+        return pl.concat([*found, fresh.with_columns(*nowhere, _zero(_SPAN))], how="diagonal_relaxed")
 
     def _judged(
         self, rows: pl.DataFrame, fresh: pl.DataFrame, before_us: int
@@ -113,7 +135,9 @@ class SessionState(HeldState):
         if window_ends(fresh)[0] > before_us:
             return in_sessions(rows, self.keys), 0, []
         ordered = in_sessions(rows.with_row_index(_ORDER), self.keys)
-        late, dropped = late_and_dropped(_suspects(ordered, before_us), before_us, self.gone_at)
+        suspects = _suspects(ordered, before_us)
+        came_late, dropped = late_and_dropped(suspects, before_us, self.gone_at)
+        late = events_of(ordered.filter(pl.col(_ORDER).is_in(came_late))) if came_late else 0
         if not dropped:
             return ordered, late, []
         is_lost = pl.col(_ORDER).is_in(dropped)
@@ -241,7 +265,7 @@ def _suspects(ordered: pl.DataFrame, before_us: int) -> pl.DataFrame:
     """The rows of sessions that an event has come to whose own window is past, in the order in which they came."""
     came_late = pl.col(_AT).is_null() & (pl.col(WINDOW_END) <= before_us)
     suspects = ordered.filter(came_late.any().over(_SESSION)).sort(_ORDER)
-    return suspects.select(_ORDER, _SESSION, WINDOW_START, WINDOW_END, EVENTS, pl.col(_AT).is_null())
+    return suspects.select(_ORDER, _SESSION, WINDOW_START, WINDOW_END, pl.col(_AT).is_null())
 
 
 def _alone() -> pl.Expr:

@@ -32,6 +32,7 @@ from streamflow.engine.held import (
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import ALL, contains, cut, overlap, passes
+from streamflow.model.history import Kind
 from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, AccumulationMode, Windowing
 from streamflow.topics.protocol import SegmentInfo
 
@@ -92,6 +93,12 @@ class WindowState(HeldState):
     def let_go(self) -> None:
         super().let_go()
         self._piles.clear()
+
+    def kinds(self, incoming: Sequence[pl.DataFrame], watermark_us: int) -> list[pl.Expr]:
+        late = (
+            pl.when(pl.col(WINDOW_END) <= watermark_us).then(pl.lit(Kind.LATE.value)).otherwise(pl.lit(Kind.ROW.value))
+        )
+        return [pl.when(self._gone(watermark_us)).then(pl.lit(Kind.DROPPED.value)).otherwise(late) for _ in incoming]
 
     def _admit(
         self, incoming: Sequence[pl.DataFrame], before_us: int

@@ -8,13 +8,13 @@ tables: a task is an offset, an epoch and some opaque state.
 from pathlib import Path
 
 from streamflow.base.clock import Clock
-from streamflow.base.errors import NotFoundError
+from streamflow.base.errors import NotFoundError, PipelineError
 from streamflow.topics.embedded import EmbeddedLog
 from streamflow.topics.memory import MemoryLog
-from streamflow.topics.protocol import Log
+from streamflow.topics.protocol import Log, TopicLog
 from streamflow.topics.publisher import Publisher
 
-__all__ = ["Log", "Publisher", "connect"]
+__all__ = ["Log", "Publisher", "TopicLog", "connect", "topics_at"]
 
 
 def connect(url: str | Path, *, clock: Clock | None = None) -> Log:
@@ -23,7 +23,8 @@ def connect(url: str | Path, *, clock: Clock | None = None) -> Log:
     - a path, or `file:path`: the folder of an embedded log, made if it is not there
     - `memory://name`: shared within this process; `memory://`: a fresh private one
 
-    NotFoundError for any other scheme; ConflictError for a folder that this version can't use.
+    NotFoundError for any other scheme; ConflictError for a folder that this version can't use; PipelineError for Kafka,
+    on which there are topics (`topics_at`) but no pipelines yet.
     """
     if isinstance(url, Path):
         return EmbeddedLog(url, clock=clock)
@@ -35,10 +36,21 @@ def connect(url: str | Path, *, clock: Clock | None = None) -> Log:
     if scheme == "memory":
         return MemoryLog(rest.removeprefix("//"), clock=clock)
     if scheme == "kafka":
-        raise NotFoundError(
-            f"this build has no Kafka backend, which '{url}' needs. Use a folder: it serves many processes "
-            "on one machine"
+        raise PipelineError(
+            "pipelines can't run on Kafka yet, only its topics can be used (`topics_at`). Use a folder: it serves many "
+            "processes on one machine"
         )
     raise NotFoundError(
         f"log '{url}' has the unknown scheme '{scheme}'. Use a folder path, 'file:PATH' or 'memory://NAME'"
     )
+
+
+def topics_at(url: str | Path, *, clock: Clock | None = None) -> TopicLog:
+    """A handle on the topics at `url`: what `connect` takes, or `kafka://host:port` (see `kafka.connection.parse`)."""
+    if isinstance(url, str) and url.startswith("kafka:"):
+        try:
+            from streamflow.topics.kafka import KafkaLog
+        except ImportError as error:
+            raise NotFoundError(f"'{url}' needs aiokafka: {error}. pip install 'streamflow[kafka]'") from error
+        return KafkaLog(url, clock=clock)
+    return connect(url, clock=clock)

@@ -14,8 +14,12 @@ from enum import IntEnum
 from typing import Protocol
 
 from streamflow.model.time import MAX_US
+from streamflow.topics.partition import KeyHash
 
 PARTITIONS_DEFAULT = 16
+RECORD_BYTES_MAX = 4_000_000
+"""Of what a publisher puts into one record. Records of twice the size take half as long again to encode, for they do
+not fit the processor's cache."""
 RETENTION_DEFAULT_S = 7 * 24 * 3600
 
 
@@ -25,12 +29,16 @@ class Kind(IntEnum):
     JSON = 1
     ARROW = 2
     FRAME = 3
+    MARK = 4
+    """No event, though it has an offset: the publisher's promise about those that follow in its partition."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """`count` events of one partition. `offset` and `published_us` are set by the log; -1 and 0 before that. The
-    payload of a record that was read may be a view of a mapped file: let go of it when it is decoded."""
+    payload of a record that was read may be a view of a mapped file: let go of it when it is decoded.
+
+    `stride`: from the offset of an event to that of the next. It is 1, but where a log numbers something else."""
 
     topic: str
     partition: int
@@ -41,17 +49,18 @@ class Record:
     time_max_us: int
     offset: int = -1
     published_us: int = 0
+    stride: int = 1
 
     @property
     def end(self) -> int:
         """The offset after the last event."""
-        return self.offset + self.count
+        return self.offset + (self.count - 1) * self.stride + 1
 
 
 @dataclass(frozen=True, slots=True)
 class TopicConfig:
     """`internal` topics (shuffles, sink inputs) are pruned as soon as their reading task has committed past them;
-    others keep records for `retention_s` seconds after publication."""
+    others, and those that no task reads, keep records for `retention_s` seconds after publication."""
 
     partitions: int = PARTITIONS_DEFAULT
     retention_s: float = RETENTION_DEFAULT_S
@@ -230,6 +239,16 @@ class Assignment:
 class TopicLog(Protocol):
     """Topics: publish, read, measure."""
 
+    url: str
+
+    @property
+    def key_hash(self) -> KeyHash:
+        """What decides the partition of a key."""
+
+    @property
+    def record_bytes_max(self) -> int:
+        """How large a record should be at most."""
+
     def create_topic(self, name: str, config: TopicConfig | None = None) -> TopicInfo:
         """Create, or return the existing one. ConflictError if it exists with another partition count.
         Names: 1-200 of `[A-Za-z0-9._-]`, first a letter or digit; else DataError."""
@@ -271,6 +290,8 @@ class TopicLog(Protocol):
 
     def backlog(self, topic: str, partition: int, offset: int) -> Backlog:
         """Of a reader whose next offset is `offset` (a record boundary). Age is counted from publication."""
+
+    def close(self) -> None: ...
 
 
 class TaskLog(Protocol):
@@ -328,8 +349,6 @@ class TaskLog(Protocol):
 class Log(TopicLog, TaskLog, Protocol):
     """A backend: both faces on one storage."""
 
-    url: str
-
     def wait_changed(self, timeout_s: float) -> bool:
         """Block until something was committed by anyone since the last call of this method on this handle, or the
         time-out. Heartbeats (but those that begin to drain), claims and pruning end no wait: nobody waits for them.
@@ -338,5 +357,3 @@ class Log(TopicLog, TaskLog, Protocol):
 
     def prune(self) -> int:
         """Delete what retention, consumption and dropped state no longer need; bytes freed."""
-
-    def close(self) -> None: ...

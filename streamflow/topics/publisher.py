@@ -21,14 +21,13 @@ import polars as pl
 from streamflow.base.clock import Clock, SystemClock
 from streamflow.base.errors import ConflictError, DataError, PipelineError
 from streamflow.model.time import MAX_US
-from streamflow.topics.codec import KEY, TIME, Attributes, check_event, column, encode_frame, encode_json
+from streamflow.topics.codec import KEY, TIME, Attributes, check_event, column, encode_frame, encode_json, encode_mark
 from streamflow.topics.partition import Key, key_bytes, partition_column
 from streamflow.topics.protocol import Producer, Record, TopicLog
 
 RECORD_EVENTS_MAX = 50_000
-RECORD_BYTES_MAX = 4_000_000
-"""A record is read and processed whole: these bound what one costs in memory. A single event may be larger. Records of
-twice the size take half as long again to encode, for they do not fit the processor's cache."""
+"""A record is read and processed whole: this and the log's `record_bytes_max` bound what one costs in memory. A single
+event may be larger."""
 ENCODERS_MAX = 4
 """Threads that encode the records of a batch: publishing should not take all of a large machine."""
 BUFFER_EVENTS_MAX = 1_000
@@ -149,6 +148,19 @@ class Publisher:
                 self.publish_batch(buffer.events, buffer.times_us, buffer.keys, buffer.attributes)
                 self._buffer = _Buffer()
 
+    def mark(self, watermark_us: int, *, partition: int | None = None) -> None:
+        """Put a marker behind what is published so far, in one partition or (atomically) in each: no event before
+        `watermark_us` follows there, from anyone. Flushes first. What it means is up to the readers: those with
+        `watermark=PublishedMarkers()` go by it, all others pass over it. A later marker with an earlier time changes
+        nothing.
+
+        DataError: no such partition, or no time. ConflictError: the topic was ended."""
+        if partition is not None and not 0 <= partition < self._partitions:
+            raise DataError(f"topic '{self.topic}' has no partition {partition}, only 0 to {self._partitions - 1}")
+        self.flush()
+        partitions = range(self._partitions) if partition is None else (partition,)
+        self._write([encode_mark(self.topic, each, watermark_us) for each in partitions], None)
+
     def advance_watermark(self, watermark_us: int) -> None:
         """Promise that no event before `watermark_us` follows from anyone; flushes first."""
         self.flush()
@@ -196,15 +208,15 @@ class Publisher:
         if not frame.height:
             return
         if keys is None:
-            for nth, piece in enumerate(_cut(frame)):
+            for nth, piece in enumerate(_cut(frame, self._log.record_bytes_max)):
                 yield (turn + nth) % self._partitions, piece
             return
-        targets = partition_column(keys, self._partitions, spread=turn).alias(_PARTITION)
+        targets = self._targets(keys, turn).alias(_PARTITION)
         groups = frame.with_columns(targets).partition_by(
             _PARTITION, maintain_order=True, include_key=False, as_dict=True
         )
         for (partition,), group in groups.items():
-            for piece in _cut(group):
+            for piece in _cut(group, self._log.record_bytes_max):
                 yield partition, piece
 
     def _json_pieces(self, batch: "_Documents", turn: int) -> Iterator[tuple[int, "_Documents"]]:
@@ -212,16 +224,19 @@ class Publisher:
         if not batch.events:
             return
         if batch.keys is None:
-            for nth, piece in enumerate(batch.cut()):
+            for nth, piece in enumerate(batch.cut(self._log.record_bytes_max)):
                 yield (turn + nth) % self._partitions, piece
             return
         keys = column(self.topic, KEY, batch.keys, pl.Binary())
         groups: dict[int, list[int]] = {}
-        for index, partition in enumerate(partition_column(keys, self._partitions, spread=turn).to_list()):
+        for index, partition in enumerate(self._targets(keys, turn).to_list()):
             groups.setdefault(partition, []).append(index)
         for partition, indexes in groups.items():
-            for piece in batch.at(indexes).cut():
+            for piece in batch.at(indexes).cut(self._log.record_bytes_max):
                 yield partition, piece
+
+    def _targets(self, keys: pl.Series, turn: int) -> pl.Series:
+        return partition_column(keys, self._partitions, spread=turn, key_hash=self._log.key_hash)
 
     def _with_time(self, frame: pl.DataFrame, event_time: str | None) -> pl.DataFrame:
         reserved = [name for name in frame.columns if name.startswith("_") and name != TIME]
@@ -297,14 +312,14 @@ class _Documents:
             None if self.attributes is None else chosen(self.attributes),
         )
 
-    def cut(self) -> Iterator["_Documents"]:
+    def cut(self, bytes_max: int) -> Iterator["_Documents"]:
         """Consecutive pieces within both record bounds (a single event may be larger)."""
         count = len(self.events)
-        if count == 1 or (count <= RECORD_EVENTS_MAX and sum(map(len, self.events)) <= RECORD_BYTES_MAX):
+        if count == 1 or (count <= RECORD_EVENTS_MAX and sum(map(len, self.events)) <= bytes_max):
             yield self
             return
-        yield from self.at(slice(None, count // 2)).cut()
-        yield from self.at(slice(count // 2, None)).cut()
+        yield from self.at(slice(None, count // 2)).cut(bytes_max)
+        yield from self.at(slice(count // 2, None)).cut(bytes_max)
 
     def encoded(self, topic: str, partition: int) -> Record:
         return encode_json(topic, partition, self.events, self.times_us, self.keys, self.attributes)
@@ -348,12 +363,12 @@ def _stored_key(key: Key | None) -> bytes | None:
     return None if key is None else key_bytes(key)
 
 
-def _cut(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def _cut(frame: pl.DataFrame, bytes_max: int) -> Iterator[pl.DataFrame]:
     """Consecutive slices within both record bounds (a single row may be larger)."""
-    fits = frame.height <= RECORD_EVENTS_MAX and frame.estimated_size() <= RECORD_BYTES_MAX
+    fits = frame.height <= RECORD_EVENTS_MAX and frame.estimated_size() <= bytes_max
     if fits or frame.height == 1:
         yield frame
         return
     middle = frame.height // 2
-    yield from _cut(frame[:middle])
-    yield from _cut(frame[middle:])
+    yield from _cut(frame[:middle], bytes_max)
+    yield from _cut(frame[middle:], bytes_max)

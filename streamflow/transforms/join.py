@@ -2,7 +2,7 @@
 `(left, right) | Join.Inner()`. Both are a grouping of what comes from either side, paired when the window gives a
 result."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -45,18 +45,12 @@ class Join(PTransform):
         if how not in _HOWS:
             raise PipelineError(f"Join can't be {how!r}. Use one of {', '.join(_HOWS)}.")
         self.other, self.how, self.suffix = other, how, suffix
-        self.on = [on] if isinstance(on, str) else list(on)
-        if not self.on:
-            raise PipelineError("Join needs the columns to join by. Write e.g. Join(other, on=['user']).")
+        self.on = join_keys("Join", on)
 
     def expand(self, pcoll: PCollection) -> Any:
         sides = (pcoll, self.other)
         _check_panes(sides)
-        known = [self._columns(side) for side in sides]
-        for name in self.on:
-            if known[0][name] != known[1][name]:
-                kinds = " and ".join(str(columns[name]) for columns in known)
-                raise PipelineError(f"column '{name}' is {kinds}. Cast one of them before the join.")
+        known = known_columns(sides, self.on)
         rest = [pl.Struct(self._values(columns, side)) for columns, side in zip(known, sides, strict=True)]
         assigned = any(side.windowing.assigned for side in sides)
         grouped = any(side.windowing.grouped for side in sides)
@@ -71,15 +65,6 @@ class Join(PTransform):
         ]
         lists = Aggregate(by=self.on, **{name: CollectList(name) for name in _SIDES})
         return tagged | Flatten() | "Collect" >> lists | "Pair" >> _Pairs(self.on, self.how, rest, self.suffix)
-
-    def _columns(self, side: PCollection) -> dict[str, pl.DataType]:
-        columns = side.shape.columns
-        if columns is None:
-            raise PipelineError(f"{side!r} has no known columns. Give its source a schema, or use AsColumns.")
-        for name in self.on:
-            if name not in columns:
-                raise PipelineError(missing_column(Exception(f'"{name}"'), columns))
-        return dict(columns)
 
     def _values(self, columns: dict[str, pl.DataType], side: PCollection) -> dict[str, pl.DataType]:
         """Windows of the sides are those of the join."""
@@ -108,8 +93,7 @@ class Join(PTransform):
 
 @ptransform_fn
 def _pairs(pcolls: Any, how: How) -> Any:
-    if not isinstance(pcolls, (tuple, list)) or len(pcolls) != 2:
-        raise PipelineError("Join takes two PCollections of pairs. Write `(left, right) | Join.Inner()`.")
+    check_two("Join", pcolls)
     _check_panes(pcolls)
 
     def pair(key: Any, sides: tuple[list[Any], list[Any]]) -> list[Any]:
@@ -119,6 +103,49 @@ def _pairs(pcolls: Any, how: How) -> Any:
         return [(key, (one, other)) for one in left for other in right]
 
     return pcolls | CoGroupByKey() | "Pair" >> FlatMapTuple(pair)
+
+
+def join_keys(name: str, on: str | Sequence[str]) -> list[str]:
+    """The columns to join by. PipelineError if there are none."""
+    keys = [on] if isinstance(on, str) else list(on)
+    if not keys:
+        raise PipelineError(f"{name} needs the columns to join by. Write e.g. {name}(other, on=['user']).")
+    return keys
+
+
+def check_two(name: str, pcolls: Any) -> None:
+    """PipelineError for all but two PCollections."""
+    if not isinstance(pcolls, (tuple, list)) or len(pcolls) != 2:
+        raise PipelineError(f"{name} takes two PCollections of pairs. Write `(left, right) | {name}.Inner()`.")
+
+
+def known_columns(sides: Sequence[PCollection], on: Sequence[str]) -> list[dict[str, pl.DataType]]:
+    """Of either side. PipelineError if they are not known, or lack one of `on`, or have it with another type."""
+    known: list[dict[str, pl.DataType]] = []
+    for side in sides:
+        columns = side.shape.columns
+        if columns is None:
+            raise PipelineError(f"{side!r} has no known columns. Give its source a schema, or use AsColumns.")
+        for name in on:
+            if name not in columns:
+                raise PipelineError(missing_column(Exception(f'"{name}"'), columns))
+        known.append(dict(columns))
+    for name in on:
+        if known[0][name] != known[1][name]:
+            kinds = " and ".join(str(columns[name]) for columns in known)
+            raise PipelineError(f"column '{name}' is {kinds}. Cast one of them before the join.")
+    return known
+
+
+def right_names(name: str, taken: Iterable[str], right: Sequence[str], suffix: str) -> dict[str, str]:
+    """What the columns of the right are called in the result: with the suffix where the name is taken. PipelineError
+    if that is taken too."""
+    there = set(taken)
+    names = {column: f"{column}{suffix}" if column in there else column for column in right}
+    twice = [new for new in names.values() if new in there or list(names.values()).count(new) > 1]
+    if twice:
+        raise PipelineError(f"column '{twice[0]}' would be there twice. Give {name} another suffix.")
+    return names
 
 
 def _check_panes(sides: Sequence[PCollection]) -> None:
@@ -164,11 +191,7 @@ class _Pairs(FrameTransform):
     def __init__(self, on: Sequence[str], how: How, rest: Sequence[pl.Struct], suffix: str) -> None:
         self.on, self.how, self.rest = on, how, rest
         left, right = ([field.name for field in struct.fields[1:]] for struct in rest)
-        taken = {*on, *left, *WINDOW_COLUMNS}
-        self.names = {name: f"{name}{suffix}" if name in taken else name for name in right}
-        twice = [new for new in self.names.values() if new in taken or list(self.names.values()).count(new) > 1]
-        if twice:
-            raise PipelineError(f"column '{twice[0]}' would be there twice. Give Join another suffix.")
+        self.names = right_names("Join", (*on, *left, *WINDOW_COLUMNS), right, suffix)
 
     def apply_frame(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         typed = frame.with_columns(

@@ -515,3 +515,18 @@ def test_a_grouping_with_a_trigger_says_when_it_gives_panes_and_that_elements_cr
     assert "gives panes by AfterWatermark(early=AfterCount(10))" in said
     assert "hands on each element" in said
     assert "partial aggregation" not in said
+
+
+def test_joins_by_time_are_said_in_words() -> None:
+    p = sf.Pipeline("joins", settings=sf.Settings(partitions=2))
+    left, right = (p | name >> sf.ReadFromTopic(name, schema=SCHEMA | {"gone": bool}) for name in ("left", "right"))
+    left | sf.IntervalJoin(right, on="k", lower=-90, upper=0, how="left") | "A" >> sf.WriteToTopic("a")
+    left | sf.AsOfJoin(right, on=["k", "v"], tolerance=60, how="inner") | "B" >> sf.WriteToTopic("b")
+    left | sf.TableJoin(right, on="k", deleted="gone") | "C" >> sf.WriteToTopic("c")
+    said = p.explain()
+    assert "by k, right from -90 s to 0 s after left\n        also left without a partner" in said
+    assert "by k, v, newest of the right up to the left's time, within 1 min" in said
+    assert "none where gone is true" in said
+    assert "stage intervaljoin-match [join]: reads joins.intervaljoin-match, 2 tasks" in said
+    crossing = "key.k String, left.v Int64, left.gone Boolean, right.v Int64, right.gone Boolean + time, whose row"
+    assert f"through log joins.intervaljoin-match, 2 partitions by k\n          {crossing}" in said

@@ -9,7 +9,7 @@ import polars as pl
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pipelines import ordered
-from reference_model import END, Model
+from reference_model import END, Model, Window
 
 import streamflow as sf
 from streamflow.engine.combine import ColumnCombiner
@@ -98,24 +98,27 @@ class Reference(Model):
     to a window that was past."""
 
     def __init__(self, lateness_s: int, *, accumulating: bool) -> None:
-        super().__init__(("sessions", GAP_S), ("default",), lateness_s, accumulating)
+        super().__init__(("sessions", GAP_S), ("default",), lateness_s, accumulating, None, True, False)
         self.finals: dict[tuple[Any, int, int], Pane] = {}
         self.late = 0
 
-    def element(self, key: str, start: int, end: int, at: int, value: Any) -> None:
+    def element(self, key: str, start: int, end: int, at: int, value: int) -> None:
         dropped, before = self.dropped, len(self.out)
         super().element(key, start, end, at, value)
         self.late += self.dropped == dropped and len(self.out) > before
 
-    def merge(self, sources: list[tuple[str, int, int]], place: tuple[str, int, int]) -> None:
-        for source in sources:
-            if source != place:
-                self.finals.pop(source, None)
-        super().merge(sources, place)
+    def merge(self, key: str, start: int, end: int) -> tuple[int, int]:
+        before = [(each.key, each.start, each.end) for each in self.open]
+        bounds = super().merge(key, start, end)
+        still = [(each.key, each.start, each.end) for each in self.open]
+        for each in before:
+            if each not in still:
+                self.finals.pop(each, None)
+        return bounds
 
-    def pane(self, place: Any, window: Any, last: bool) -> None:
-        super().pane(place, window, last)
-        self.finals[place] = pane_of(self.out[-1])
+    def pane(self, of: Window, last: bool) -> None:
+        super().pane(of, last)
+        self.finals[of.key, of.start, of.end] = pane_of(self.out[-1])
 
 
 def pane_of(of_model: Pane) -> Pane:

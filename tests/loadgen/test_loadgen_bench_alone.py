@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from loadgen.bench.alone import consume, growth, idle, latency, publish, recovery
+from loadgen.bench.alone import acks, consume, growth, idle, latency, publish, recovery, sessions
 from loadgen.bench.harness import Plan, bench
 from loadgen.bench.inputs import written
 from loadgen.bench.job import JOB_VARIABLE, Job
@@ -67,6 +67,27 @@ def test_a_work_takes_the_options_that_it_knows_and_is_measured_at_each_point() 
     assert Work("").parameters({"keys": 3.0}, [7]) == [{}]
 
 
+def test_sessions_are_those_of_one_query_over_all_events(folder: Path) -> None:
+    (run,) = measured(folder, "sessions", keys=2_000)
+    assert run.verified
+    assert run.extra["sessions"] > 2_000
+
+
+def test_memory_is_verified_by_sessions_and_by_what_is_left(
+    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = job("sessions-memory", keys=10)
+    right = sessions.sessions_of(
+        pl.concat([f for n in range(sessions.GENERATIONS) for f in sessions._generation(made, n)])
+    )
+    monkeypatch.setattr(sessions, "read_table", lambda _: right)
+    assert right.height == 10 * sessions.GENERATIONS
+    assert sessions.verified(made, {"end_to_start": 1.1})
+    assert not sessions.verified(made, {"end_to_start": 1.3})
+    monkeypatch.setattr(sessions, "read_table", lambda _: right.head(99))
+    assert not sessions.verified(made, {"end_to_start": 1.1})
+
+
 @pytest.mark.parametrize("work", ["publish-json", "publish-envelope"])
 def test_publishing_counts_the_publisher_alone(folder: Path, work: str) -> None:
     (run,) = measured(folder, work)
@@ -103,6 +124,24 @@ def test_reading_less_is_not_verified(job: Callable[..., Job]) -> None:
     assert consume.verified(made, dict(told))
     for name in ("events", "micros", "views"):
         assert not consume.verified(made, told | {name: told[name] - 1})
+
+
+@pytest.mark.parametrize("work", ["acks-in-order", "acks-random"])
+def test_acks_are_measured_for_each_size_of_lease(folder: Path, work: str) -> None:
+    runs = measured(folder, work, points=[1, 100])
+
+    assert [run.point for run in runs] == ["lease 1", "lease 100"]
+    for run in runs:
+        assert run.verified
+        assert run.extra["acks_per_s_batched"] > run.extra["acks_per_s_with_pulls"]
+
+
+def test_an_ack_that_does_not_hold_is_not_verified(job: Callable[..., Job]) -> None:
+    made = job("acks-random", lease=10)
+    told = dict(acks.RUNNERS["streamflow"]["acks-random"](made) or {})
+
+    assert acks.verified(made, told)
+    assert not acks.verified(made, told | {"held": told["held"] - 1})
 
 
 def test_scaling_measures_both_numbers_of_workers(folder: Path) -> None:

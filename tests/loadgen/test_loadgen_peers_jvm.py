@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from loadgen.bench.peers import flink, spark
-from loadgen.bench.peers.jvm import installed, once, program
+from loadgen.jvm import installed, once, program
 from streamflow.base.errors import NotFoundError, StreamFlowError
 
 

@@ -11,7 +11,7 @@ import topic_making as make
 from streamflow.base.clock import ManualClock
 from streamflow.base.errors import ConflictError, DataError, NotFoundError, PipelineError
 from streamflow.model.time import MAX_US
-from streamflow.topics import Publisher, codec, publisher
+from streamflow.topics import Publisher, codec, protocol, publisher
 from streamflow.topics.memory import MemoryLog
 from streamflow.topics.partition import partition_of
 from streamflow.topics.protocol import Record, TopicConfig
@@ -123,7 +123,7 @@ def test_large_batches_are_cut_within_both_bounds(log: MemoryLog) -> None:
     assert sum(record.count for record in records(log)) == 120_000 + 20 + 2 + 200_000
     for record in records(log):
         assert record.count <= publisher.RECORD_EVENTS_MAX
-        assert record.count == 1 or codec.decode(record).estimated_size() <= publisher.RECORD_BYTES_MAX
+        assert record.count == 1 or codec.decode(record).estimated_size() <= protocol.RECORD_BYTES_MAX
 
 
 def test_batch_is_atomic_over_all_its_records(log: MemoryLog) -> None:

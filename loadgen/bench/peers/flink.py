@@ -7,7 +7,7 @@ projection into the parser; the ads are joined by a Java function; the sink's fi
 import shutil
 from pathlib import Path
 
-from loadgen.bench.peers.jvm import installed, once, program
+from loadgen.jvm import installed, once, program
 
 WORKS = ("W1-json", "W2-json")
 PROGRAM = Path(__file__).parent / "programs" / "flink"

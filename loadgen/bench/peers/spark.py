@@ -7,7 +7,7 @@ the last windows. The ads are joined by broadcast.
 import sys
 from pathlib import Path
 
-from loadgen.bench.peers.jvm import installed, once, program
+from loadgen.jvm import installed, once, program
 
 WORKS = ("W1-json", "W2-json")
 PROGRAM = Path(__file__).parent / "programs" / "spark_job.py"

@@ -19,6 +19,7 @@ from streamflow.transforms.combine import Aggregate
 from streamflow.transforms.core import ParDo, Reshuffle
 from streamflow.transforms.grouping import Grouping
 from streamflow.transforms.io import StoreSink, WriteToTopic
+from streamflow.transforms.time_joins import FROM_LEFT, TimeJoin
 
 
 def as_run(plan: Plan) -> Diagram:
@@ -117,6 +118,8 @@ def crossing(step: Step, *, rows_only: bool = False) -> str:
         return columns(dict.fromkeys((KEY, WINDOW_START, WINDOW_END, EVENTS, ACCUMULATOR, TIME)))
     if step.side is not None:
         return columns(dict.fromkeys((TIME, WINDOW_START, WINDOW_END, SIDE, PANE_VALUES)))
+    if isinstance(transform, TimeJoin):
+        return columns(dict.fromkeys((TIME, FROM_LEFT), pl.Int64()) | transform.left | transform.right)
     if isinstance(transform, ParDo) and transform.stateful:
         return columns(dict.fromkeys((TIME, WINDOW_START, WINDOW_END, KEY, VALUE)))
     if pcoll.shape.columns is None:

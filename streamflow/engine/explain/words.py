@@ -17,6 +17,7 @@ from streamflow.model.composite_trigger import AfterWatermark
 from streamflow.model.graph import Primitive, Shape
 from streamflow.model.time import Duration
 from streamflow.model.trigger import DefaultTrigger
+from streamflow.model.watermark import BoundedDisorder
 from streamflow.model.window import (
     TIME,
     WINDOW_END,
@@ -27,13 +28,14 @@ from streamflow.model.window import (
     SlidingWindows,
     Windowing,
 )
-from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
+from streamflow.transforms.columns import AsColumns, SelectColumns, Where, WithColumns
 from streamflow.transforms.combine import Aggregate
 from streamflow.transforms.core import Create, ParDo, Reshuffle
 from streamflow.transforms.files import ReadFromFiles, WriteToFiles
 from streamflow.transforms.grouping import Grouping, PerKey
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToRows, WriteToTable, WriteToTopic
 from streamflow.transforms.outputs import Tagged
+from streamflow.transforms.time_joins import FROM_LEFT, Interval, JoinSide, TimeJoin
 from streamflow.transforms.userstate import get_dofn_specs
 from streamflow.transforms.window import WindowInto
 
@@ -53,6 +55,7 @@ _OWN = {
     KEY_VALUE: "key",
     ACCUMULATOR: "accumulator (pickled)",
     SIDE: "number of the side input",
+    FROM_LEFT: "whose row",
     PANE_VALUES: "pickled elements",
     "_row_key": "row key",
 }
@@ -158,6 +161,8 @@ def split(transform: Primitive) -> str:
     """By what the log in front of it is split, in several partitions."""
     if isinstance(transform, Aggregate):
         return f"by {', '.join(transform.keys)}"
+    if isinstance(transform, TimeJoin):
+        return f"by {_keys(transform)}"
     if isinstance(transform, ParDo) and transform.sides:
         return "as its writers are, side inputs in each"
     return "in equal parts" if isinstance(transform, Reshuffle) else "by key"
@@ -171,6 +176,11 @@ def kind_of(transform: Primitive) -> BoxKind:
 
 @kind_of.register
 def _(transform: Grouping) -> BoxKind:
+    return "grouping"
+
+
+@kind_of.register
+def _(transform: TimeJoin) -> BoxKind:
     return "grouping"
 
 
@@ -191,9 +201,11 @@ def asked(transform: Primitive) -> tuple[str, ...]:
 @asked.register
 def _(transform: ReadFromTopic) -> tuple[str, ...]:
     time = f"field {transform.event_time}" if transform.event_time else "time of publication"
-    late = f", out of order by up to {duration(transform.disorder_us)}" if transform.disorder_us else ""
+    policy = transform.watermark
+    late = f", out of order by up to {duration(policy.disorder_us)}" if policy.disorder_us else ""
     behind = (f"read behind '{transform.behind.label}'",) if transform.behind else ()
-    return f"topic '{transform.topic}'", *behind, f"event time: {time}{late}"
+    marked = () if isinstance(policy, BoundedDisorder) else (f"watermark: {policy}",)
+    return f"topic '{transform.topic}'", *behind, f"event time: {time}{late}", *marked
 
 
 @asked.register
@@ -204,6 +216,8 @@ def _(transform: ReadFromFiles) -> tuple[str, ...]:
 
 @asked.register
 def _(transform: Create) -> tuple[str, ...]:
+    if transform.given_later:
+        return ("values given while it runs",)
     return (f"{len(transform.values):,} given value{'' if len(transform.values) == 1 else 's'}",)
 
 
@@ -212,9 +226,9 @@ def _(transform: Where) -> tuple[str, ...]:
     return (f"keeps {expression(transform.predicate)}",)
 
 
-@asked.register(Select)
+@asked.register(SelectColumns)
 @asked.register(WithColumns)
-def _(transform: Select | WithColumns) -> tuple[str, ...]:
+def _(transform: SelectColumns | WithColumns) -> tuple[str, ...]:
     plain = [expr.meta.output_name() for expr in transform.exprs if _is_column(expr)]
     made = [expression(expr) for expr in transform.exprs if not _is_column(expr)]
     return (*([f"takes {', '.join(plain)}"] if plain else []), *made)
@@ -238,6 +252,30 @@ def _(transform: WindowInto) -> tuple[str, ...]:
 def _(transform: Aggregate) -> tuple[str, ...]:
     by = (f"by {', '.join(transform.keys)}",) if transform.keys else ()
     return *by, *(f"{name} = {expression(repr(fn))}" for name, fn in transform.aggregates.items())
+
+
+@asked.register
+def _(transform: TimeJoin) -> tuple[str, ...]:
+    match = transform.match
+    if isinstance(match, Interval):
+        lower, upper = (duration(bound_us) if bound_us else "0 s" for bound_us in (match.lower_us, match.upper_us))
+        between = f"right from {lower} to {upper} after left"
+        alone = [name for name, outer in zip(("left", "right"), match.outer, strict=True) if outer]
+        return f"by {_keys(transform)}, {between}", *([f"also {listed(alone)} without a partner"] if alone else [])
+    which = "oldest of the right from" if match.forward else "newest of the right up to"
+    within = "" if match.tolerance_us is None else f", within {duration(match.tolerance_us)}"
+    deletes = (f"none where {match.deleted} is true",) if match.deleted else ()
+    alone_too = ("also left without a partner",) if match.outer else ()
+    return f"by {_keys(transform)}, {which} the left's time{within}", *deletes, *alone_too
+
+
+@asked.register
+def _(transform: JoinSide) -> tuple[str, ...]:
+    return (f"as rows of the {'left' if transform.left else 'right'}",)
+
+
+def _keys(transform: TimeJoin) -> str:
+    return ", ".join(transform.names[key] for key in transform.keys)
 
 
 @asked.register
@@ -290,10 +328,19 @@ def _(transform: Grouping, windowing: Windowing) -> tuple[str, ...]:
 @heads.register
 def _(transform: ParDo, windowing: Windowing) -> tuple[str, ...]:
     if transform.sides:
-        return "lets elements wait until their side inputs are known:", *map(repr, transform.sides)
+        late = _too_late(windowing) if transform.sides_windowed else ()
+        return "lets elements wait until their side inputs are known:", *map(repr, transform.sides), *late
     states, timers = get_dofn_specs(transform.fn)
     kept = sorted(repr(spec).replace("Spec(", "(") for spec in (*states, *timers))
     return *asked(transform), f"keeps per {listed(_named(['key'], windowing))}:", *kept, *_too_late(windowing)
+
+
+@heads.register
+def _(transform: TimeJoin, windowing: Windowing) -> tuple[str, ...]:
+    at_once = isinstance(transform.match, Interval) and transform.match.outer == (False, False)
+    gives = "pairs at once" if at_once else "rows that wait when the watermark has passed what they wait for"
+    said = f"gives {gives}"
+    return *asked(transform), "keeps rows of both sides until nothing can come that they could be joined with", said
 
 
 @heads.register
@@ -309,9 +356,13 @@ def _(transform: StoreSink, windowing: Windowing) -> tuple[str, ...]:
 def in_stage(transform: Primitive, windowing: Windowing) -> tuple[str, ...]:
     """What it does inside a stage; what begins a stage of its own stands there with what it does before its log."""
     if isinstance(transform, Grouping):
+        if isinstance(transform, Aggregate) and windowing.is_plain_sessions:
+            return ("hands on each event: which session it is in depends on all others",)
         if not windowing.is_plain:
             return ("hands on each element, as windows merge or a trigger decides by element",)
         return (f"partial aggregation per {per(transform, windowing)}",)
+    if isinstance(transform, TimeJoin):
+        return (f"splits rows by {_keys(transform)}",)
     if isinstance(transform, ParDo) and transform.stateful:
         return ("splits elements by key",)
     if isinstance(transform, Reshuffle):

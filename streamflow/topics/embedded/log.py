@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
+from zlib import crc32
 
 from streamflow.base.clock import Clock, SystemClock
 from streamflow.base.errors import CorruptionError, StreamFlowError
@@ -22,7 +23,9 @@ from streamflow.topics.embedded.segments import (
 )
 from streamflow.topics.embedded.topic_rows import Chunk
 from streamflow.topics.embedded.truth import Truth
+from streamflow.topics.partition import KeyHash
 from streamflow.topics.protocol import (
+    RECORD_BYTES_MAX,
     Assignment,
     Backlog,
     Claim,
@@ -45,6 +48,9 @@ _STATE_KIND = 0
 
 class EmbeddedLog:
     """A log in a folder. Open it in as many processes as you like; threads may share a handle, forked children not."""
+
+    key_hash: KeyHash = staticmethod(crc32)
+    record_bytes_max = RECORD_BYTES_MAX
 
     def __init__(self, folder: str | Path, *, clock: Clock | None = None, roll_bytes: int = ROLL_BYTES) -> None:
         """Create the folder if it is not there. One that may not be written to can be read.

@@ -3,12 +3,15 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from zlib import crc32
 
 from streamflow.base.clock import Clock, SystemClock
 from streamflow.model.time import MIN_US
 from streamflow.topics import rules
 from streamflow.topics.memory.store import Partition, Pipeline, Store, Task, Topic
+from streamflow.topics.partition import KeyHash
 from streamflow.topics.protocol import (
+    RECORD_BYTES_MAX,
     Assignment,
     Backlog,
     Claim,
@@ -30,6 +33,9 @@ _shared_lock = threading.Lock()
 
 class MemoryLog:
     """A handle on the store called `name`, or on a fresh private one without a name."""
+
+    key_hash: KeyHash = staticmethod(crc32)
+    record_bytes_max = RECORD_BYTES_MAX
 
     def __init__(self, name: str = "", *, clock: Clock | None = None) -> None:
         self.url = f"memory://{name}"

@@ -1,4 +1,4 @@
-"""What the peers on the JVM share: finding programs, and installing into a folder once."""
+"""What programs on the JVM share: finding Java and Maven, and installing into a folder once."""
 
 import shutil
 import subprocess

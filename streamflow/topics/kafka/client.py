@@ -1,0 +1,185 @@
+"""What is said to Kafka about topics, and reading what is committed: coroutines of one event loop."""
+
+import asyncio
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import InvalidPartitionsError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+
+from streamflow.base.errors import ConflictError, StreamFlowError
+from streamflow.model.time import MIN_US
+from streamflow.topics import rules
+from streamflow.topics.kafka.connection import Address
+from streamflow.topics.kafka.messages import Received, events_in
+from streamflow.topics.kafka.notes import Notes
+from streamflow.topics.protocol import TopicConfig, TopicInfo
+
+_REPLICATION = 3
+"""Of new topics, where there are as many brokers."""
+FETCH_MESSAGES_MAX = 10_000
+_POLL_MS = 200
+_FETCH_WAIT_MS = 20
+_WAIT_S, _WAITS_MAX = 0.1, 300
+_RETENTION = "retention.ms"
+
+
+class KafkaClient:
+    """Call `start` first. Its coroutines may run at the same time."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.options = address.client_options()
+        self.replication = address.replication or 0
+        self.admin = AIOKafkaAdminClient(**self.options)
+        reading = {**self.options, "isolation_level": "read_committed", "enable_auto_commit": False}
+        # It never reads beyond what it knows to be there, so there is nothing to wait for at the end.
+        self._consumer = AIOKafkaConsumer(**reading, auto_offset_reset="none", fetch_max_wait_ms=_FETCH_WAIT_MS)
+        # Reads nothing: a broker answers what a connection asks one by one, and a fetch may wait for half a second.
+        self._asker = AIOKafkaConsumer(**reading)
+        self.notes = Notes(AIOKafkaConsumer(**reading, auto_offset_reset="earliest"), self._asker)
+        self._reading = asyncio.Lock()
+        self._noting = asyncio.Lock()
+        self._next: tuple[TopicPartition, int] | None = None
+        """What the consumer would give next."""
+
+    async def start(self) -> None:
+        try:
+            await self.admin.start()
+            await self._consumer.start()
+            await self._asker.start()
+            if self.address.replication is None:
+                self.replication = min(_REPLICATION, len((await self.admin.describe_cluster())["brokers"]))
+            await self.notes.start(self.admin, self.replication)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        await self._consumer.stop()
+        await self._asker.stop()
+        await self.notes.close()
+        await self.admin.close()
+
+    async def note(self, name: str, default: Any) -> Any:
+        """The newest value committed under a name."""
+        async with self._noting:
+            return (await self.notes.refresh()).get(name, default)
+
+    async def notes_of(self, topic: str) -> list[str]:
+        """The names of what is noted of a topic."""
+        async with self._noting:
+            known = await self.notes.refresh()
+        own = (f"internal/{topic}", f"watermark/{topic}")
+        return [name for name in known if name in own or name.startswith(f"sequence/{topic}/")]
+
+    async def create_topic(self, name: str, config: TopicConfig) -> bool:
+        """False if it exists already, however it is configured."""
+        # Compaction takes what retention would: internal logs are trimmed by their readers.
+        kept = {_RETENTION: "-1" if config.internal else str(round(config.retention_s * 1000))}
+        topic = NewTopic(name, config.partitions, self.replication, topic_configs=kept)
+        answer = await self.admin.create_topics([topic])
+        for _, code, message, *_ in answer.topic_errors:
+            if code == TopicAlreadyExistsError.errno:
+                return False
+            if code:
+                raise for_code(code)(message)
+        await self._until(name, partitions=config.partitions)
+        return True
+
+    async def delete_topic(self, name: str) -> None:
+        async with self._reading:
+            self._consumer.unsubscribe()
+            self._next = None
+        answer = await self.admin.delete_topics([name])
+        for _, code, *_ in answer.topic_error_codes:
+            if code:
+                raise for_code(code)(name)
+        await self._until(name, partitions=0)
+
+    async def add_partitions(self, name: str, partitions: int) -> None:
+        """So that there are so many in all."""
+        try:
+            await self.admin.create_partitions({name: NewPartitions(partitions)})
+        except InvalidPartitionsError as error:
+            raise ConflictError(f"topic '{name}' can't have {partitions} partitions: {error}") from error
+        await self._until(name, partitions=partitions)
+
+    async def names(self) -> list[str]:
+        """Of all topics but Kafka's own."""
+        return sorted(name for name in await self.admin.list_topics() if not name.startswith("__"))
+
+    async def partitions(self, name: str) -> int:
+        """NotFoundError (with the closest names) if there is no such topic."""
+        found = (await self.admin.describe_topics([name]))[0]
+        if found["error_code"] == UnknownTopicOrPartitionError.errno or not found["partitions"]:
+            raise rules.unknown("topic", name, await self.names())
+        if found["error_code"]:
+            raise for_code(found["error_code"])(name)
+        return len(found["partitions"])
+
+    async def topic(self, name: str) -> TopicInfo:
+        """NotFoundError as `partitions`."""
+        partitions = await self.partitions(name)
+        resource = ConfigResource(ConfigResourceType.TOPIC, name, {_RETENTION: ""})
+        (answer,) = await self.admin.describe_configs([resource])
+        _, _, _, _, entries = answer.resources[0]
+        kept_ms = next(int(entry[1]) for entry in entries if entry[0] == _RETENTION)
+        internal = bool(await self.note(f"internal/{name}", False))
+        retention_s = float("inf") if kept_ms < 0 else kept_ms / 1000
+        watermark_us = await self.note(f"watermark/{name}", MIN_US)
+        return TopicInfo(name, TopicConfig(partitions, retention_s, internal), watermark_us)
+
+    async def bounds(self, place: TopicPartition) -> tuple[int, int]:
+        """Kafka's offsets of the first message kept, and after the last one committed."""
+        begins, ends = await asyncio.gather(self._asker.beginning_offsets([place]), self._asker.end_offsets([place]))
+        return begins[place], ends[place]
+
+    async def fetch(
+        self, place: TopicPartition, first: int, stop: int, *, max_events: int, max_bytes: int
+    ) -> list[Received]:
+        """The committed messages in `[first, stop)`, Kafka's offsets: one if there is any, then what fits."""
+        if first >= stop:
+            return []
+        async with self._reading:
+            self._go_to(place, first)
+            try:
+                return await self._taken(place, stop, max_events, max_bytes)
+            finally:
+                self._consumer.pause(place)  # or it would go on fetching
+
+    async def _taken(self, place: TopicPartition, stop: int, max_events: int, max_bytes: int) -> list[Received]:
+        taken: list[Received] = []
+        events = size = 0
+        while self._next is not None and self._next[1] < stop:
+            wanted = max(1, min(FETCH_MESSAGES_MAX, max_events - events))
+            got = await self._consumer.getmany(place, timeout_ms=_POLL_MS, max_records=wanted)
+            for message in got.get(place, []):
+                events += events_in(message)
+                size += len(message.value or b"")
+                if message.offset >= stop or (taken and (events > max_events or size > max_bytes)):
+                    self._next = None
+                    return taken
+                taken.append(message)
+            # Beyond the messages: also past the marks of transactions.
+            self._next = place, await self._consumer.position(place)
+        return taken
+
+    def _go_to(self, place: TopicPartition, first: int) -> None:
+        if place not in self._consumer.assignment():
+            self._consumer.assign([place])
+        self._consumer.resume(place)
+        if self._next != (place, first):
+            self._consumer.seek(place, first)
+            self._next = place, first
+
+    async def _until(self, name: str, *, partitions: int) -> None:
+        """Kafka answers before all brokers know. 0 partitions: it is gone."""
+        for _ in range(_WAITS_MAX):
+            found = (await self.admin.describe_topics([name]))[0]
+            known = [] if found["error_code"] else [each for each in found["partitions"] if each["leader"] >= 0]
+            if len(known) == partitions:
+                return
+            await asyncio.sleep(_WAIT_S)
+        raise StreamFlowError(f"Kafka did not change topic '{name}' in time. Look at its log")
