@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from polars import col, lit
 
-from streamflow import coders, pvalue
+from streamflow import coders, io, metrics, options, pvalue, runners, typehints, utils
 from streamflow.base.errors import (
     AssertionFailedError,
     ConflictError,
@@ -26,8 +26,10 @@ from streamflow.model.calendar_windows import CalendarWindows
 from streamflow.model.collecting import CollectList, CollectSet, First, Last, TopK
 from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PCollection, PTransform
+from streamflow.model.row import Row
 from streamflow.model.statistics import ApproxDistinct, Quantiles, StdDev, Variance
 from streamflow.model.time import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, Timestamp
+from streamflow.model.watermark import BoundedDisorder, MarkerColumn, PublishedMarkers
 from streamflow.model.window import (
     AccumulationMode,
     FixedWindows,
@@ -39,11 +41,12 @@ from streamflow.model.window import (
     TimestampedValue,
 )
 from streamflow.runtime.pipeline import Pipeline, PipelineResult
+from streamflow.runtime.values import on_values
 from streamflow.topics import Publisher, connect
 from streamflow.topics.protocol import TopicConfig
-from streamflow.transforms import combiners, trigger, window
+from streamflow.transforms import combiners, core, trigger, window
 from streamflow.transforms.batching import BatchElements, GroupIntoBatches
-from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
+from streamflow.transforms.columns import AsColumns, Where, WithColumns
 from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, CombineValues, GroupByKey
 from streamflow.transforms.core import (
     Create,
@@ -52,11 +55,10 @@ from streamflow.transforms.core import (
     FlatMap,
     FlatMapTuple,
     Flatten,
+    Impulse,
     Map,
     MapTuple,
     ParDo,
-    Partition,
-    PartitionFn,
     Reshuffle,
 )
 from streamflow.transforms.files import (
@@ -73,9 +75,12 @@ from streamflow.transforms.files import (
 from streamflow.transforms.io import Message, ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
 from streamflow.transforms.join import Join
 from streamflow.transforms.outputs import TaggedOutput, WindowedValue
+from streamflow.transforms.partition import Partition, PartitionFn
 from streamflow.transforms.ptransform import ptransform_fn
+from streamflow.transforms.rows import GroupBy, Select
 from streamflow.transforms.stats import ApproximateQuantiles, ApproximateUnique
 from streamflow.transforms.time_joins import AsOfJoin, IntervalJoin, TableJoin
+from streamflow.transforms.timeutil import TimeDomain
 from streamflow.transforms.util import (
     CoGroupByKey,
     Distinct,
@@ -94,6 +99,8 @@ from streamflow.transforms.window import WindowInto
 
 __version__ = version("streamflow")
 
+PTransform.on_values = on_values
+
 __all__ = [
     "MAX_TIMESTAMP",
     "MIN_TIMESTAMP",
@@ -108,6 +115,7 @@ __all__ = [
     "AssertionFailedError",
     "Backfill",
     "BatchElements",
+    "BoundedDisorder",
     "CalendarWindows",
     "CoGroupByKey",
     "CollectList",
@@ -133,8 +141,10 @@ __all__ = [
     "Flatten",
     "FlattenWith",
     "GlobalWindows",
+    "GroupBy",
     "GroupByKey",
     "GroupIntoBatches",
+    "Impulse",
     "IntervalJoin",
     "IntervalWindow",
     "Join",
@@ -144,6 +154,7 @@ __all__ = [
     "LogElements",
     "Map",
     "MapTuple",
+    "MarkerColumn",
     "Max",
     "Mean",
     "Message",
@@ -157,6 +168,7 @@ __all__ = [
     "Pipeline",
     "PipelineError",
     "PipelineResult",
+    "PublishedMarkers",
     "Publisher",
     "Quantiles",
     "ReadFromCsv",
@@ -167,6 +179,7 @@ __all__ = [
     "Regex",
     "Reify",
     "Reshuffle",
+    "Row",
     "Select",
     "Sessions",
     "Settings",
@@ -177,6 +190,7 @@ __all__ = [
     "TableJoin",
     "TaggedOutput",
     "Tee",
+    "TimeDomain",
     "Timestamp",
     "TimestampCombiner",
     "TimestampedValue",
@@ -201,9 +215,16 @@ __all__ = [
     "col",
     "combiners",
     "connect",
+    "core",
+    "io",
     "lit",
+    "metrics",
+    "options",
     "ptransform_fn",
     "pvalue",
+    "runners",
     "trigger",
+    "typehints",
+    "utils",
     "window",
 ]

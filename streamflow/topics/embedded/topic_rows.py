@@ -178,7 +178,8 @@ def prunable(db: sqlite3.Connection, now_us: int) -> dict[tuple[int, int], int]:
     expired = db.execute(
         "SELECT p.topic_id, p.partition, p.next_offset, "
         "?1 - CAST(round(min(t.retention_s, 1e12) * 1e6) AS INTEGER) AS oldest_us "
-        "FROM part p JOIN topic t ON t.id = p.topic_id WHERE NOT t.internal AND p.next_offset > 0 "
+        "FROM part p JOIN topic t ON t.id = p.topic_id WHERE p.next_offset > 0 "
+        "AND (NOT t.internal OR NOT EXISTS (SELECT 1 FROM task k WHERE k.topic_id = t.id)) "
         f"AND (SELECT c.published_us {_FIRST.format('p')}) < oldest_us",
         (now_us,),
     )

@@ -2,8 +2,8 @@
 
 JSON events are plain messages: the document as value, the key as key, the attributes as headers, the time of
 publication as timestamp (by it Kafka keeps and finds messages). The event time stands in the header `streamflow-time`
-(decimal µs); without one, as in messages of other clients, the timestamp is the event time. Envelopes are one message
-each, which the header `streamflow-kind` marks.
+(decimal µs); without one, as in messages of other clients, the timestamp is the event time. Envelopes and marks are one
+message each, which the header `streamflow-kind` marks.
 
 Offsets: a message at Kafka's offset k has the offsets from `k * SPAN` on, one for each event in it.
 """
@@ -154,6 +154,8 @@ def _kind(message: Received) -> tuple[Kind, int, int, int] | None:
     for name, value in message.headers:
         if name == KIND_HEADER and value and len(value) == _ENVELOPE.size and message.value is not None:
             kind, count, low_us, high_us = _ENVELOPE.unpack(value)
-            if kind in (Kind.ARROW, Kind.FRAME) and 0 < count <= SPAN and MIN_US <= low_us <= high_us <= MAX_US:
+            envelope = kind in (Kind.ARROW, Kind.FRAME, Kind.MARK) and 0 < count <= SPAN
+            # The times of a mark are no times of events.
+            if envelope and (kind == Kind.MARK or MIN_US <= low_us <= high_us <= MAX_US):
                 return Kind(kind), count, low_us, high_us
     return None

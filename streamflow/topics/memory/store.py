@@ -189,13 +189,13 @@ class Store:
         )
 
     def prune_topic(self, topic: Topic, now_us: int) -> int:
-        if not topic.info.config.internal:
-            oldest_us = now_us - round(topic.info.config.retention_s * 1e6)
-            return sum(partition.prune_older(oldest_us) for partition in topic.partitions)
         readers: dict[int, int] = {}
         for task in self.tasks_of_topic(topic.info.name):
             partition = task.state.task.partition
             readers[partition] = min(task.state.offset, readers.get(partition, task.state.offset))
+        if not topic.info.config.internal or not readers:
+            oldest_us = now_us - round(topic.info.config.retention_s * 1e6)
+            return sum(partition.prune_older(oldest_us) for partition in topic.partitions)
         return sum(topic.partitions[partition].prune_below(offset) for partition, offset in readers.items())
 
     def append(self, records: Sequence[Record], now_us: int) -> list[int]:
