@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from polars import col, lit
 
-from streamflow import coders, pvalue
+from streamflow import coders, io, metrics, options, pvalue, runners, typehints, utils
 from streamflow.base.errors import (
     AssertionFailedError,
     ConflictError,
@@ -27,8 +27,10 @@ from streamflow.model.calendar_windows import CalendarWindows
 from streamflow.model.collecting import CollectList, CollectSet, First, Last, TopK
 from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PCollection, PTransform
+from streamflow.model.row import Row
 from streamflow.model.statistics import ApproxDistinct, Quantiles, StdDev, Variance
 from streamflow.model.time import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, Timestamp
+from streamflow.model.watermark import BoundedDisorder, MarkerColumn, PublishedMarkers
 from streamflow.model.window import (
     AccumulationMode,
     FixedWindows,
@@ -40,13 +42,14 @@ from streamflow.model.window import (
     TimestampedValue,
 )
 from streamflow.runtime.pipeline import Pipeline, PipelineResult
+from streamflow.runtime.values import on_values
 from streamflow.topics import Publisher, open_log
 from streamflow.topics.client import Flow, PublishFlow, connect, connect_sync
 from streamflow.topics.protocol import TopicConfig
 from streamflow.topics.subscriptions import AckStatus, DeadLetterPolicy, RetryPolicy, SubscriptionSettings
-from streamflow.transforms import combiners, trigger, window
+from streamflow.transforms import combiners, core, trigger, window
 from streamflow.transforms.batching import BatchElements, GroupIntoBatches
-from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
+from streamflow.transforms.columns import AsColumns, Where, WithColumns
 from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, CombineValues, GroupByKey
 from streamflow.transforms.core import (
     Create,
@@ -55,11 +58,10 @@ from streamflow.transforms.core import (
     FlatMap,
     FlatMapTuple,
     Flatten,
+    Impulse,
     Map,
     MapTuple,
     ParDo,
-    Partition,
-    PartitionFn,
     Reshuffle,
 )
 from streamflow.transforms.files import (
@@ -76,9 +78,12 @@ from streamflow.transforms.files import (
 from streamflow.transforms.io import Message, ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
 from streamflow.transforms.join import Join
 from streamflow.transforms.outputs import TaggedOutput, WindowedValue
+from streamflow.transforms.partition import Partition, PartitionFn
 from streamflow.transforms.ptransform import ptransform_fn
+from streamflow.transforms.rows import GroupBy, Select
 from streamflow.transforms.stats import ApproximateQuantiles, ApproximateUnique
 from streamflow.transforms.time_joins import AsOfJoin, IntervalJoin, TableJoin
+from streamflow.transforms.timeutil import TimeDomain
 from streamflow.transforms.util import (
     CoGroupByKey,
     Distinct,
@@ -97,6 +102,8 @@ from streamflow.transforms.window import WindowInto
 
 __version__ = version("streamflow")
 
+PTransform.on_values = on_values
+
 __all__ = [
     "MAX_TIMESTAMP",
     "MIN_TIMESTAMP",
@@ -112,6 +119,7 @@ __all__ = [
     "AssertionFailedError",
     "Backfill",
     "BatchElements",
+    "BoundedDisorder",
     "CalendarWindows",
     "CoGroupByKey",
     "CollectList",
@@ -140,8 +148,10 @@ __all__ = [
     "Flow",
     "FlowControlError",
     "GlobalWindows",
+    "GroupBy",
     "GroupByKey",
     "GroupIntoBatches",
+    "Impulse",
     "IntervalJoin",
     "IntervalWindow",
     "Join",
@@ -151,6 +161,7 @@ __all__ = [
     "LogElements",
     "Map",
     "MapTuple",
+    "MarkerColumn",
     "Max",
     "Mean",
     "Message",
@@ -165,6 +176,7 @@ __all__ = [
     "PipelineError",
     "PipelineResult",
     "PublishFlow",
+    "PublishedMarkers",
     "Publisher",
     "Quantiles",
     "ReadFromCsv",
@@ -176,6 +188,7 @@ __all__ = [
     "Reify",
     "Reshuffle",
     "RetryPolicy",
+    "Row",
     "Select",
     "Sessions",
     "Settings",
@@ -187,6 +200,7 @@ __all__ = [
     "TableJoin",
     "TaggedOutput",
     "Tee",
+    "TimeDomain",
     "Timestamp",
     "TimestampCombiner",
     "TimestampedValue",
@@ -212,10 +226,17 @@ __all__ = [
     "combiners",
     "connect",
     "connect_sync",
+    "core",
+    "io",
     "lit",
+    "metrics",
     "open_log",
+    "options",
     "ptransform_fn",
     "pvalue",
+    "runners",
     "trigger",
+    "typehints",
+    "utils",
     "window",
 ]

@@ -62,7 +62,7 @@ def bench(
     seed: Annotated[int, typer.Option(help="Another seed, other events.")] = 0,
     rate: Annotated[float | None, typer.Option(metavar="EVENTS_PER_S", help="latency: the load.")] = None,
     seconds: Annotated[float | None, typer.Option(metavar="S", help="latency, idle: how long.")] = None,
-    keys: Annotated[int | None, typer.Option(metavar="N", help="recovery: keys of open state.")] = None,
+    keys: Annotated[int | None, typer.Option(metavar="N", help="recovery, sessions: keys of state.")] = None,
     points: Annotated[str, typer.Option(metavar="N,N…", help="growth, scale: the values to measure at.")] = "",
     folder: Inputs = Path("bench-inputs"),
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write every run there.")] = None,

@@ -53,6 +53,7 @@ def _acks(help: str) -> Work:
 _PUBLISH, _CONSUME, _SCALE = (f"loadgen.bench.alone.{name}" for name in ("publish", "consume", "scale"))
 _LATENCY, _RECOVERY, _IDLE = (f"loadgen.bench.alone.{name}" for name in ("latency", "recovery", "idle"))
 _MESSAGES = "loadgen.bench.alone.messages"
+_SESSIONS = "loadgen.bench.alone.sessions"
 _LOAD = {"rate": 50_000.0, "duration_s": 20.0}
 _STATE = {"keys": 1_000_000.0}
 
@@ -74,12 +75,14 @@ WORKS: Mapping[str, Work] = {
     "client-singles": Work("the same, each message awaited before the next", _MESSAGES, 2_000),
     "latency-table": Work("from intended publication to readable in a table, at --rate", _LATENCY, options=_LOAD),
     "latency-rows": Work("the same into wide rows", _LATENCY, options=_LOAD),
-    "recovery": Work(
-        "a killed worker with --keys of open window state", _RECOVERY, options={"keys": 1_000_000.0}, rated=False
-    ),
+    "recovery": Work("a killed worker with --keys of open window state", _RECOVERY, options=_STATE, rated=False),
     "scale-json": Work("W1 with 1 and 2 workers", _SCALE, repeat=3, inputs=True, varied="workers", points=(1, 2)),
     "scale-envelope": Work("the same from envelopes", _SCALE, repeat=3, inputs=True, varied="workers", points=(1, 2)),
     "idle": Work("memory and CPU of a worker with nothing to do", _IDLE, options={"duration_s": 20.0}, rated=False),
+    "sessions": Work("events per user and session, with --keys users", _SESSIONS, 5_000_000, repeat=3, options=_STATE),
+    "sessions-memory": Work(
+        "memory before sessions of --keys users and after ten generations", _SESSIONS, options=_STATE, rated=False
+    ),
     "growth-keys": _growth("W2 with so many users", "keys", (1_000, 10_000, 100_000, 1_000_000)),
     "growth-windows": _growth("so many windows open at once, 10 users", "windows", (1, 10, 100, 1_000, 10_000)),
     "growth-partitions": _growth("a topic of so many partitions", "partitions", (1, 10, 100, 1_000)),

@@ -21,7 +21,8 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that stands still until `advance` is called."""
+    """A clock that stands still until `advance` is called: `pipeline.run(until="drained", clock=clock)`. `now_us`: what
+    it shows at first."""
 
     def __init__(self, now_us: int = 0) -> None:
         self._now_us = now_us

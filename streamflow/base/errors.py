@@ -2,6 +2,7 @@
 
 StreamFlowError
 ├── PipelineError         fix your code: the pipeline can't work, refused when it is built
+│   └── TypeCheckError    the same, of the types that were said of elements
 ├── FilterError           fix the filter of the subscription; the message shows the place
 ├── DataError             fix your data: an event or row does not fit what was declared
 ├── NotFoundError         fix the name: no such topic, table, row store or pipeline
@@ -10,6 +11,7 @@ StreamFlowError
 ├── FencedError           do nothing: another owner has taken over; drop the work, it is done elsewhere
 ├── StepCancelledError    do nothing: the worker stops in the middle of a step; whoever is next repeats it
 ├── AssertionFailedError  fix your code, or what the test expects: `assert_that` found something else
+│   └── SimulationFailed  fix your code: its result depends on batches, order or crashes (`simulate`)
 └── CorruptionError       report a bug: committed bytes fail their checksum
 """
 
@@ -18,8 +20,13 @@ class StreamFlowError(Exception):
     """Base of all; the message says what happened, then a hint."""
 
 
-class PipelineError(StreamFlowError, ValueError):
-    """The pipeline can't work as it is written. A ValueError too, which Apache Beam raises where it refuses one."""
+class PipelineError(StreamFlowError, ValueError, TypeError, RuntimeError):
+    """The pipeline can't work as it is written. A ValueError, TypeError and RuntimeError too: one of these is what
+    Apache Beam raises where it refuses one, which of them depends on the place."""
+
+
+class TypeCheckError(PipelineError):
+    """A transform wants elements of another type than it would get. Apache Beam's users catch it by this name."""
 
 
 class FilterError(StreamFlowError, ValueError):
@@ -52,6 +59,14 @@ class StepCancelledError(StreamFlowError):
 
 class AssertionFailedError(StreamFlowError, AssertionError):
     """What a test asserts of a PCollection does not hold. It is no bad event: it ends the run, and is raised by it."""
+
+
+class SimulationFailed(AssertionFailedError):  # noqa: N818 - it says what has happened
+    """A simulated run has another result than a quiet one. `seed` replays it; `schedule`: what happened, in words."""
+
+    def __init__(self, message: str, seed: int, schedule: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.seed, self.schedule = seed, schedule
 
 
 class CorruptionError(StreamFlowError):

@@ -39,6 +39,12 @@ STATE_SPILLED_BYTES = Metric(
 STATE_READ_BYTES = Metric(
     "streamflow_state_read_bytes_total", "counter", _STAGE, "Window state read back from the log, as written there."
 )
+STATE_KEYED_BYTES = Metric(
+    "streamflow_state_keyed_bytes",
+    "gauge",
+    _STAGE,
+    "Memory that keyed state takes, about: of triggers, sessions, DoFns with state and side inputs.",
+)
 STEP_SECONDS = Metric(
     "streamflow_step_seconds",
     "histogram",
@@ -68,6 +74,7 @@ METRICS: tuple[Metric, ...] = (
     EVENTS_DEAD_LETTERED,
     STATE_SPILLED_BYTES,
     STATE_READ_BYTES,
+    STATE_KEYED_BYTES,
     STEP_SECONDS,
     COMMIT_SECONDS,
     BACKLOG_EVENTS,

@@ -20,12 +20,19 @@ class Settings:
     heartbeat_s: how often a worker gives a sign of life; lease_s: silence after which it is taken for dead.
     compact_segments: once a task's state has more durable pieces than this (of any slice of its keys), those of similar
         size are merged, if that halves their rows; else once they are eight times as many.
-    state_bytes_max: how much memory a worker's window state may take, over all its tasks. What exceeds it is read back
-        from the log when it is needed. A sixteenth of it (4 MiB or more) is worked on at a time.
+    state_bytes_max: how much memory a worker's state may take, over all its tasks. What window state exceeds it by is
+        read back from the log when it is needed. A sixteenth of it (4 MiB or more) is worked on at a time. The state of
+        triggers, sessions, DoFns and side inputs counts too, but stays in memory.
     shard_bytes: files larger than this are read in several shards of about this size, where their format allows, so
         that several tasks share the work.
     prune_s: how often space that nothing needs any more is given back.
     allow_unsafe_triggers: accept triggers that finish, though what comes to a window after that is lost.
+    explain_panes: keep the history of panes for `streamflow why`: which input rows each grouping took, which were late
+        or dropped, which panes fired and when. Each input row is then written once more for each of its windows.
+    explain_retention_s: how long that history is kept, from when it happened.
+    triggers_by_bundle: ask the trigger of a window once for all elements that come together in one record, as Apache
+        Beam does, instead of after each: `AfterCount(2)` fires with all three of three then. Panes depend on what comes
+        together, so it is for tests that count on that.
     rows_only: run aggregates on the row path, one event at a time; for comparison and tests.
     """
 
@@ -44,4 +51,7 @@ class Settings:
     shard_bytes: int = 64 << 20
     prune_s: float = 10.0
     allow_unsafe_triggers: bool = False
+    explain_panes: bool = False
+    explain_retention_s: float = 24 * 3600
+    triggers_by_bundle: bool = False
     rows_only: bool = False

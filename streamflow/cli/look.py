@@ -15,6 +15,8 @@ from streamflow.cli.progress import pipeline_watermark
 from streamflow.engine.stores import rows_folder, tables_folder
 from streamflow.model.time import MAX_US, MIN_US
 from streamflow.runtime.hints import command
+from streamflow.runtime.holders import source_holder
+from streamflow.runtime.outline import Outline, read_outline, waiting_in
 from streamflow.runtime.pipeline import result_of
 from streamflow.topics.protocol import Snapshot
 
@@ -23,16 +25,17 @@ app = typer.Typer()
 
 @app.command(epilog="Example:\n\n`streamflow status --data demo-data`")
 def status(data: Data, json: Json = False) -> None:
-    """Every pipeline of a folder: workers at work, backlog, watermark, what it has counted in all its runs."""
+    """Every pipeline of a folder: workers at work, backlog, watermark and the topic/partition that holds it back, and
+    what all its runs have counted."""
     with told_errors(), opened(data) as log:
-        snapshots = {name: log.snapshot(name) for name in log.pipelines()}
+        rows = [_status(name, log.snapshot(name), read_outline(log, name)) for name in log.pipelines()]
         if json:
-            print_json([_status(name, snapshot) for name, snapshot in snapshots.items()])
-        elif not snapshots:
+            print_json([{name: value for name, value in row.items() if name != "shown"} for row in rows])
+        elif not rows:
             say(f"no pipeline has run in '{data}' yet")
         else:
-            rows = [_status(name, seen) | _shown_watermark(seen) for name, seen in snapshots.items()]
-            names = [name for name in rows[0] if name != "ended"]
+            rows = [row | {"watermark": row["shown"]} for row in rows]
+            names = [name for name in rows[0] if name not in ("ended", "shown")]
             print_table(names, [[row[name] for name in names] for row in rows])
 
 
@@ -114,19 +117,18 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
     print_table(["row", "column", "timestamp", "value"], cells)
 
 
-def _status(name: str, snapshot: Snapshot) -> dict[str, object]:
+def _status(name: str, snapshot: Snapshot, outline: Outline) -> dict[str, object]:
     result = result_of(name, snapshot)
     backlog = sum(snapshot.ends[s.topic, t.partition] - s.offset for t, s in snapshot.tasks.items())
-    watermark_us = pipeline_watermark(snapshot)
+    watermark_us = pipeline_watermark(snapshot, waiting_in(outline))
+    holder = source_holder(outline, snapshot)
     return {
         "pipeline": name,
         "workers": len(live_workers(snapshot)),
         "backlog_events": backlog,
         "watermark": iso_time(watermark_us) if MIN_US < watermark_us < MAX_US else None,
+        "shown": time_text(watermark_us),
+        "held_back_by": None if holder is None else f"{holder.topic}/{holder.partition}",
         "ended": watermark_us >= MAX_US,
         **{counter: result.total(counter) for counter in ("late", "dropped", "dead_lettered")},
     }
-
-
-def _shown_watermark(snapshot: Snapshot) -> dict[str, object]:
-    return {"watermark": time_text(pipeline_watermark(snapshot))}

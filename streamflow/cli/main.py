@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import streamflow
-from streamflow.cli import look, runs, topics
+from streamflow.cli import look, runs, topics, why
 from streamflow.cli.options import CONTEXT
 from streamflow.cli.output import say
 
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.add_typer(runs.app)
 app.add_typer(look.app)
+app.add_typer(why.app)
 app.add_typer(topics.app, name="topic")
 
 

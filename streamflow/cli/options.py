@@ -20,3 +20,11 @@ UntilOption = Annotated[
         "has been ended (finished); stopped: only when told to."
     ),
 ]
+ExplainPanes = Annotated[
+    bool,
+    typer.Option(
+        "--explain-panes",
+        help="Keep the history of panes for `streamflow why`: which events each window took, which were late or "
+        "dropped.",
+    ),
+]

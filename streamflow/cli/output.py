@@ -4,6 +4,7 @@ import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -14,8 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from streamflow.base.errors import StreamFlowError
-from streamflow.model.time import MAX_US, MIN_US, Timestamp
+from streamflow.base.errors import DataError, StreamFlowError
+from streamflow.model.time import MAX_US, MIN_US, Timestamp, timestamp_us
 from streamflow.runtime.hints import os_reason, sentence
 
 console = Console(highlight=False, soft_wrap=True)
@@ -68,6 +69,14 @@ def time_text(time_us: int) -> str:
     if time_us <= MIN_US:
         return "-"
     return "ended" if time_us >= MAX_US else iso_time(time_us)[:19].replace("T", " ")
+
+
+def time_of(text: str) -> int:
+    """Microseconds of ISO 8601 text, without zone UTC. DataError if it is none."""
+    try:
+        return timestamp_us(datetime.fromisoformat(text))
+    except ValueError as error:
+        raise DataError(f"'{text}' is no time. Write it as 2026-07-04T12:00:00Z.") from error
 
 
 def iso_time(time_us: int) -> str:

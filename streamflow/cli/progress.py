@@ -1,7 +1,7 @@
 """What `run` tells of a pipeline: a line while it works, and at its end what it did and what went wrong."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import orjson
@@ -9,10 +9,10 @@ import orjson
 from streamflow.cli.output import console, print_table, say, say_problem, time_text
 from streamflow.engine.plan import Plan
 from streamflow.model.time import MAX_US, MIN_US
-from streamflow.model.watermark import SourceMark, merged_watermark
+from streamflow.model.watermark import merged_watermark
 from streamflow.runtime.hints import command, count
 from streamflow.runtime.pipeline import result_of
-from streamflow.runtime.progress import backlog_events
+from streamflow.runtime.progress import backlog_events, source_mark, waiting_sources
 from streamflow.runtime.supervisor import NOT_ASKED, Status
 from streamflow.topics import codec
 from streamflow.topics.protocol import Log, Snapshot
@@ -33,6 +33,7 @@ class StatusLine:
         self._in_place = console.is_terminal and not console.is_dumb_terminal
         self._told_s = clock_s()
         self._read: int | None = None
+        self._waiting = waiting_sources(plan)
 
     def __call__(self, seen: Status) -> None:
         sources = [stage for stage in self.plan.stages if not stage.upstream]
@@ -46,7 +47,7 @@ class StatusLine:
         line = (
             f"workers {seen.workers}/{seen.wanted} · read {read:,} · {(read - before) / elapsed_s:,.0f} events/s · "
             f"backlog {backlog_events(seen.snapshot, sources):,} · "
-            f"watermark {time_text(pipeline_watermark(seen.snapshot))}"
+            f"watermark {time_text(pipeline_watermark(seen.snapshot, self._waiting))}"
         )
         line += f" · {seen.decision}" if seen.decision != NOT_ASKED else ""
         if self._in_place:
@@ -61,14 +62,11 @@ class StatusLine:
             console.file.write("\r\x1b[2K")
 
 
-def pipeline_watermark(snapshot: Snapshot) -> int:
-    """How far the pipeline's sources have come in event time: what its windows go by."""
+def pipeline_watermark(snapshot: Snapshot, waiting: Collection[str] = ()) -> int:
+    """How far the pipeline's sources have come in event time: what its windows go by. `waiting`: the stages whose
+    partitions are waited for also when they have been read to their end."""
     topics = {name for name, info in snapshot.topics.items() if not info.config.internal}
-    marks = [
-        SourceMark(state.watermark_us, caught_up=state.offset >= snapshot.ends[state.topic, task.partition])
-        for task, state in snapshot.tasks.items()
-        if state.topic in topics
-    ]
+    marks = [source_mark(state, snapshot, waiting) for state in snapshot.tasks.values() if state.topic in topics]
     if marks:
         return merged_watermark(marks, ())
     return min((s.watermark_us for s in snapshot.tasks.values() if s.watermark_us > MIN_US), default=MIN_US)

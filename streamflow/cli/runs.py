@@ -13,7 +13,7 @@ import typer
 from streamflow.base.clock import SystemClock
 from streamflow.base.errors import ConflictError
 from streamflow.cli.folders import known_pipeline, live_workers, opened
-from streamflow.cli.options import Data, Name, Target, UntilOption
+from streamflow.cli.options import Data, ExplainPanes, Name, Target, UntilOption
 from streamflow.cli.output import say, told_errors
 from streamflow.cli.progress import RunReport, StatusLine, topics_not_ended
 from streamflow.runtime.autoscaler import Policy
@@ -21,7 +21,7 @@ from streamflow.runtime.hints import command, count
 from streamflow.runtime.launch import launch
 from streamflow.runtime.supervisor import Supervisor, is_supervised
 from streamflow.runtime.target import load_pipeline
-from streamflow.runtime.work import Until, condition, log_to_stderr, stop_on_signals, work, work_logged
+from streamflow.runtime.work import Until, condition, explaining, log_to_stderr, stop_on_signals, work, work_logged
 from streamflow.topics import open_log
 from streamflow.web.server import MetricsServer
 
@@ -46,6 +46,7 @@ def run(
         int | None, typer.Option(min=0, max=65535, help="Its port; default: the first free one from 9464 on.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but problems.")] = False,
+    explain_panes: ExplainPanes = False,
 ) -> None:
     """Run a pipeline: a supervisor with worker processes, until Ctrl-C (or --until).
 
@@ -60,7 +61,7 @@ def run(
         pipeline = load_pipeline(target)
         log = open_log(data)
         try:
-            plan = launch(pipeline, log, pipeline.settings)
+            plan = launch(pipeline, log, explaining(pipeline.settings, explain_panes))
             supervisor = Supervisor(plan, log, data, target, workers, policy, condition(plan, until), stop_on_signals())
             _supervise(supervisor, (host, port), until, quiet=quiet)
         finally:
@@ -77,13 +78,14 @@ def worker(
     data: Data,
     id: Annotated[str | None, typer.Option("--id", help="The worker's name; default: a random one.")] = None,
     until: UntilOption = "stopped",
+    explain_panes: ExplainPanes = False,
 ) -> None:
     """Run one worker of a pipeline in this process. `streamflow run` starts and replaces workers for you."""
     log_to_stderr(logging.WARNING, logging.INFO)
     if id is not None:
-        raise typer.Exit(work_logged(target, data, id, until))
+        raise typer.Exit(work_logged(target, data, id, until, explain_panes=explain_panes))
     with told_errors():
-        work(target, data, f"worker-{secrets.token_hex(3)}", until)
+        work(target, data, f"worker-{secrets.token_hex(3)}", until, explain_panes=explain_panes)
 
 
 @app.command(

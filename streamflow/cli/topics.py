@@ -2,9 +2,8 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 import typer
@@ -12,17 +11,16 @@ import typer
 from streamflow.base.errors import ConflictError
 from streamflow.cli.folders import known_topic, opened, own_topic
 from streamflow.cli.options import Data, Json
-from streamflow.cli.output import iso_time, print_json, print_table, say, say_problem, told_errors
+from streamflow.cli.output import iso_time, print_json, print_table, say, say_problem, time_of, told_errors
 from streamflow.engine.plan import DEAD_LETTER
 from streamflow.model.time import MAX_US
+from streamflow.runtime.events import Event, events_of
 from streamflow.runtime.hints import command, count
-from streamflow.topics import Publisher, codec, open_log
+from streamflow.topics import Publisher, open_log
 from streamflow.topics.protocol import (
     PARTITIONS_DEFAULT,
     RETENTION_DEFAULT_S,
-    Kind,
     Log,
-    Record,
     TopicConfig,
     TopicInfo,
 )
@@ -32,14 +30,6 @@ app = typer.Typer(help="Topics: list, create, publish to them, end them, and loo
 Topic = Annotated[str, typer.Argument(help="The topic's name.")]
 BATCH = 1_000
 DAY_S = 86_400
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    time_us: int
-    partition: int
-    offset: int
-    value: Any
 
 
 @app.command("list", epilog="Example:\n\n`streamflow topic list --data demo-data`")
@@ -92,16 +82,26 @@ def create(
 @app.command(
     epilog="Examples:\n\n"
     """`echo '{"user": "ann", "page": "/"}' | streamflow topic publish clicks --data demo-data`\n\n"""
-    "`streamflow topic publish clicks --data demo-data --end < clicks.ndjson`"
+    "`streamflow topic publish clicks --data demo-data --end < clicks.ndjson`\n\n"
+    "`streamflow topic publish clicks --data demo-data --watermark 2026-07-04T12:00:00Z < /dev/null` — only a marker"
 )
 def publish(
     name: Topic,
     data: Data,
     end: Annotated[bool, typer.Option("--end", help="Say that no more events follow: all windows close.")] = False,
+    watermark: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Put a marker behind them in each partition: no event before this time (ISO 8601, UTC) follows. "
+            "Readers with `watermark=PublishedMarkers()` go by it.",
+        ),
+    ] = None,
 ) -> None:
     """Publish standard input, a JSON document per line, with the present time as event time."""
     with told_errors(), opened(data, _create(name, data)) as log:
         own_topic(log, name)
+        marked_us = None if watermark is None else time_of(watermark)
         publisher = Publisher(log, name)
         if sys.stdin.isatty():
             say_problem("type a JSON document per line; Ctrl-D ends")
@@ -109,6 +109,8 @@ def publish(
         published = 0
         while batch := list(islice(lines, BATCH)):
             published += publisher.publish_batch(batch)
+        if marked_us is not None:
+            publisher.mark(marked_us)
         if end:
             publisher.end()
         say(f"{count(published, 'event')} published to {name}{', ended' if end else ''}")
@@ -156,30 +158,13 @@ def tail(
             say(f"topic {name} holds no events")
 
 
-def _newest(log: Log, name: str, partition: int, n: int) -> Iterator[_Event]:
+def _newest(log: Log, name: str, partition: int, n: int) -> Iterator[Event]:
     start = max(0, log.end(name, partition) - n)
     for record in log.read(name, partition, start):
-        yield from _events(record, start)
+        yield from events_of(record, start)
 
 
-def _events(record: Record, start: int) -> Iterator[_Event]:
-    frame = codec.decode(record)[max(0, start - record.offset) :]
-    is_json = record.kind is Kind.JSON
-    values = map(_parsed, frame[codec.JSON]) if is_json else frame.drop(codec.TIME).iter_rows(named=True)
-    offset = max(record.offset, start)
-    for nth, (time_us, value) in enumerate(zip(frame[codec.TIME], values, strict=True)):
-        yield _Event(time_us, record.partition, offset + nth, value)
-
-
-def _parsed(raw: bytes) -> object:
-    try:
-        parsed: object = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return raw.decode("utf-8", errors="backslashreplace")
-    return parsed
-
-
-def _document(event: _Event) -> dict[str, object]:
+def _document(event: Event) -> dict[str, object]:
     return {
         "partition": event.partition,
         "offset": event.offset,
@@ -188,7 +173,7 @@ def _document(event: _Event) -> dict[str, object]:
     }
 
 
-def _say_letter(event: _Event) -> None:
+def _say_letter(event: Event) -> None:
     letter = event.value
     place = f"{letter.get('topic')}/{letter.get('partition')} offset {letter.get('offset')}"
     say(f"{iso_time(event.time_us)}  {letter.get('transform')}  {place}")

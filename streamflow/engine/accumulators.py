@@ -51,7 +51,7 @@ class Accumulators:
             self._fresh[target] += parts
         elif parts:
             self._fresh[target] = parts
-        self._keys.setdefault(target, self._key(source))
+        self._keys.setdefault(target, self.pickled_key(source))
 
     def result(self, place: Place, *, clears: bool) -> Any:
         """What is held of it, as a result; `clears`: it is held no longer. Raises what the CombineFn raises."""
@@ -67,10 +67,10 @@ class Accumulators:
                 self._fresh[place] = [merged]
             accumulator = pickle.loads(merged)
         result = self.combiner.fn.extract_output(accumulator)
-        return self.combiner.result(pickle.loads(self._key(place)), result, place[1])
+        return self.combiner.result(pickle.loads(self.pickled_key(place)), result, place[1])
 
     def key(self, place: Place) -> Any:
-        return pickle.loads(self._key(place))
+        return pickle.loads(self.pickled_key(place))
 
     def keep(self, place: Place, panes: WindowPanes | None) -> None:
         """The end of a step that has changed it; None: nothing of it is needed any more."""
@@ -118,7 +118,7 @@ class Accumulators:
                 self.state.delete(*place, name)
         return fresh
 
-    def _key(self, place: Place) -> bytes:
+    def pickled_key(self, place: Place) -> bytes:
         key = self._keys.get(place) or self.state.get(*place, _KEY_VALUE)
         assert key is not None
         return key

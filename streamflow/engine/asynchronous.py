@@ -10,9 +10,10 @@ from streamflow.engine.calls import Calls
 from streamflow.engine.context import StepContext
 from streamflow.engine.outputs import Place, Placed, all_placed
 from streamflow.model.batch import Elements, OnBad
+from streamflow.model.user_metrics import RECORDER
 from streamflow.model.window import IntervalWindow
 from streamflow.transforms.asynchronous import AsyncOptions, given
-from streamflow.transforms.core import DoFn, Guarded
+from streamflow.transforms.dofn import DoFn, Guarded
 
 if TYPE_CHECKING:
     from streamflow.engine.bundle import Outcome
@@ -64,7 +65,10 @@ class AsyncFn(DoFn):
         """Calls for all elements, once for each of their `places`, which one try covers together. What is given is
         added to `out`, in the order that was chosen."""
 
+        recorder = RECORDER.get()
+
         async def call(i: int) -> list[Any]:
+            RECORDER.set(recorder)  # the loop has a thread of its own
             try:
                 return [await given(process(elements, i, window)) for _, window in places(elements, i)]
             except (SystemExit, KeyboardInterrupt) as error:

@@ -4,17 +4,18 @@ behind them.
 """
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
 import polars as pl
 
 from streamflow.base.errors import DataError
+from streamflow.engine.history import ROWS, ROWS_TYPE, Origin
 from streamflow.model.aggregates import RecordCombineFn
 from streamflow.model.batch import PANE, PANE_INFO, Batch, Elements, OnBad, to_elements, to_frame
 from streamflow.model.combiner import CombineFn
-from streamflow.model.keys import encode_key
+from streamflow.model.keys import encode_key, key_text
 from streamflow.model.panes import PANE_ONLY, PaneInfo, PaneInfoTiming
 from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, MAX_US, Timestamp
 from streamflow.model.window import (
@@ -73,6 +74,9 @@ class Combiner(Protocol):
     def keys(self) -> Sequence[str]:
         """The columns that name a group, besides its window."""
 
+    def key_texts(self, frame: pl.DataFrame) -> list[str]:
+        """The key of each partial, for people (`key_text`); empty where all is one group."""
+
     def partial(self, batch: Batch, on_bad: OnBad) -> pl.DataFrame:
         """One row per group and window of the batch."""
 
@@ -90,6 +94,9 @@ class Combiner(Protocol):
     def empty(self) -> Batch | None:
         """The result for an input without any event, if there is one."""
 
+    def close(self) -> None:
+        """Lets go of what it combines with."""
+
 
 _INDEX = pl.col(ON_TIME) + pl.col(LATE) - 1
 _PANE_INFO = (
@@ -100,16 +107,29 @@ _PANE_INFO = (
 """As `PaneInfo.packed` has it. Where lateness is allowed there may always be another pane."""
 
 
+def pane_columns(windowing: Windowing) -> list[pl.Expr]:
+    """Of merged partials that fire: what a pane's history says of each."""
+    timing = pl.when(pl.col(LATE) > 0).then(pl.lit("LATE")).otherwise(pl.lit("ON_TIME"))
+    is_last = pl.lit(not windowing.allowed_lateness_us)
+    return [_INDEX.alias("pane"), timing.alias("timing"), is_last.alias("is_last"), pl.col(EVENTS).alias("events")]
+
+
 def combiner_of(
-    transform: Grouping, windowing: Windowing, *, rows_only: bool, pre_aggregation: "PreAggregation | None" = None
+    transform: Grouping,
+    windowing: Windowing,
+    *,
+    rows_only: bool,
+    pre_aggregation: "PreAggregation | None" = None,
+    origin: Origin | None = None,
 ) -> Combiner:
-    """`pre_aggregation`: what is known of grouping before the shuffle, where it is shared with other tasks."""
+    """`pre_aggregation`: what is known of grouping before the shuffle, where it is shared with other tasks; `origin`:
+    where the events were read, if partials are to carry it."""
     if isinstance(transform, Aggregate):
-        if rows_only or not windowing.is_plain:
-            return RowAggregate(transform, windowing)
-        return ColumnCombiner(transform, windowing, pre_aggregation)
+        if rows_only or not windowing.has_columns:
+            return RowAggregate(transform, windowing, origin)
+        return ColumnCombiner(transform, windowing, pre_aggregation, origin)
     assert isinstance(transform, PerKey)
-    return RowCombiner(transform, windowing)
+    return RowCombiner(transform, windowing, origin)
 
 
 def _merge_flags(frame: pl.DataFrame) -> list[pl.Expr]:
@@ -153,25 +173,41 @@ class ColumnCombiner:
     """Aggregate on columns: three group-bys."""
 
     def __init__(
-        self, transform: Aggregate, windowing: Windowing, pre_aggregation: PreAggregation | None = None
+        self,
+        transform: Aggregate,
+        windowing: Windowing,
+        pre_aggregation: PreAggregation | None = None,
+        origin: Origin | None = None,
     ) -> None:
-        self.transform, self.windowing = transform, windowing
+        self.transform, self.windowing, self.origin = transform, windowing, origin
         self.pre_aggregation = pre_aggregation or PreAggregation()
         self.keys = transform.keys
         self._partial = [e for name, fn in transform.aggregates.items() for e in fn.partial(name)]
         self._single = [e for name, fn in transform.aggregates.items() for e in fn.single(name)]
-        self._merge = [e for name, fn in transform.aggregates.items() for e in fn.merge(name)]
+        self.merges = [e for name, fn in transform.aggregates.items() for e in fn.merge(name)]
+        """Of accumulators, within a group."""
         self._final = [fn.final(name) for name, fn in transform.aggregates.items()]
 
+    def key_texts(self, frame: pl.DataFrame) -> list[str]:
+        if len(self.keys) == 1:
+            return list(map(key_text, frame[self.keys[0]].to_list()))
+        return list(map(key_text, frame.select(self.keys).rows())) if self.keys else [""] * frame.height
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
     def partial_frame(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        """The partial step as a query, to be fused with the expressions before it."""
+        """The partial step as a query, to be fused with the expressions before it. Events of sessions stay single: each
+        may be too late for a session that another one is not too late for."""
         windowed = frame if self.windowing.assigned else self.windowing.fn.assign_columns(frame)
         named = [by.alias(key) for by, key in zip(self.transform.by, self.keys, strict=True)]
-        if not self.pre_aggregation.worthwhile:
+        rows = [] if self.origin is None else [self.origin.columns(windowed)]
+        if self.windowing.is_merging or not self.pre_aggregation.worthwhile:
             one = pl.lit(1, pl.Int64).alias(EVENTS)
-            return windowed.select(*named, WINDOW_START, WINDOW_END, one, *self._single, _RESULT_TIME)
+            alone = [pl.concat_list(row).alias(ROWS) for row in rows]
+            return windowed.select(*named, WINDOW_START, WINDOW_END, one, *self._single, *alone, _RESULT_TIME)
         grouped = windowed.group_by([*named, WINDOW_START]).agg(
-            pl.col(WINDOW_END).first(), pl.len().cast(pl.Int64).alias(EVENTS), *self._partial
+            pl.col(WINDOW_END).first(), pl.len().cast(pl.Int64).alias(EVENTS), *self._partial, *rows
         )
         return grouped.with_columns(_RESULT_TIME)
 
@@ -186,8 +222,8 @@ class ColumnCombiner:
     def _merged(self, frame: pl.DataFrame) -> pl.DataFrame:
         flags = _merge_flags(frame)
         if self.keys and _of_one_window(frame):  # a key less takes a fifth less
-            return frame.group_by(self.keys).agg(pl.col(WINDOW_START).first(), *flags, *self._merge)
-        return frame.group_by([*self.keys, WINDOW_START]).agg(*flags, *self._merge)
+            return frame.group_by(self.keys).agg(pl.col(WINDOW_START).first(), *flags, *self.merges)
+        return frame.group_by([*self.keys, WINDOW_START]).agg(*flags, *self.merges)
 
     def final(self, frame: pl.DataFrame, on_bad: OnBad) -> Batch:
         public = [
@@ -220,16 +256,27 @@ class RowCombiner:
 
     keys: tuple[str, ...] = (KEY,)
 
-    def __init__(self, transform: PerKey, windowing: Windowing) -> None:
+    def __init__(self, transform: PerKey, windowing: Windowing, origin: Origin | None = None) -> None:
+        self.origin = origin
         self.fn: CombineFn = transform.fn
         self.keyed = transform.keyed
         self.windowing = windowing
         self.defaults = transform.defaults and windowing.is_global
         self.fn.setup()
 
+    def close(self) -> None:
+        self.fn.teardown()
+
     def pairs(self, batch: Batch, on_bad: OnBad) -> Elements:
         """Elements whose values are (key, value)."""
         return to_elements(batch)
+
+    def key_texts(self, frame: pl.DataFrame) -> list[str]:
+        return list(map(self.key_text, frame[KEY_VALUE].to_list()))
+
+    def key_text(self, key: bytes) -> str:
+        """Of a pickled key."""
+        return key_text(pickle.loads(key)) if self.keyed else ""
 
     def partial(self, batch: Batch, on_bad: OnBad) -> pl.DataFrame:
         elements = self.pairs(batch, on_bad)
@@ -251,13 +298,25 @@ class RowCombiner:
         combined = {group: self._combined(inputs, bad) for group, inputs in groups.items()}
         for i, reason in bad.items():
             on_bad(elements.values[i], elements.offsets[i], reason)
-        return self._frame([(k, w, keys[k], n, acc) for (k, w), (n, acc) in combined.items() if n])
+        frame = self._frame([(k, w, keys[k], n, acc) for (k, w), (n, acc) in combined.items() if n])
+        if self.origin is None:
+            return frame
+        good = ([i for i, _ in groups[group] if i not in bad] for group, (n, _) in combined.items() if n)
+        return self._with_rows(frame, elements, good)
+
+    def _with_rows(self, frame: pl.DataFrame, elements: Elements, groups: Iterable[Sequence[int]]) -> pl.DataFrame:
+        """With the input rows of each partial: indexes of elements."""
+        assert self.origin is not None
+        row, offsets, times = self.origin.row, elements.offsets, elements.times
+        rows = [[row(offsets[i], times[i]) for i in group] for group in groups]
+        return frame.with_columns(pl.Series(ROWS, rows, dtype=ROWS_TYPE))
 
     def singles(self, batch: Batch, on_bad: OnBad) -> pl.DataFrame:
         """One row per event and window of the batch, in its order: for triggers, which see one event at a time. `_time`
         is that of the event."""
         elements = self.pairs(batch, on_bad)
         rows: list[tuple[Any, ...]] = []
+        sources: list[int] = []
         for i, element in enumerate(elements.values):
             try:
                 key, value = _pair(element) if self.keyed else (None, element)
@@ -269,7 +328,9 @@ class RowCombiner:
             time_us, window = elements.times[i], elements.window(i) if self.windowing.assigned else None
             windows = [window] if window else self.windowing.fn.at(time_us)
             rows += [(encoded, each.start_us, each.end_us, 1, kept, accumulator, time_us) for each in windows]
-        return pl.DataFrame(rows, schema=PARTIAL, orient="row")
+            sources += [i] * len(windows)
+        frame = pl.DataFrame(rows, schema=PARTIAL, orient="row")
+        return frame if self.origin is None else self._with_rows(frame, elements, ([i] for i in sources))
 
     def _combined(self, inputs: Sequence[tuple[int, Any]], bad: dict[int, Exception]) -> tuple[int, bytes]:
         """How many of the inputs (index, value) could be combined, and their accumulator; `bad` gets the others."""
@@ -315,7 +376,7 @@ class RowCombiner:
         )
 
     def merge(self, frame: pl.DataFrame) -> pl.DataFrame:
-        grouped = frame.group_by([KEY, WINDOW_START]).agg(
+        grouped = frame.group_by([KEY, WINDOW_START], maintain_order=True).agg(
             *_merge_flags(frame), pl.col(KEY_VALUE).first(), pl.col(ACCUMULATOR)
         )
         merged = [parts[0] if len(parts) == 1 else self.merged(parts) for parts in grouped[ACCUMULATOR].to_list()]
@@ -369,9 +430,13 @@ class RowCombiner:
 class RowAggregate(RowCombiner):
     """Aggregate on rows: the same answer as on columns, an event at a time."""
 
-    def __init__(self, transform: Aggregate, windowing: Windowing) -> None:
-        super().__init__(PerKey(RecordCombineFn(transform.aggregates)), windowing)
+    def __init__(self, transform: Aggregate, windowing: Windowing, origin: Origin | None = None) -> None:
+        super().__init__(PerKey(RecordCombineFn(transform.aggregates)), windowing, origin)
         self.transform = transform
+
+    def key_text(self, key: bytes) -> str:
+        values = pickle.loads(key)
+        return key_text(values[0] if len(values) == 1 else values) if values else ""
 
     def pairs(self, batch: Batch, on_bad: OnBad) -> Elements:
         names = [f"{i}" for i in range(len(self.transform.keys))]

@@ -12,6 +12,7 @@ import orjson
 import polars as pl
 
 from streamflow.base.errors import AssertionFailedError
+from streamflow.engine.history import PaneRecorder
 from streamflow.model.batch import OnBad
 from streamflow.topics import codec
 
@@ -51,18 +52,20 @@ class DeadLetter:
         try:
             event = orjson.dumps(letter, default=_readable, option=orjson.OPT_NON_STR_KEYS)
         except TypeError:
-            event = orjson.dumps(letter | {"input": _text(_safe_repr(self.value))})
+            event = orjson.dumps(letter | {"input": _text(safe_repr(self.value))})
         if len(event) > codec.EVENT_BYTES_MAX:
-            event = orjson.dumps(letter | {"input": _text(_safe_repr(self.value))})
+            event = orjson.dumps(letter | {"input": _text(safe_repr(self.value))})
         return event
 
 
 @dataclass(slots=True)
 class StepContext:
     """`frames`: (topic, partition) → frames to append as envelopes; `events`: the same for JSON events, with their
-    times; `now_us`: the wall time of the step, the same all through it."""
+    times; `now_us`: the wall time of the step, the same all through it; `panes`: takes the history of a grouping's
+    panes, where it is kept."""
 
     now_us: int = 0
+    panes: PaneRecorder | None = None
     frames: dict[tuple[str, int], list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
     events: dict[tuple[str, int], list[tuple[bytes, int]]] = field(default_factory=lambda: defaultdict(list))
     dead: list[DeadLetter] = field(default_factory=list)
@@ -109,7 +112,7 @@ def _readable(value: Any) -> Any:
         return bytes(value).decode("utf-8", errors="backslashreplace")
     if isinstance(value, (set, frozenset)):
         return list(value)
-    return _text(_safe_repr(value))
+    return _text(safe_repr(value))
 
 
 def _said(error: BaseException) -> str:
@@ -119,7 +122,7 @@ def _said(error: BaseException) -> str:
         return f"{type(error).__name__} whose text raises {type(another).__name__}"
 
 
-def _safe_repr(value: Any) -> str:
+def safe_repr(value: Any) -> str:
     """A value that can't be shown must not keep the good events of its batch from going on."""
     try:
         return repr(value)

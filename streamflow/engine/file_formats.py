@@ -16,13 +16,12 @@ from streamflow.base.errors import DataError
 from streamflow.engine.operators import fitted
 from streamflow.engine.source import SourceDecoder, event_times
 from streamflow.model.batch import OFFSET, Batch, Elements, OnBad
-from streamflow.model.time import MIN_US
+from streamflow.model.time import EARLIEST_US
 from streamflow.model.window import TIME
 from streamflow.stores.files import LineReader, RowReader, Shard
 from streamflow.topics import codec
 from streamflow.transforms.files import ReadFromCsv, ReadFromFiles, ReadFromJson, ReadFromParquet, ReadFromText
 
-EARLIEST_US = MIN_US + 1
 """The time of events that say none."""
 Reader = LineReader | RowReader
 _NOTHING = {b"", b"\r"}

@@ -4,26 +4,31 @@ A head first *absorbs* the records of a step, then *fires*: it gives the batches
 how far the watermark has moved.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import polars as pl
 
 from streamflow.base.errors import DataError
-from streamflow.engine.combine import Combiner
+from streamflow.engine.combine import ColumnCombiner, Combiner, pane_columns
 from streamflow.engine.context import StepContext
+from streamflow.engine.held import HeldState, window_ends
+from streamflow.engine.history import without_rows
 from streamflow.engine.ledger import Delta, Ledger
 from streamflow.engine.memory import StateMemory
+from streamflow.engine.sessions import SessionState
 from streamflow.engine.slices import ALL
-from streamflow.engine.source import SourceDecoder, offsets_of, with_offsets
-from streamflow.engine.state import WindowState, window_ends
-from streamflow.engine.stores import SinkWriter
+from streamflow.engine.source import SourceDecoder, newest_marker, offsets_of, with_offsets
+from streamflow.engine.state import WindowState
+from streamflow.engine.stores import Sink, SinkWriter
 from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, public, tell, together
 from streamflow.model.time import MAX_US, MIN_US
+from streamflow.model.watermark import BoundedDisorder, MarkerColumn, PublishedMarkers, WatermarkPolicy
 from streamflow.model.window import TIME, Windowing
 from streamflow.topics import codec
 from streamflow.topics.frames import write_compact
-from streamflow.topics.protocol import Record, SegmentInfo, StateSegment
+from streamflow.topics.protocol import Kind, Record, SegmentInfo, StateSegment
 
 _Layout = tuple[list[str], list[pl.DataType]]
 Late = Callable[[Batch, StepContext], None]
@@ -32,7 +37,8 @@ Late = Callable[[Batch, StepContext], None]
 
 class Head(Protocol):
     time_max_us: int | None
-    """The newest event time absorbed so far; None for heads that do not decode events."""
+    """The newest event time absorbed so far, or the last marker where the watermark goes by these; None for heads that
+    do not decode events."""
 
     @property
     def due_us(self) -> int | None:
@@ -68,8 +74,15 @@ class _Stateless:
 class SourceHead(_Stateless):
     """Events of a user's topic."""
 
-    def __init__(self, decoder: SourceDecoder, label: str, first_offset: int, from_time_us: int | None) -> None:
-        self.decoder, self.label = decoder, label
+    def __init__(
+        self,
+        decoder: SourceDecoder,
+        label: str,
+        first_offset: int,
+        from_time_us: int | None,
+        policy: WatermarkPolicy | None = None,
+    ) -> None:
+        self.decoder, self.label, self.policy = decoder, label, policy or BoundedDisorder()
         self.first_offset, self.from_time_us = first_offset, from_time_us
         self._batches: list[Batch] = []
 
@@ -81,15 +94,24 @@ class SourceHead(_Stateless):
             if offset >= self.first_offset:
                 tell_bad(value, offset, error)
 
-        for batch in map(self._wanted, self.decoder.decode(records, on_bad)):
+        marks = [record for record in records if record.kind is Kind.MARK]
+        events = [record for record in records if record.kind is not Kind.MARK] if marks else records
+        if isinstance(self.policy, PublishedMarkers):
+            self._seen(max(map(codec.marked_us, marks), default=None))
+        for batch in map(self._wanted, self.decoder.decode(events, on_bad)):
             self._batches.append(batch)
-            newest = _newest(batch)
-            if newest is not None:
-                self.time_max_us = newest if self.time_max_us is None else max(self.time_max_us, newest)
+            if isinstance(self.policy, MarkerColumn):
+                self._seen(newest_marker(batch, self.policy.name))
+            elif isinstance(self.policy, BoundedDisorder):
+                self._seen(_newest(batch))
 
     def fire(self, before_us: int, after_us: int, context: StepContext) -> list[Batch]:
         batches, self._batches = self._batches, []
         return batches
+
+    def _seen(self, time_us: int | None) -> None:
+        if time_us is not None:
+            self.time_max_us = time_us if self.time_max_us is None else max(self.time_max_us, time_us)
 
     def _wanted(self, batch: Batch) -> Batch:
         """Without the events that lie before the beginning."""
@@ -125,8 +147,8 @@ class SinkHead(_Stateless):
     `start`: where the store stood when the task was new. It is added to offsets, so that a pipeline which begins anew
     under its old name (after a reset, or on another log) is not taken for a repetition of the earlier one."""
 
-    def __init__(self, writer: SinkWriter, start: int, epoch: int, label: str) -> None:
-        self.writer, self.start, self.epoch, self.label = writer, start, epoch, label
+    def __init__(self, writer: Sink, start: int, label: str) -> None:
+        self.writer, self.start, self.label = writer, start, label
 
     def absorb(self, records: Sequence[Record], context: StepContext) -> None:
         if not records:
@@ -135,9 +157,12 @@ class SinkHead(_Stateless):
         frames = _fitting(None, [with_offsets(record) for record in records], on_bad)
         good = self._storable(pl.concat(frames, how="diagonal_relaxed"), on_bad)
         if good.height:
-            shifted = good.with_columns(pl.col(OFFSET) + self.start)
-            self.writer.write(shifted, records[-1].end + self.start, self.epoch)
+            self._store(good.with_columns(pl.col(OFFSET) + self.start), records)
         context.counts["events_out"] += good.height
+
+    @abstractmethod
+    def _store(self, rows: pl.DataFrame, records: Sequence[Record]) -> None:
+        """`rows`: those of the records that can be stored, with their offsets as the store counts them."""
 
     def _storable(self, frame: pl.DataFrame, on_bad: OnBad) -> pl.DataFrame:
         """The rows that pass the store's check, found by bisection; if not even no rows pass, all are bad at once."""
@@ -166,6 +191,17 @@ class SinkHead(_Stateless):
         self.writer.close()
 
 
+class StoreHead(SinkHead):
+    """Into a store that skips what it has."""
+
+    def __init__(self, writer: SinkWriter, start: int, epoch: int, label: str) -> None:
+        super().__init__(writer, start, label)
+        self._store_writer, self._epoch = writer, epoch
+
+    def _store(self, rows: pl.DataFrame, records: Sequence[Record]) -> None:
+        self._store_writer.write(rows, records[-1].end + self.start, self._epoch)
+
+
 class GroupingHead:
     """Partials into window state; panes of the windows that the watermark has passed, and of late groups."""
 
@@ -185,7 +221,7 @@ class GroupingHead:
     ) -> None:
         self.combiner, self.label, self._late = combiner, label, late
         self.segments_max = segments_max
-        self.state = WindowState(combiner, windowing, ledger, memory)
+        self.state = _state(combiner, windowing, ledger, memory)
         self._ledger, self._memory = ledger, memory
         self._incoming: list[pl.DataFrame] = []
         self._layout: _Layout | None = None
@@ -199,7 +235,11 @@ class GroupingHead:
             fitting = _fitting(self.state.columns(), frames, context.on_bad(self.label))
             frames = [frame.drop(OFFSET) for frame in fitting]
             self._layout = _layout(frames[-1]) if frames else None
-        self._incoming = frames
+        if context.panes is not None:
+            kinds = self.state.kinds(list(map(without_rows, frames)), context.panes.watermark_us)
+            for frame, kind in zip(frames, kinds, strict=True):
+                context.panes.came(self.combiner.key_texts(frame), frame, kind)
+        self._incoming = list(map(without_rows, frames))
 
     def fire(self, before_us: int, after_us: int, context: StepContext) -> Iterator[Batch]:
         fired = self.state.step(self._incoming, before_us, after_us)
@@ -212,6 +252,9 @@ class GroupingHead:
         nothing = True
         for frame in fired.panes:
             nothing = False
+            if context.panes is not None:
+                panes = frame.with_columns(pane_columns(self.state.windowing))
+                context.panes.fired(self.combiner.key_texts(frame), panes, after_us)
             yield self.combiner.final(frame, context.on_bad(self.label))
         if nothing and after_us == MAX_US > before_us and (empty := self.combiner.empty()) is not None:
             yield empty
@@ -247,6 +290,14 @@ class GroupingHead:
 
     def close(self) -> None:
         self._memory.forget(self.state)
+        self.combiner.close()
+
+
+def _state(combiner: Combiner, windowing: Windowing, ledger: Ledger, memory: StateMemory) -> HeldState:
+    if windowing.is_plain_sessions:
+        assert isinstance(combiner, ColumnCombiner)
+        return SessionState(combiner, windowing, ledger, memory)
+    return WindowState(combiner, windowing, ledger, memory)
 
 
 def _layout(frame: pl.DataFrame) -> _Layout:

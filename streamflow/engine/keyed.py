@@ -26,6 +26,7 @@ from typing import Any
 import polars as pl
 
 from streamflow.engine.ledger import Delta, Ledger
+from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import ALL
 from streamflow.model.window import WINDOW_END, WINDOW_START, IntervalWindow
 from streamflow.topics.frames import write_compact
@@ -42,6 +43,8 @@ _SCHEMA: dict[str, Any] = {
 }
 _UNCUT_BYTES = 1 << 62
 """Compaction need not be cut into slices: the whole state is in memory anyway."""
+_BESIDE_BYTES = 150
+"""What an entry takes in memory besides the bytes of its name and value: Python's objects, its place in the dict."""
 _ENDS_SPARE = 1_000
 """How many groups that have gone may be in the heap, besides as many as there are, before it is made anew."""
 
@@ -61,10 +64,18 @@ class _Group:
 class KeyedState:
     """`ledger`: the durable segments, read when the state is first asked for something; `gone_at`: the watermark at
     which a window with that end is not needed any more; `watermark_us`: the task's when it was claimed;
-    `segments_max`: about how many segments there may be before some are merged. Not shared between threads."""
+    `segments_max`: about how many segments there may be before some are merged; `memory`: of the worker, which is told
+    what the state takes of it. Not shared between threads."""
 
-    def __init__(self, ledger: Ledger, gone_at: Callable[[int], int], watermark_us: int, segments_max: int) -> None:
-        self._ledger, self._gone_at, self._segments_max = ledger, gone_at, segments_max
+    def __init__(
+        self,
+        ledger: Ledger,
+        gone_at: Callable[[int], int],
+        watermark_us: int,
+        segments_max: int,
+        memory: StateMemory | None = None,
+    ) -> None:
+        self._ledger, self._gone_at, self._segments_max, self._memory = ledger, gone_at, segments_max, memory
         self._watermark_us = watermark_us
         self._groups: dict[tuple[bytes, IntervalWindow], _Group] = {}
         self._at: tuple[bytes, IntervalWindow, _Group] | None = None
@@ -74,6 +85,7 @@ class KeyedState:
         """A heap of (window's end, number, group), which may have groups that are gone."""
         self._created = 0
         self._size = 0
+        self._bytes = self._bytes_told = 0
         self._before: list[tuple[_Group, bytes, bytes | None]] | None = None
         self._loaded = not len(ledger)
 
@@ -126,6 +138,7 @@ class KeyedState:
             if self._groups.get(place := (group.key, group.window)) is group:
                 del self._groups[place]
                 self._size -= len(group.names)
+                self._bytes -= sum(map(_bytes_of, group.names, group.names.values()))
                 gone += [place] if group.names else []
         return gone
 
@@ -138,7 +151,19 @@ class KeyedState:
             self._compact(delta, stamp, watermark_us)
         if (changed := self._changes(watermark_us)).height:
             delta.add.append(self._segment(changed, stamp, watermark_us))
+        if self._memory is not None:
+            self._memory.keep(self, self._bytes)
         return delta
+
+    def grown_bytes(self) -> int:
+        """By how much it takes more memory than when this was last asked, or than when it was claimed. So the sum over
+        all of a task's owners is what it takes now."""
+        told, self._bytes_told = self._bytes_told, self._bytes
+        return self._bytes - told
+
+    def close(self) -> None:
+        if self._memory is not None:
+            self._memory.forget(self)
 
     def _compact(self, delta: Delta, stamp: int, watermark_us: int) -> None:
         """Merge the newest segments, if there are too many; older ones stay before them, so order is kept."""
@@ -194,7 +219,9 @@ class KeyedState:
         for key, start, end, name, value in self._living(newest, self._watermark_us).iter_rows():
             window = IntervalWindow.of_us(start, end)
             (self._group(key, window) or self._create(key, window)).names[name] = value
-        self._size = sum(len(group.names) for group in self._groups.values())
+        names = [group.names for group in self._groups.values()]
+        self._size = sum(map(len, names))
+        self._bytes = self._bytes_told = sum(_bytes_of(*entry) for of_group in names for entry in of_group.items())
         self._ledger.take_up(segments)
 
     def _group(self, key: bytes, window: IntervalWindow) -> _Group | None:
@@ -222,10 +249,15 @@ class KeyedState:
             self._changed.append(group)
         group.changed.add(name)
         self._size += (old is None) - (value is None)
+        self._bytes += (0 if value is None else _bytes_of(name, value)) - (0 if old is None else _bytes_of(name, old))
         if value is None:
             del group.names[name]
         else:
             group.names[name] = value
+
+
+def _bytes_of(name: bytes, value: bytes) -> int:
+    return len(name) + len(value) + _BESIDE_BYTES
 
 
 def _newest(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:

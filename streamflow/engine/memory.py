@@ -1,4 +1,5 @@
-"""The memory that the window state of one worker's tasks may take: who holds how much, and who must let go. Pure."""
+"""The memory that the state of one worker's tasks may take: who holds how much, and who must let go. Window state can;
+keyed state is kept whole, and leaves the less to the others. Pure."""
 
 from typing import Protocol
 
@@ -22,21 +23,30 @@ class StateMemory:
         self.bytes_max = bytes_max
         self.piece_bytes = max(PIECE_BYTES_MIN, bytes_max // PIECES)
         self._held: dict[Holder, int] = {}
+        self._kept: dict[object, int] = {}
 
     def hold(self, holder: Holder, size: int) -> None:
         self._held[holder] = size
 
-    def forget(self, holder: Holder) -> None:
-        self._held.pop(holder, None)
+    def keep(self, keeper: object, size: int) -> None:
+        """What can't be let go."""
+        self._kept[keeper] = size
+
+    def forget(self, holder: object) -> None:
+        """It holds and keeps nothing any more."""
+        self._held = {each: size for each, size in self._held.items() if each is not holder}
+        self._kept.pop(holder, None)
 
     def has_room(self, size: int) -> bool:
         """May so much be taken up again? Only into the lower half of the budget: between two times that the same state
         is let go, as much must have come in anew, so that reading it back stays a small part of the work."""
-        return 2 * (sum(self._held.values()) + size) <= self.bytes_max
+        return 2 * (self._sum() + size) <= self.bytes_max
 
     def exceeded(self) -> bool:
-        """Whether there is more than the budget, which includes the room to merge the largest."""
-        return sum(self._held.values()) + max(self._held.values(), default=0) > self.bytes_max
+        """Whether there is more than the budget, which includes the room to merge the largest, and somebody who can let
+        go of something."""
+        largest = max(self._held.values(), default=0)
+        return largest > 0 and self._sum() + largest > self.bytes_max
 
     def settle(self) -> None:
         """Make the largest let go until all is within the budget.
@@ -46,3 +56,6 @@ class StateMemory:
             largest = max(self._held, key=self._held.__getitem__)
             largest.let_go()
             self._held[largest] = 0
+
+    def _sum(self) -> int:
+        return sum(self._held.values()) + sum(self._kept.values())

@@ -25,6 +25,8 @@ from streamflow.engine.combine import (
     windows_apart,
 )
 from streamflow.engine.context import StepContext
+from streamflow.engine.contexts import Contexts
+from streamflow.engine.history import Origin
 from streamflow.engine.outputs import (
     Place,
     Placed,
@@ -53,14 +55,18 @@ from streamflow.model.batch import (
     to_frame,
 )
 from streamflow.model.panes import PANE_UNKNOWN
+from streamflow.model.row import Row
 from streamflow.model.schema import Schema
 from streamflow.model.time import Timestamp
+from streamflow.model.user_metrics import at_step
 from streamflow.model.window import TIME, WINDOW_START, IntervalWindow, Windowing
 from streamflow.transforms.columns import AsColumns, FrameTransform, missing_column
 from streamflow.transforms.core import DoFn, ParDo, Reshuffle, RowFilter
+from streamflow.transforms.dofn import asks_window
 from streamflow.transforms.grouping import Grouping
 from streamflow.transforms.io import StoreSink
-from streamflow.transforms.outputs import Tagged
+from streamflow.transforms.outputs import Tagged, WindowedValue
+from streamflow.transforms.params import Param
 from streamflow.transforms.time_joins import TimeJoin
 from streamflow.transforms.views import View
 from streamflow.transforms.window import WindowInto
@@ -87,11 +93,12 @@ def compile_steps(
     learnt: dict[str, PreAggregation],
     calls: Calls,
     views: Views | None = None,
+    origin: Origin | None = None,
 ) -> list[Operator]:
     """Operators for the tree below a stage's head, as one task (of `partition`) runs them. `learnt`: what the tasks of
     a worker have found out, by label; `calls`: their event loop; `views`: the side inputs of the transform at the
-    root."""
-    compiler = _Compiler(partitions_of, partition, rows_only, learnt, calls, views)
+    root; `origin`: where the events were read, if groupings are to know."""
+    compiler = _Compiler(partitions_of, partition, rows_only, learnt, calls, views, origin)
     return [compiler.compile(step) for step in steps]
 
 
@@ -104,9 +111,10 @@ class _Compiler:
         learnt: dict[str, PreAggregation],
         calls: Calls,
         views: Views | None,
+        origin: Origin | None,
     ) -> None:
         self.partitions_of, self.partition, self.rows_only, self.learnt = partitions_of, partition, rows_only, learnt
-        self.calls, self.views = calls, views
+        self.calls, self.views, self.origin = calls, views, origin
 
     def compile(self, step: Step) -> Operator:
         if step.topic is not None:
@@ -133,15 +141,17 @@ class _Compiler:
             return Broadcast(label, topic, self.partitions_of(topic), step.side, lists=lists)
         if isinstance(transform, Grouping):
             known = self.learnt.setdefault(label, PreAggregation())
-            combiner = combiner_of(transform, step.windowing, rows_only=self.rows_only, pre_aggregation=known)
+            combiner = combiner_of(
+                transform, step.windowing, rows_only=self.rows_only, pre_aggregation=known, origin=self.origin
+            )
             pre_aggregation = combiner.pre_aggregation if isinstance(combiner, ColumnCombiner) else None
             shuffle = Shuffle(topic, combiner.keys, self.partitions_of(topic), pre_aggregation)
-            if not step.windowing.is_plain:
-                assert isinstance(combiner, RowCombiner)
-                return PartialOperator(label, combiner.singles, [shuffle])
             if isinstance(combiner, ColumnCombiner):
                 return FrameOperator([(label, combiner.partial_frame)], [shuffle])
-            return PartialOperator(label, combiner.partial, [shuffle])
+            if not step.windowing.is_plain:
+                assert isinstance(combiner, RowCombiner)
+                return PartialOperator(label, combiner.singles, combiner.close, [shuffle])
+            return PartialOperator(label, combiner.partial, combiner.close, [shuffle])
         if isinstance(transform, TimeJoin):
             return Shuffle(topic, transform.keys, self.partitions_of(topic))
         if isinstance(transform, ParDo) and transform.sides:
@@ -192,10 +202,13 @@ class FrameOperator(_Inner):
         return frame
 
     def run(self, batch: Batch, context: StepContext) -> None:
+        if isinstance(batch, pl.DataFrame) and VALUE in batch.columns:
+            batch = to_elements(batch)
         frame = to_frame(batch, context.on_bad(self.label))
         if frame.height:
             good = _isolated(frame, self.apply, lambda bad, error: tell(bad, context.on_bad(self._at(bad)), error))
-            self.hand_on(good, context)
+            named = isinstance(batch, Elements) and hasattr(batch.values[0], "_asdict")
+            self.hand_on(_as_rows(good) if named else good, context)
 
     def _at(self, bad: pl.DataFrame) -> str:
         """The label of the transform at which rows fail that fail as one."""
@@ -207,6 +220,13 @@ class FrameOperator(_Inner):
             except _QUERY_ERRORS:
                 return label
         return self.parts[-1][0]
+
+
+def _as_rows(frame: pl.DataFrame) -> Elements:
+    """Rows and named tuples become Rows again, for functions that read their fields."""
+    elements = to_elements(frame)
+    elements.values = [Row(**fields) for fields in elements.values]
+    return elements
 
 
 class SchemaOperator(_Inner):
@@ -224,16 +244,25 @@ class SchemaOperator(_Inner):
 
 
 class PartialOperator(_Inner):
-    """The partial combine of the row path."""
+    """The partial combine of the row path. `close_fn`: lets go of the CombineFn."""
 
     def __init__(
-        self, label: str, partial: Callable[[Batch, OnBad], pl.DataFrame], children: Sequence[Operator]
+        self,
+        label: str,
+        partial: Callable[[Batch, OnBad], pl.DataFrame],
+        close_fn: Callable[[], None],
+        children: Sequence[Operator],
     ) -> None:
         super().__init__(label, children)
-        self.partial = partial
+        self.partial, self.close_fn = partial, close_fn
 
     def run(self, batch: Batch, context: StepContext) -> None:
+        at_step(self.label)
         self.hand_on(self.partial(batch, context.on_bad(self.label)), context)
+
+    def close(self) -> None:
+        self.close_fn()
+        super().close()
 
 
 class RowOperator(_Inner):
@@ -257,14 +286,24 @@ class RowOperator(_Inner):
         self.tagged = transform.tags is not None
         self.windowing = windowing
         self.asks_key = any(param is DoFn.KeyParam for param in self.params.values())
-        self.per_window = any(param is DoFn.WindowParam for param in self.params.values())
+        self.asks_place = any(param is DoFn.WindowedValueParam for param in self.params.values())
+        self.per_window = asks_window(self.params)
         self.fn.setup()
+        self.contexts = Contexts(transform.params)
 
     def run(self, batch: Batch, context: StepContext) -> None:
         self.hand_on(self._outputs(to_elements(batch), context.on_bad(self.label), context), context)
 
     def _outputs(self, elements: Elements, on_bad: OnBad, context: StepContext) -> Elements:
         out = Elements()
+        at_step(self.label)
+        with self.contexts.bundle():
+            self._bundle(elements, on_bad, context, out)
+        if not self.tagged:
+            context.counts["outputs_unread"] += without_tags(out)
+        return out
+
+    def _bundle(self, elements: Elements, on_bad: OnBad, context: StepContext, out: Elements) -> None:
         self.fn.start_bundle()
         if isinstance(self.fn, AsyncFn):
             self.fn.process_all(elements, self._places, self._process, on_bad, context, out)
@@ -273,9 +312,6 @@ class RowOperator(_Inner):
         windowed = self.windowing.assigned or self.per_window
         for result, time_us, window in finished(self.fn, windowed):
             out.append(result, time_us, -1, window)
-        if not self.tagged:
-            context.counts["outputs_unread"] += without_tags(out)
-        return out
 
     def _process_each(self, elements: Elements, on_bad: OnBad, out: Elements) -> None:
         for i, value in enumerate(elements.values):
@@ -304,16 +340,22 @@ class RowOperator(_Inner):
         if not self.params:
             return {}
         value = elements.values[i]
-        offers = {
+        offers: dict[Param, Any] = {
             DoFn.TimestampParam: Timestamp(micros=elements.times[i]),
             DoFn.WindowParam: window,
             DoFn.ElementParam: value,
             DoFn.KeyParam: key_of(value) if self.asks_key else None,
             DoFn.PaneInfoParam: elements.pane(i) or PANE_UNKNOWN,
+            **self.contexts.values,
         }
+        if self.asks_place:
+            windows = () if window is None else (window,)
+            place = WindowedValue(value, offers[DoFn.TimestampParam], windows, offers[DoFn.PaneInfoParam])
+            offers[DoFn.WindowedValueParam] = place
         return {name: offers[param] for name, param in self.params.items()}
 
     def close(self) -> None:
+        self.contexts.close()
         self.fn.teardown()
         super().close()
 
@@ -331,7 +373,8 @@ class TaggedOperator(_Inner):
 
 
 class WindowOperator(_Inner):
-    """Windows of a function of the user's own, given to each element where it comes by."""
+    """Windows given to each element where it comes by: those of a function of the user's own, or other ones where an
+    element is in several, each of which goes on by itself."""
 
     def __init__(self, label: str, transform: WindowInto, before: Windowing, children: Sequence[Operator]) -> None:
         super().__init__(label, children)
@@ -342,9 +385,12 @@ class WindowOperator(_Inner):
         rows: list[int] = []
         windows: list[IntervalWindow] = []
         for i, value in enumerate(elements.values):
-            so_far = elements.window(i) if self.before.assigned else None
+            time_us = elements.times[i]
+            so_far: list[IntervalWindow | None] = [elements.window(i) if self.before.assigned else None]
+            if self.before.may_spread:
+                so_far[:] = self.before.fn.at(time_us)
             try:
-                assigned = self.windowing.windows(elements.times[i], value, so_far)
+                assigned = [each for window in so_far for each in self.windowing.windows(time_us, value, window)]
             except Exception as error:
                 on_bad(value, elements.offsets[i], error)
                 continue

@@ -11,7 +11,7 @@ from streamflow.base.errors import DataError, PipelineError
 from streamflow.engine.combine import KEY
 from streamflow.model.batch import OFFSET, VALUE, Elements, OnBad, pickled
 from streamflow.model.keys import encode_key
-from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, MAX_US
+from streamflow.model.time import EARLIEST_US, EVENT_MAX_US, EVENT_MIN_US, MAX_US
 from streamflow.model.window import IntervalWindow, TimestampedValue, Windowing
 from streamflow.topics import codec
 from streamflow.transforms.core import DoFn
@@ -126,8 +126,9 @@ def json_event(value: Any) -> bytes:
     return event
 
 
-def _checked_time(value: TimestampedValue | WindowedValue) -> int:
-    # The end of the global window is a time of its own.
-    if not EVENT_MIN_US <= value.time_us <= EVENT_MAX_US and value.time_us != MAX_US - 1:
+def _checked_time(value: TimestampedValue[Any] | WindowedValue) -> int:
+    time_us = value.time_us
+    # That of what has no time, and the end of the global window are times of their own.
+    if not EVENT_MIN_US <= time_us <= EVENT_MAX_US and time_us not in (EARLIEST_US, MAX_US - 1):
         raise DataError(f"the timestamp of {value!r} is beyond the years 1 to 9999. Is its unit seconds?")
-    return value.time_us
+    return time_us

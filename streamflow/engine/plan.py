@@ -75,9 +75,14 @@ class Stage:
         return dict(self.leaves)
 
     @property
+    def panes(self) -> str | None:
+        """The log for the history of its panes, where that is kept (`Settings.explain_panes`)."""
+        return f"{self.topic}.panes" if self.kind == "grouping" else None
+
+    @property
     def late_to(self) -> str | None:
         """The topic for what its head drops as too late."""
-        return self.node.inputs[0].windowing.late_to if self.kind in ("grouping", "stateful") else None
+        return self.node.inputs[0].windowing.late_to if self.kind in ("grouping", "stateful", "sides") else None
 
     @property
     def calls_async(self) -> bool:
@@ -196,7 +201,7 @@ def _steps(graph: Graph, pcoll: PCollection) -> tuple[Step, ...]:
 
 def _step(graph: Graph, node: Node, windowing: Windowing) -> tuple[Step, ...]:
     transform = node.transform
-    if isinstance(transform, WindowInto) and transform.assigns:
+    if isinstance(transform, WindowInto) and (transform.assigns or windowing.may_spread):
         return (Step(node, windowing, _steps(graph, node.output)),)
     if isinstance(transform, (Flatten, Restated, WindowInto)):
         return _steps(graph, node.output)
@@ -216,7 +221,10 @@ def _meaning(node: Node) -> str:
     windowing = node.inputs[0].windowing if node.inputs else None
     if isinstance(transform, Aggregate):
         by = [str(expr) for expr in transform.by]
-        return f"{transform.keys}|{by}|{transform.aggregates}|{windowing}"
+        on_columns = (
+            "|columns" if windowing is not None and windowing.is_plain_sessions else ""
+        )  # state of another form
+        return f"{transform.keys}|{by}|{transform.aggregates}|{windowing}{on_columns}"
     if isinstance(transform, PerKey):
         inner = getattr(transform.fn, "fn", None)
         name = getattr(inner, "__qualname__", "" if inner is None else type(inner).__qualname__)

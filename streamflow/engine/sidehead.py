@@ -13,16 +13,19 @@ from itertools import groupby
 
 import polars as pl
 
+from streamflow.engine.combine import window_bounds
 from streamflow.engine.context import StepContext
+from streamflow.engine.heads import Late
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Delta
 from streamflow.engine.sides import PANE_VALUES, SIDE, Views
 from streamflow.engine.source import with_offsets
-from streamflow.model.batch import OFFSET, Batch
+from streamflow.model.batch import OFFSET, Batch, Elements, to_elements
 from streamflow.model.time import MAX_US
 from streamflow.model.window import GLOBAL_WINDOW, TIME, WINDOW_END, WINDOW_START, IntervalWindow, Windowing
 from streamflow.topics.frames import read_stream, write_stream
 from streamflow.topics.protocol import Record
+from streamflow.transforms.combine import LATE_EVENTS
 from streamflow.transforms.core import ParDo
 
 _WAITING = b"waiting"
@@ -31,14 +34,15 @@ _NAME = struct.Struct(">qq")
 
 
 class SidesHead:
-    """`windowing`: of the input; `state`: as it was at the task's output watermark, since what waits needs it."""
+    """`windowing`: of the input; `state`: as it was at the task's output watermark, since what waits needs it; `late`:
+    takes records of the elements that are dropped."""
 
     time_max_us: int | None = None
     due_us: int | None = None
 
-    def __init__(self, transform: ParDo, windowing: Windowing, state: KeyedState) -> None:
+    def __init__(self, transform: ParDo, windowing: Windowing, state: KeyedState, late: Late | None = None) -> None:
         self.views = Views(transform, state)
-        self._windowing, self._state = windowing, state
+        self._windowing, self._state, self._late = windowing, state, late
         self._windowed = transform.sides_windowed
         self._records: Sequence[Record] = ()
         self._waiting: dict[IntervalWindow, list[bytes]] = {}
@@ -68,9 +72,11 @@ class SidesHead:
             self.views.forget()
 
     def delta(self, stamp: int, watermark_us: int, context: StepContext) -> Delta:
+        context.counts["state_bytes_keyed"] += self._state.grown_bytes()
         return self._state.delta(stamp, self._kept_us(watermark_us))
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self._state.close()
 
     def _kept_us(self, watermark_us: int) -> int:
         """Up to where state is not needed any more."""
@@ -87,6 +93,8 @@ class SidesHead:
         for window, part in parts:
             if self._windowed and self._windowing.gone_at(window.end_us) <= before_us:
                 context.counts["dropped"] += part.height
+                if self._late is not None:
+                    self._late(_late_records(part, window), context)
             elif self.views.ready(window):
                 ready.append(part)
             else:
@@ -123,3 +131,9 @@ class SidesHead:
         frames = [frame for _, frame in sorted(chunks, key=lambda chunk: chunk[0])]
         for _, alike in groupby(frames, key=lambda frame: frame.schema):
             yield pl.concat(list(alike)).sort(OFFSET, maintain_order=True)
+
+
+def _late_records(rows: pl.DataFrame, window: IntervalWindow) -> Elements:
+    elements = to_elements(rows)
+    records = [{"value": value, **window_bounds(window), LATE_EVENTS: 1} for value in elements.values]
+    return Elements(records, elements.times, elements.offsets)

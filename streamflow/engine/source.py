@@ -272,6 +272,24 @@ def event_times(column: pl.Series) -> pl.Series:
     return pl.Series(column.name, times, dtype=pl.Int64)
 
 
+def newest_marker(batch: Batch, name: str) -> int | None:
+    """The greatest of the times that the events say in that field; None if none says any."""
+    if isinstance(batch, Elements):
+        said = [value[name] for value in batch.values if isinstance(value, Mapping) and value.get(name) is not None]
+        times = [time_us for each in said if (time_us := _marker_us(each)) is not None]
+    else:
+        usable = name in batch.columns and can_be_event_time(batch.schema[name])
+        times = event_times(batch[name]).drop_nulls().to_list() if usable else []
+    return max((time_us for time_us in times if EVENT_MIN_US <= time_us <= EVENT_MAX_US), default=None)
+
+
+def _marker_us(value: Any) -> int | None:
+    try:
+        return _time_of(value)
+    except (TypeError, ValueError):
+        return None
+
+
 def _iso_us(text: str | None) -> int | None:
     try:
         return None if text is None else _time_of(text)

@@ -13,43 +13,35 @@ Two flags make panes exact without any further record: `_ontime` is 1 if the gro
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 import polars as pl
 
 from streamflow.engine.combine import EVENTS, GAIN_MIN, LATE, ON_TIME, WINDOW_ROWS_MIN, Combiner
+from streamflow.engine.held import (
+    COMPACTION_BITS,
+    Fired,
+    HeldState,
+    closing_ends,
+    concat,
+    events_of,
+    overlaps,
+    weights,
+    window_ends,
+)
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import ALL, contains, cut, overlap, passes
-from streamflow.model.time import MAX_US
+from streamflow.model.history import Kind
 from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, AccumulationMode, Windowing
 from streamflow.topics.protocol import SegmentInfo
 
 _Choice = Callable[[pl.DataFrame], pl.DataFrame]
 """The rows of a frame that are wanted."""
-_FOREVER_US = (1 << 63) - 1
-"""After every end, also those of windows that reach beyond the end of time."""
 _LAZY_ROWS_MIN = 10_000
 """Fewer are merged as they come: it costs less than to keep and write them as they are."""
 _LAZY_GROWTH = 8
 """Where merging gains little, the tail may outgrow the base so many times before it is tried again."""
-_COMPACTION_BITS = 2
-"""What is too large to be merged into one piece becomes four: with two there would be more levels, each of which is
-written once more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fired:
-    """What a step gives: merged partials that fire now, the deltas to persist, how many events were late or
-    dropped, and the partials that the latter were. `panes` is to be used up before anything else is done with the
-    state: a frame is made when it is asked for, so that there is never more than a slice of a large window."""
-
-    panes: Iterator[pl.DataFrame]
-    deltas: Sequence[pl.DataFrame]
-    late: int
-    dropped: int
-    lost: Sequence[pl.DataFrame]
 
 
 class _Pile:
@@ -73,22 +65,17 @@ class _Pile:
         self.tail = [frame for f in self.tail if (frame := living(f)).height]
 
 
-class WindowState:
-    """`ledger`: the durable segments; `memory`: shared by all states of the worker."""
-
+class WindowState(HeldState):
     def __init__(self, combiner: Combiner, windowing: Windowing, ledger: Ledger, memory: StateMemory) -> None:
-        self.combiner, self.windowing, self.ledger, self.memory = combiner, windowing, ledger, memory
+        super().__init__(windowing, ledger, memory)
+        self.combiner = combiner
         self.groups = [*combiner.keys, WINDOW_START]
-        self.bytes_spilled = 0
-        """Let go of since this was last set to 0."""
         self._piles: dict[int | None, _Pile] = {}
         """By the end of their one window; None for frames of several."""
         self._gain = math.inf
         """How many rows became one in the last large merge: known after the first."""
-        self._known: pl.DataFrame | None = None
 
     def step(self, incoming: Sequence[pl.DataFrame], before_us: int, after_us: int) -> Fired:
-        """Add partials that arrived while the watermark stood at `before_us`, then let it go to `after_us`."""
         deltas, late, lost = self._admit(incoming, before_us)
         for delta in deltas:
             pile = self._pile_of(delta)
@@ -98,49 +85,20 @@ class WindowState:
         return Fired(self._panes(deltas, before_us, after_us), deltas, late, sum(map(events_of, lost)), lost)
 
     def compacted(self, run: Sequence[SegmentInfo], watermark_us: int) -> Iterator[tuple[int, pl.DataFrame]]:
-        """What is still needed of segments of one slice, merged: (slice, frame) for each part of it."""
-        parts = passes(_weights(run), self.memory.piece_bytes, run[0].slice, bits=_COMPACTION_BITS)
+        parts = passes(weights(run), self.memory.piece_bytes, run[0].slice, bits=COMPACTION_BITS)
         # A single one is cut as it is: its step held it too.
         held, on_disk = ([self.ledger.read(run[0])], []) if len(run) == 1 else ([], run)
         return self._merged(held, on_disk, lambda frame: self.living(frame, watermark_us), parts)
 
     def let_go(self) -> None:
-        self.bytes_spilled += self.size_bytes()
+        super().let_go()
         self._piles.clear()
-        self.ledger.let_go()
 
-    def columns(self) -> pl.DataFrame | None:
-        """All columns of what is held, in memory or not, without rows; None if nothing is."""
-        if not self._frames() and not len(self.ledger):
-            self._known = None
-        elif self._known is None:
-            # The newest has them all: each delta is written with the columns of those before it.
-            self._known = self.ledger.read(self.ledger.newest()).clear()
-        return self._known
-
-    def rows(self) -> int:
-        """In memory."""
-        return sum(frame.height for frame in self._frames())
-
-    def size_bytes(self) -> int:
-        """In memory."""
-        return int(sum(frame.estimated_size() for frame in self._frames()))
-
-    def living(self, frame: pl.DataFrame, watermark_us: int) -> pl.DataFrame:
-        """The rows that are still needed when the watermark stands there."""
-        if not frame.height:
-            return frame
-        low, high = window_ends(frame)
-        if self.gone_at(low) > watermark_us:
-            return frame
-        return frame.clear() if self.gone_at(high) <= watermark_us else frame.filter(~self._gone(watermark_us))
-
-    def gone_at(self, end_us: int) -> int:
-        """The watermark at which a window that ends there is not needed any more."""
-        return self.windowing.gone_at(end_us)
-
-    def _gone(self, watermark_us: int) -> pl.Expr:
-        return (pl.col(WINDOW_END) + self.windowing.allowed_lateness_us).clip(upper_bound=MAX_US) <= watermark_us
+    def kinds(self, incoming: Sequence[pl.DataFrame], watermark_us: int) -> list[pl.Expr]:
+        late = (
+            pl.when(pl.col(WINDOW_END) <= watermark_us).then(pl.lit(Kind.LATE.value)).otherwise(pl.lit(Kind.ROW.value))
+        )
+        return [pl.when(self._gone(watermark_us)).then(pl.lit(Kind.DROPPED.value)).otherwise(late) for _ in incoming]
 
     def _admit(
         self, incoming: Sequence[pl.DataFrame], before_us: int
@@ -151,7 +109,7 @@ class WindowState:
         lost: list[pl.DataFrame] = []
         late = 0
         many = sum(frame.height for frame in incoming) >= _LAZY_ROWS_MIN
-        for frame in map(_concat, _by_window(incoming).values()):
+        for frame in map(concat, _by_window(incoming).values()):
             living = self.living(frame, before_us)
             if living.height < frame.height:
                 lost.append(frame.filter(self._gone(before_us)) if living.height else frame)
@@ -186,13 +144,6 @@ class WindowState:
             self._gain = frame.height / merged.height
         return merged
 
-    def _alike(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """With all columns that are known. They differ only where batches without a schema brought different ones."""
-        known = self.columns()
-        if known is None or (known.columns == frame.columns and known.dtypes == frame.dtypes):
-            return frame
-        return pl.concat([known, frame], how="diagonal_relaxed")
-
     def _panes(self, deltas: Sequence[pl.DataFrame], before_us: int, after_us: int) -> Iterator[pl.DataFrame]:
         late = [delta for delta in deltas if window_ends(delta)[0] <= before_us]
         if late:
@@ -221,12 +172,11 @@ class WindowState:
 
     def _closing(self, before_us: int, after_us: int) -> Iterator[pl.DataFrame]:
         """Windows whose end the watermark passes in this step."""
-        # The end of time closes every window, also one that reaches beyond it.
-        first_us, last_us = before_us + 1, after_us if after_us < MAX_US else _FOREVER_US
+        first_us, last_us = closing_ends(before_us, after_us)
         on_disk = self._on_disk(first_us, last_us)
         held = [cut for frame in self._frames() if (cut := _ending(frame, first_us, last_us)).height]
         in_memory = sum(int(frame.estimated_size()) for frame in held)
-        parts = passes([(ALL, in_memory), *_weights(on_disk)], self.memory.piece_bytes)
+        parts = passes([(ALL, in_memory), *weights(on_disk)], self.memory.piece_bytes)
         for _, frame in self._merged(held, on_disk, lambda frame: _ending(frame, first_us, last_us), parts):
             yield frame
 
@@ -234,7 +184,7 @@ class WindowState:
         """The segments to be read for windows that end in `[low_us, high_us]`. If there is room for all that is only
         on disk, it is taken up first, and nothing is left to be read."""
         on_disk = self.ledger.on_disk_only()
-        wanted = [info for info in on_disk if _overlaps((info.low_us, info.high_us), low_us, high_us)]
+        wanted = [info for info in on_disk if overlaps((info.low_us, info.high_us), low_us, high_us)]
         if not wanted or not self.memory.has_room(sum(info.memory_bytes for info in on_disk)):
             return wanted
         for info in on_disk:
@@ -255,7 +205,7 @@ class WindowState:
             cuts = (self._cut(frame, of, part) for frame, of in sources)
             frames = [frame for cut in cuts if cut.height and (frame := wanted(cut)).height]
             for together in _to_merge(frames):
-                yield part, self.combiner.merge(_concat(together))
+                yield part, self.combiner.merge(concat(together))
 
     def _cut(self, frame: pl.DataFrame, of: int, wanted: int) -> pl.DataFrame:
         return frame if contains(wanted, of) else cut(frame, self.groups, wanted)
@@ -300,34 +250,10 @@ def _end_of_all(frame: pl.DataFrame) -> int | None:
     return low if low == high else None
 
 
-def _concat(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    return frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
-
-
 def _ending(frame: pl.DataFrame, first_us: int, last_us: int) -> pl.DataFrame:
     """The rows whose windows end in `[first_us, last_us]`."""
     low, high = window_ends(frame)
     if first_us <= low and high <= last_us:
         return frame
     inside = pl.col(WINDOW_END).is_between(first_us, last_us)
-    return frame.filter(inside) if _overlaps((low, high), first_us, last_us) else frame.clear()
-
-
-def _weights(infos: Sequence[SegmentInfo]) -> list[tuple[int, int]]:
-    return [(info.slice, info.memory_bytes) for info in infos]
-
-
-def events_of(frame: pl.DataFrame) -> int:
-    return int(frame[EVENTS].sum())
-
-
-def window_ends(frame: pl.DataFrame) -> tuple[int, int]:
-    """The first and the last of a frame with rows."""
-    low, high = frame[WINDOW_END].min(), frame[WINDOW_END].max()
-    assert isinstance(low, int)
-    assert isinstance(high, int)
-    return low, high
-
-
-def _overlaps(ends: tuple[int, int], low_us: int, high_us: int) -> bool:
-    return ends[0] <= high_us and ends[1] >= low_us
+    return frame.filter(inside) if overlaps((low, high), first_us, last_us) else frame.clear()

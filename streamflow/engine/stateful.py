@@ -17,6 +17,7 @@ from streamflow.base.errors import DataError
 from streamflow.engine.cells import Cell, cell_of
 from streamflow.engine.combine import KEY, window_bounds
 from streamflow.engine.context import StepContext
+from streamflow.engine.contexts import Contexts
 from streamflow.engine.heads import Late
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Delta
@@ -30,8 +31,8 @@ from streamflow.model.window import IntervalWindow
 from streamflow.topics.protocol import Record
 from streamflow.transforms.combine import LATE_EVENTS
 from streamflow.transforms.core import DoFn, ParDo
-from streamflow.transforms.outputs import iterated
-from streamflow.transforms.params import Param, params_of
+from streamflow.transforms.outputs import WindowedValue, iterated
+from streamflow.transforms.params import ContextParam, Param, params_of
 from streamflow.transforms.timeutil import TimeDomain
 from streamflow.transforms.userstate import (
     CombiningValueStateSpec,
@@ -90,10 +91,13 @@ _OFFERS: dict[Param, Callable[[Moment], Any]] = {
     DoFn.WindowParam: lambda moment: moment.window,
     DoFn.DynamicTimerTagParam: lambda moment: moment.tag,
     DoFn.PaneInfoParam: lambda moment: moment.pane,
+    DoFn.WindowedValueParam: lambda moment: WindowedValue(
+        _element(moment), Timestamp(micros=moment.time_us), (moment.window,), moment.pane
+    ),
 }
 
 
-class RuntimeTimer:
+class SettableTimer:
     """A timer as a DoFn sees it."""
 
     def __init__(self, head: "StatefulHead", spec: TimerSpec, moment: Moment) -> None:
@@ -145,6 +149,7 @@ class StatefulHead:
         for combiner in self._combiners.values():
             combiner.setup()
         self.fn.setup()
+        self._contexts = Contexts(*map(params_of, (self.fn.process, *self._callbacks.values())))
 
     @property
     def due_us(self) -> int | None:
@@ -160,23 +165,29 @@ class StatefulHead:
     def fire(self, before_us: int, after_us: int, context: StepContext) -> Iterator[Batch]:
         self.now_us = context.now_us
         out = Elements(windows=[])
-        self.fn.start_bundle()
-        for offset, outputs in self._calls(before_us, after_us, context):
-            for value, time_us, window in outputs:
-                out.append(value, time_us, offset, window)
-            if len(out) >= OUTPUTS_MAX:
-                yield self._handed_on(out, context)
-                out = Elements(windows=[])
-        for value, time_us, window in finished(self.fn, windowed=True):
-            out.append(value, time_us, -1, window)
+        with self._contexts.bundle():
+            self.fn.start_bundle()
+            for offset, outputs in self._calls(before_us, after_us, context):
+                for value, time_us, window in outputs:
+                    out.append(value, time_us, offset, window)
+                if len(out) >= OUTPUTS_MAX:
+                    yield self._handed_on(out, context)
+                    out = Elements(windows=[])
+            for value, time_us, window in finished(self.fn, windowed=True):
+                out.append(value, time_us, -1, window)
         yield self._handed_on(out, context)
 
     def delta(self, stamp: int, watermark_us: int, context: StepContext) -> Delta:
         self.timers.tidy()
+        context.counts["state_bytes_keyed"] += self.state.grown_bytes()
         return self.state.delta(stamp, watermark_us)
 
     def close(self) -> None:
+        self.state.close()
+        self._contexts.close()
         self.fn.teardown()
+        for combiner in self._combiners.values():
+            combiner.teardown()
 
     def _handed_on(self, out: Elements, context: StepContext) -> Elements:
         if self.tagged is None:
@@ -274,7 +285,9 @@ class StatefulHead:
         if isinstance(param, StateParam):
             return lambda moment: self._cell(param.spec, moment.key, moment.window, moment.output_us)
         if isinstance(param, TimerParam):
-            return lambda moment: RuntimeTimer(self, param.spec, moment)
+            return lambda moment: SettableTimer(self, param.spec, moment)
+        if isinstance(param, ContextParam):
+            return lambda moment: self._contexts.values[param]
         return _OFFERS[param]
 
     def _cell(self, spec: StateSpec, key: bytes, window: IntervalWindow, time_us: int) -> Cell:

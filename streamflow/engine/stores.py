@@ -17,7 +17,7 @@ from streamflow.transforms.files import WriteToFiles
 from streamflow.transforms.io import WriteToRows, WriteToTable
 
 if TYPE_CHECKING:
-    from streamflow.stores.files import FileWriter
+    from streamflow.stores.files import FileWriter, ObjectWriter
     from streamflow.stores.table import TableWriter
     from streamflow.stores.widerow import WideRowWriter
 
@@ -29,10 +29,8 @@ FILES_REST_MIN_S = 60.0
 """Files are made to be few: as few as `Settings.sink_interval_s` allows."""
 
 
-class SinkWriter(Protocol):
-    """Writing is idempotent by offset: rows below the stored end are skipped, and the end moves with the rows.
-
-    `rest_min_s`: the least time between two writes that suits the store."""
+class Sink(Protocol):
+    """`rest_min_s`: the least time between two writes that suits the store."""
 
     @property
     def rest_min_s(self) -> float: ...
@@ -43,11 +41,15 @@ class SinkWriter(Protocol):
     def committed(self) -> int:
         """The end of this sink's input as the store knows it; 0 if it knows nothing of it."""
 
+    def close(self) -> None: ...
+
+
+class SinkWriter(Sink, Protocol):
+    """Writing is idempotent by offset: rows below the stored end are skipped, and the end moves with the rows."""
+
     def write(self, frame: pl.DataFrame, end: int, epoch: int) -> int:
         """Rows with `_offset` below `end`, the offset after the last; how many were written. FencedError for a
         zombie."""
-
-    def close(self) -> None: ...
 
 
 class _AppendingSink:
@@ -64,6 +66,27 @@ class _AppendingSink:
 
     def write(self, frame: pl.DataFrame, end: int, epoch: int) -> int:
         return self.writer.write(_rows(frame), end)
+
+    def close(self) -> None: ...
+
+
+class ObjectsSink:
+    """Files in an object store: objects of settled offsets (see `sinks`)."""
+
+    rest_min_s = FILES_REST_MIN_S
+
+    def __init__(self, writer: "ObjectWriter") -> None:
+        self.writer = writer
+
+    def check(self, frame: pl.DataFrame) -> None:
+        self.writer.check(_rows(frame))
+
+    def committed(self) -> int:
+        return self.writer.committed()
+
+    def write(self, frame: pl.DataFrame, begin: int, end: int) -> None:
+        """An object of the rows, which are those of the offsets `[begin, end)`; again, if it is there already."""
+        self.writer.write(_rows(frame), begin, end)
 
     def close(self) -> None: ...
 
@@ -103,14 +126,16 @@ def rows_folder(data: Path) -> Path:
     return data / "rows"
 
 
-def open_sink(stage: Stage, data: Path | None) -> SinkWriter:
+def open_sink(stage: Stage, data: Path | None) -> SinkWriter | ObjectsSink:
     """The writer for a sink stage's only task. PipelineError if there is no folder to keep stores in."""
     transform = stage.node.transform
     if isinstance(transform, WriteToFiles):
-        from streamflow.stores.files import FileSpec, FileWriter
+        from streamflow.stores.files import FileSpec, FileWriter, ObjectWriter, is_remote
 
         t = transform
         spec_of_files = FileSpec(t.prefix, t.suffix, t.format, t.compression, t.header)
+        if is_remote(t.prefix):
+            return ObjectsSink(ObjectWriter(spec_of_files, stage.topic))
         return _AppendingSink(FileWriter(spec_of_files, stage.topic), FILES_REST_MIN_S)
     if data is None:
         raise PipelineError(f"{stage.node.label}: a store needs a folder. Run with data='some-folder', or on a folder.")

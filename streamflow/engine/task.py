@@ -16,13 +16,13 @@ from pathlib import Path
 import polars as pl
 
 from streamflow.base.clock import Clock
-from streamflow.base.errors import FencedError
 from streamflow.engine.calls import Calls
 from streamflow.engine.combine import PreAggregation, RowCombiner, combiner_of
-from streamflow.engine.context import StepContext
+from streamflow.engine.context import DeadLetter, StepContext
 from streamflow.engine.file_formats import format_of
 from streamflow.engine.files import SHARDS_AT_ONCE, FilesHead, Position
-from streamflow.engine.heads import GroupingHead, Head, Late, LogHead, SinkHead, SourceHead
+from streamflow.engine.heads import GroupingHead, Head, Late, LogHead, SinkHead, SourceHead, StoreHead
+from streamflow.engine.history import Origin, PaneRecorder
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
@@ -31,16 +31,18 @@ from streamflow.engine.pace import BEHIND_S, CALLING_EVENTS_FIRST, calling_event
 from streamflow.engine.plan import Plan, Stage
 from streamflow.engine.sidehead import SidesHead
 from streamflow.engine.sides import closes, mark
+from streamflow.engine.sinks import ObjectsHead, commit_first, sink_start
 from streamflow.engine.source import SourceDecoder
 from streamflow.engine.stateful import StatefulHead
-from streamflow.engine.stores import SinkWriter, open_sink
+from streamflow.engine.stores import ObjectsSink, open_sink
 from streamflow.engine.timejoin import TimeJoinHead
 from streamflow.engine.triggered import TriggeredHead
 from streamflow.model.batch import OFFSET, together
 from streamflow.model.time import MAX_US
+from streamflow.model.user_metrics import add, at_step, is_users, recording
 from streamflow.model.watermark import Horizon, advance, source_watermark
 from streamflow.topics import codec
-from streamflow.topics.protocol import Claim, Log, Record, SegmentInfo, Snapshot, StateSegment, StepCommit
+from streamflow.topics.protocol import Claim, Kind, Log, Record, Snapshot, StepCommit
 from streamflow.transforms.core import ParDo
 from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.grouping import Grouping
@@ -51,6 +53,8 @@ SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 """Upper bounds of the histograms of step and commit times."""
 DEAD_LETTERS_RECORD_MAX = 5_000
 """Each holds a traceback: bounds what a step in which everything fails costs in memory, here and for readers."""
+HISTORY_RECORD_MAX = 20_000
+"""Entries of the history of panes in a record: whoever asks for a window reads few that it does not need."""
 
 ALONE_ROWS_MIN = 500
 """Frames of fewer rows share a record."""
@@ -61,7 +65,8 @@ ROWS_WAITING_MAX = 250_000
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What all tasks of a worker share. `data`: the folder of the stores, if there is one. `pre_aggregations`: by
-    label, what has been learnt of grouping before the shuffle; `calls`: the event loop of async functions."""
+    label, what has been learnt of grouping before the shuffle; `calls`: the event loop of async functions; `failed`:
+    the first bad event of this worker, if there was one."""
 
     plan: Plan
     log: Log
@@ -70,6 +75,11 @@ class Setting:
     memory: StateMemory
     pre_aggregations: dict[str, PreAggregation] = field(default_factory=dict)
     calls: Calls = field(default_factory=Calls)
+    failed: list[DeadLetter] = field(default_factory=list)
+
+
+_STATEFUL = ("grouping", "stateful", "join", "sides")
+"""Kinds of stages that keep a state of their own."""
 
 
 class Task:
@@ -83,12 +93,17 @@ class Task:
         self.id, self.epoch = claim.state.task, claim.state.epoch
         self.offset, self.watermark_us = claim.state.offset, claim.state.watermark_us
         self.counters = dict(claim.state.counters)
+        self._failed = setting.failed
         self._promised_us = claim.state.output_watermark_us
         """What those behind this task have been promised: it never goes back."""
         self._horizon = Horizon(-1, self.watermark_us)
         self.stepped_s = self.rested_s = self.clock.monotonic_s()
         self._begin()
         self._head = _open_head(setting, stage, claim)
+        self.needs_commits = stage.kind in ("grouping", "stateful", "join", "sides") or isinstance(
+            self._head, ObjectsHead
+        )
+        """Its next step may ask the log for what the one before has committed, or commit something itself."""
         self._operators = compile_steps(
             stage.steps,
             self._partitions,
@@ -97,10 +112,17 @@ class Task:
             learnt=setting.pre_aggregations,
             calls=setting.calls,
             views=self._head.views if isinstance(self._head, SidesHead) else None,
+            origin=self._origin(),
         )
         self._events_max, self._calling = self.settings.step_events_max, stage.calls_async
         if self._calling:
             self._events_max = min(self._events_max, CALLING_EVENTS_FIRST)
+
+    def _origin(self) -> Origin | None:
+        """For the history of panes, where that is kept."""
+        if not self.settings.explain_panes:
+            return None
+        return Origin(self.stage.topic, self.id.partition, has_offsets=self.stage.kind != "files")
 
     def _begin(self) -> None:
         """A reader that does not begin with the first event commits that before all else: others tell from its offset
@@ -108,7 +130,7 @@ class Task:
         transform = self.stage.node.transform
         first = transform.first_offset(self.id.partition) if isinstance(transform, ReadFromTopic) else 0
         if self.offset < first:
-            _commit_first(self.log, StepCommit(self.id, self.epoch, first, self.watermark_us, counters=self.counters))
+            commit_first(self.log, StepCommit(self.id, self.epoch, first, self.watermark_us, counters=self.counters))
             self.offset = first
 
     def ready(self, snapshot: Snapshot, stage_watermark_us: int, *, busy: bool = False) -> bool:
@@ -142,9 +164,15 @@ class Task:
 
     def step(self, snapshot: Snapshot, stage_watermark_us: int) -> StepCommit:
         """One round up to its commit. `stage_watermark_us`: of the stage's input at the instant of the snapshot."""
+        context = StepContext(now_us=self.clock.now_us())
+        with recording(context.counts, context.now_us, self.stage.node.label):
+            return self._step(snapshot, stage_watermark_us, context)
+
+    def _step(self, snapshot: Snapshot, stage_watermark_us: int, context: StepContext) -> StepCommit:
         began_s = self.clock.monotonic_s()
         self._see(snapshot, stage_watermark_us)
-        context = StepContext(now_us=self.clock.now_us())
+        if self.settings.explain_panes and self.stage.panes is not None:
+            context.panes = PaneRecorder(self.watermark_us, context.now_us)
         records = self._read(snapshot.ends[self.stage.topic, self.id.partition], context)
         self._head.absorb(records, context)
         if isinstance(self._head, FilesHead):
@@ -156,6 +184,7 @@ class Task:
             if len(batch):
                 for operator in self._operators:
                     operator.run(batch, context)
+                at_step(self.stage.node.label)
             if context.rows_waiting() >= ROWS_WAITING_MAX:
                 outputs += self._encoded(context)
         self.stepped_s = self.rested_s = self.clock.monotonic_s()
@@ -174,6 +203,9 @@ class Task:
 
     def _read(self, end: int, context: StepContext) -> list[Record]:
         of_files = isinstance(self._head, FilesHead)
+        if isinstance(self._head, ObjectsHead) and self._head.until is not None:
+            records = self.log.read(self.stage.topic, self.id.partition, self.offset, end=self._head.until)
+            return self._took(records, end, context)
         records = self.log.read(
             self.stage.topic,
             self.id.partition,
@@ -185,11 +217,15 @@ class Task:
         if of_files:
             # What it reads are shards, and the head says how many of them are done.
             return records
+        return self._took(records, end, context)
+
+    def _took(self, records: list[Record], end: int, context: StepContext) -> list[Record]:
         # The first record may hold events before the one at which reading began.
         events = sum(record.end - max(record.offset, self.offset) for record in records)
+        marks = sum(record.kind is Kind.MARK for record in records)
         # What retention took before it was read leaves a gap, up to the end if nothing was kept.
         reached = records[-1].end if records else end
-        context.counts["events_in"] += events
+        context.counts["events_in"] += events - marks
         context.counts["expired"] += reached - self.offset - events
         self.offset = reached
         return records
@@ -210,7 +246,7 @@ class Task:
         promised = self._horizon.watermark_us if self.offset >= self._horizon.offset else None
         transform = self.stage.node.transform
         if isinstance(transform, ReadFromTopic):
-            return source_watermark(self._head.time_max_us, transform.disorder_us, promised)
+            return source_watermark(self._head.time_max_us, transform.watermark.disorder_us, promised)
         return self.watermark_us if promised is None else promised
 
     def _commit(self, outputs: Sequence[Record], context: StepContext, seconds: float) -> StepCommit:
@@ -225,7 +261,7 @@ class Task:
             self.epoch,
             self.offset,
             self.watermark_us,
-            [*outputs, *self._marks(before_us), *self._dead_letters(context)],
+            [*outputs, *self._marks(before_us), *self._dead_letters(context), *self._history(context)],
             delta.add,
             delta.drop,
             dict(self.counters),
@@ -267,6 +303,7 @@ class Task:
 
     def _dead_letters(self, context: StepContext) -> list[Record]:
         now_us = self.clock.now_us()
+        self._failed += context.dead[: 1 - len(self._failed)]
         records = []
         for begin in range(0, len(context.dead), DEAD_LETTERS_RECORD_MAX):
             part = context.dead[begin : begin + DEAD_LETTERS_RECORD_MAX]
@@ -276,14 +313,22 @@ class Task:
             records.append(codec.encode_json(self.plan.dead_letter_topic, 0, events, [now_us] * len(events)))
         return records
 
+    def _history(self, context: StepContext) -> list[Record]:
+        """What the step has to tell of its panes; in the partition of its own number."""
+        entries = None if context.panes is None else context.panes.entries()
+        if entries is None or self.stage.panes is None:
+            return []
+        parts = entries.iter_slices(HISTORY_RECORD_MAX)
+        return [codec.encode_frame(self.stage.panes, self.id.partition, part) for part in parts]
+
     def _place(self, offset: int) -> Mapping[str, int | str]:
         return self._head.place(offset) if isinstance(self._head, FilesHead) else {}
 
     def _count(self, counts: Mapping[str, float], seconds: float) -> None:
         """Counters are cumulative and part of the commit: exact, whatever is killed."""
         for name, value in {**counts, **histogram("step_seconds", seconds)}.items():
-            if value:
-                self.counters[name] = self.counters.get(name, 0) + value
+            if value or is_users(name):
+                add(self.counters, name, value)
 
     def count_commit(self, seconds: float) -> None:
         """The time that a commit took is known only after it, so it goes with the next one."""
@@ -320,17 +365,20 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
     transform = stage.node.transform
     if isinstance(transform, ReadFromTopic):
         first_offset = transform.first_offset(claim.state.task.partition)
-        return SourceHead(SourceDecoder(transform), stage.node.label, first_offset, transform.from_time_us)
+        decoder, policy = SourceDecoder(transform), transform.watermark
+        return SourceHead(decoder, stage.node.label, first_offset, transform.from_time_us, policy)
     if isinstance(transform, Grouping):
         windowing = stage.node.inputs[0].windowing
         combiner = combiner_of(transform, windowing, rows_only=setting.plan.settings.rows_only)
         ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
         segments_max = setting.plan.settings.compact_segments
         late = _late(setting, stage, claim)
-        if not windowing.is_plain:
-            assert isinstance(combiner, RowCombiner)
+        if isinstance(combiner, RowCombiner) and not windowing.is_plain:
             watermark_us = claim.state.watermark_us
-            return TriggeredHead(combiner, windowing, ledger, watermark_us, segments_max, stage.node.label, late)
+            state = KeyedState(ledger, windowing.gone_at, watermark_us, segments_max, setting.memory)
+            by_bundle = setting.plan.settings.triggers_by_bundle
+            label = stage.node.label
+            return TriggeredHead(combiner, windowing, state, watermark_us, label, late, by_bundle=by_bundle)
         return GroupingHead(combiner, windowing, ledger, setting.memory, segments_max, stage.node.label, late)
     if isinstance(transform, TimeJoin):
         ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
@@ -340,13 +388,17 @@ def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
         if stage.kind == "sides":
             kept_us = claim.state.output_watermark_us
-            return SidesHead(transform, windowing, KeyedState(ledger, windowing.gone_at, kept_us, segments_max))
-        state = KeyedState(ledger, windowing.gone_at, claim.state.watermark_us, segments_max)
+            state = KeyedState(ledger, windowing.gone_at, kept_us, segments_max, setting.memory)
+            return SidesHead(transform, windowing, state, _late(setting, stage, claim))
+        state = KeyedState(ledger, windowing.gone_at, claim.state.watermark_us, segments_max, setting.memory)
         return StatefulHead(transform, state, windowing.gone_at, stage.node.label, _late(setting, stage, claim))
     if stage.kind == "sink":
         writer = open_sink(stage, setting.data)
         try:
-            return SinkHead(writer, _sink_start(setting.log, claim, writer), claim.state.epoch, stage.node.label)
+            start = sink_start(setting.log, claim, writer)
+            if isinstance(writer, ObjectsSink):
+                return ObjectsHead(writer, start, setting.log, claim, stage.node.label)
+            return StoreHead(writer, start, claim.state.epoch, stage.node.label)
         except BaseException:
             writer.close()
             raise
@@ -378,21 +430,3 @@ def _is_read(snapshot: Snapshot, files: Stage) -> bool:
 def _read_state(log: Log, claim: Claim, sequence: int) -> bytes:
     (payload,) = log.read_state(claim.state.task, claim.state.epoch, [sequence])
     return payload
-
-
-def _sink_start(log: Log, claim: Claim, writer: SinkWriter) -> int:
-    """Where the store stood when the task was new: committed before the first row is written, then kept."""
-    if claim.segments:
-        return int(_read_state(log, claim, claim.segments[0].sequence))
-    state, start = claim.state, writer.committed()
-    segment = StateSegment(SegmentInfo(0, state.offset, state.watermark_us), b"%d" % start)
-    first = StepCommit(
-        state.task, state.epoch, state.offset, state.watermark_us, segments_add=[segment], counters=state.counters
-    )
-    _commit_first(log, first)
-    return start
-
-
-def _commit_first(log: Log, commit: StepCommit) -> None:
-    if not all(log.commit([commit])):
-        raise FencedError(f"task '{commit.task}' was taken over before its first step. Drop it, it is run elsewhere")

@@ -10,6 +10,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
+from typing import NamedTuple
 
 import polars as pl
 
@@ -17,9 +18,11 @@ from streamflow.engine.accumulators import Accumulators, Place
 from streamflow.engine.combine import ACCUMULATOR, KEY, KEY_VALUE, RowCombiner
 from streamflow.engine.context import StepContext
 from streamflow.engine.heads import Late
+from streamflow.engine.history import ROWS, Row
 from streamflow.engine.keyed import KeyedState
-from streamflow.engine.ledger import Delta, Ledger
+from streamflow.engine.ledger import Delta
 from streamflow.model.batch import Batch, Elements
+from streamflow.model.history import Kind
 from streamflow.model.panes import Added, Decision, Dropped, Fired, Merged, PaneMachine, Windows
 from streamflow.model.time import MAX_US, MIN_US
 from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, IntervalWindow, TimestampCombiner, Windowing
@@ -28,6 +31,14 @@ from streamflow.topics.protocol import Record
 
 _RESULTS_MAX = 10_000
 """Results handed on at once: bounds what a moment at which very many windows end takes of memory."""
+
+
+class _Event(NamedTuple):
+    """Its key and accumulator, pickled, and its input row, if that is to be told."""
+
+    key: bytes
+    accumulator: bytes
+    row: Row | None
 
 
 class TriggeredHead:
@@ -39,20 +50,24 @@ class TriggeredHead:
         self,
         combiner: RowCombiner,
         windowing: Windowing,
-        ledger: Ledger,
+        state: KeyedState,
         watermark_us: int,
-        segments_max: int,
         label: str,
         late: Late | None = None,
+        *,
+        by_bundle: bool = False,
     ) -> None:
+        """`by_bundle`: the trigger is asked once for all elements of a record."""
+        self._by_bundle = by_bundle
         self.combiner, self.label, self.watermark_us, self._late = combiner, label, watermark_us, late
         self.machine = PaneMachine(windowing)
         self._at_end = windowing.timestamp_combiner is TimestampCombiner.OUTPUT_AT_EOW
-        self._held = Accumulators(combiner, KeyedState(ledger, windowing.gone_at, watermark_us, segments_max))
+        self._held = Accumulators(combiner, state)
         self._windows: dict[bytes, Windows] = defaultdict(dict)
         self._ends, self._dues, self._holds = Moments(), Moments(), Moments()
         self._changed: set[Place] = set()
         self._incoming: list[pl.DataFrame] = []
+        self._unasked: list[Place] = []
         self._out = Elements()
         self._asked_us = MIN_US
         """The processing time up to which triggers have been asked."""
@@ -93,9 +108,12 @@ class TriggeredHead:
             self._held.keep((key, window), self._windows.get(key, {}).get(window))
         self._changed.clear()
         self._held.state.expire(watermark_us)
+        context.counts["state_bytes_keyed"] += self._held.state.grown_bytes()
         return self._held.state.delta(stamp, watermark_us)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self._held.state.close()
+        self.combiner.close()
 
     def _load(self) -> None:
         """What stands in the keyed state, once, after a claim."""
@@ -112,21 +130,29 @@ class TriggeredHead:
     def _by_clock(self, context: StepContext) -> None:
         for key, window in self._dues.until(context.now_us):
             windows = self._windows[key]
-            self._follow(key, self.machine.processing_time(windows, window, self.watermark_us, context.now_us), context)
+            self._follow(key, self.machine.asked(windows, window, self.watermark_us, context.now_us), context)
             self._watch(key, window)
 
     def _by_elements(self, frame: pl.DataFrame, context: StepContext) -> None:
         columns = frame.select(KEY, WINDOW_START, WINDOW_END, TIME, KEY_VALUE, ACCUMULATOR)
+        rows = frame[ROWS].to_list() if context.panes is not None and ROWS in frame.columns else None
         dropped: list[int] = []
+        asks = not self._by_bundle
         for i, (key, start, end, time_us, key_value, accumulator) in enumerate(columns.iter_rows()):
             arrived = IntervalWindow.of_us(start, end)
             before = context.counts["dropped"]
-            steps = self.machine.element(self._windows[key], arrived, time_us, self.watermark_us, context.now_us)
-            self._follow(key, steps, context, (key_value, accumulator))
+            moments = time_us, self.watermark_us, context.now_us
+            steps = self.machine.element(self._windows[key], arrived, *moments, asks=asks)
+            self._follow(key, steps, context, _Event(key_value, accumulator, None if rows is None else rows[i][0]))
             if context.counts["dropped"] > before:
                 dropped.append(i)
             if not self._windows.get(key, True):
                 del self._windows[key]
+        for key, window in dict.fromkeys(self._unasked):
+            if window in self._windows.get(key, {}):
+                steps = self.machine.asked(self._windows[key], window, self.watermark_us, context.now_us)
+                self._follow(key, steps, context)
+        self._unasked.clear()
         if dropped and self._late is not None:
             # In the windows that they arrived in: those that merge would not have stayed so.
             self._late(self.combiner.late(frame[dropped], context.on_bad(self.label)), context)
@@ -139,13 +165,12 @@ class TriggeredHead:
             self._watch(key, window)
             yield
 
-    def _follow(
-        self, key: bytes, steps: Iterable[Decision], context: StepContext, event: tuple[bytes, bytes] | None = None
-    ) -> None:
-        """Do with the accumulators what the machine decides. `event`: its key and accumulator, pickled."""
+    def _follow(self, key: bytes, steps: Iterable[Decision], context: StepContext, event: _Event | None = None) -> None:
+        """Do with the accumulators what the machine decides."""
         for step in steps:
             if isinstance(step, Dropped):
                 context.counts["dropped"] += 1
+                self._tell(event, step.window, Kind.DROPPED, context)
             elif isinstance(step, Merged):
                 for source in step.sources:
                     self._held.move((key, source), (key, step.result))
@@ -153,12 +178,20 @@ class TriggeredHead:
                 self._watch(key, step.result)
             elif isinstance(step, Added):
                 assert event is not None
-                self._held.add((key, step.window), *event)
-                context.counts["late"] += step.window.end_us <= self.watermark_us
+                self._held.add((key, step.window), event.key, event.accumulator)
+                if self._by_bundle:
+                    self._unasked.append((key, step.window))
+                is_late = step.window.end_us <= self.watermark_us
+                context.counts["late"] += is_late
+                self._tell(event, step.window, Kind.LATE if is_late else Kind.ROW, context)
                 self._watch(key, step.window)
             elif isinstance(step, Fired):
                 self._give(key, step, context)
                 self._watch(key, step.window)
+
+    def _tell(self, event: _Event | None, window: IntervalWindow, kind: Kind, context: StepContext) -> None:
+        if context.panes is not None and event is not None and event.row is not None:
+            context.panes.row_came(self.combiner.key_text(event.key), window, event.row, kind, self.watermark_us)
 
     def _give(self, key: bytes, fired: Fired, context: StepContext) -> None:
         place = key, fired.window
@@ -168,6 +201,9 @@ class TriggeredHead:
             context.on_bad(self.label)(self._held.key(place), -1, error)
         else:
             self._out.append(result, fired.time_us, -1, fired.window, fired.pane)
+            if context.panes is not None:
+                text = self.combiner.key_text(self._held.pickled_key(place))
+                context.panes.pane_fired(text, fired.window, fired.pane, fired.events, self.watermark_us)
 
     def _watch(self, key: bytes, window: IntervalWindow) -> None:
         """The window has changed: when it ends or is gone, when its trigger is due, and what it holds back."""

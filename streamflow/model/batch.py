@@ -10,7 +10,7 @@ be several, `_paneinfo` (the rest of it); Python values that cross a log are pic
 import pickle
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,6 +19,7 @@ import polars as pl
 
 from streamflow.base.errors import DataError
 from streamflow.model.panes import PANE_ONLY, PANE_UNKNOWN, PaneInfo
+from streamflow.model.row import fields_of
 from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, IntervalWindow
 
 OFFSET = "_offset"
@@ -103,9 +104,12 @@ def tell(batch: Batch, on_bad: OnBad, error: Exception) -> None:
 
 
 def to_frame(batch: Batch, on_bad: OnBad, columns: Mapping[str, pl.DataType] | None = None) -> pl.DataFrame:
-    """Dicts as columns. What is no dict, or does not fit the types of most others, is told to `on_bad` and left out."""
+    """Dicts, Rows and named tuples as columns. What is none of them, or does not fit the types of most others, is told
+    to `on_bad` and left out."""
     if isinstance(batch, pl.DataFrame):
         return batch if VALUE not in batch.columns else to_frame(to_elements(batch), on_bad, columns)
+    if any(hasattr(value, "_asdict") for value in batch.values):
+        batch = replace(batch, values=[value if (f := fields_of(value)) is None else f for value in batch.values])
     keep = [i for i, value in enumerate(batch.values) if isinstance(value, Mapping)]
     if len(keep) < len(batch):
         for i in set(range(len(batch))) - set(keep):

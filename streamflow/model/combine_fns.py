@@ -227,6 +227,10 @@ class _SeveralCombineFn(CombineFn, ABC):
         for fn in self.combiners:
             fn.setup()
 
+    def teardown(self) -> None:
+        for fn in self.combiners:
+            fn.teardown()
+
     def create_accumulator(self) -> list[Any]:
         return [fn.create_accumulator() for fn in self.combiners]
 

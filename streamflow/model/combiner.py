@@ -14,6 +14,9 @@ class CombineFn:
     def setup(self, *args: Any, **kwargs: Any) -> None:
         """Once before the first use in a worker."""
 
+    def teardown(self, *args: Any, **kwargs: Any) -> None:
+        """Once when a worker lets go of it."""
+
     def create_accumulator(self) -> Any:
         raise PipelineError(f"{type(self).__name__} must define create_accumulator().")
 
@@ -40,11 +43,18 @@ class CombineFn:
         return self.extract_output(self.add_inputs(self.create_accumulator(), elements))
 
     @staticmethod
+    def from_callable(fn: Callable[..., Any]) -> "CombineFn":
+        """One made of a function over an iterable."""
+        return CombineFn.of(fn)
+
+    @staticmethod
     def of(fn: "CombineFn | Callable[..., Any]", *args: Any, **kwargs: Any) -> "CombineFn":
         """A CombineFn as it is, or one made of a callable over an iterable, such as `sum` or `max`. `args`, `kwargs`:
         what its methods, or the callable, get besides."""
         if isinstance(fn, type) and issubclass(fn, CombineFn):
             fn = fn()
+        if isinstance(fn, CallableCombineFn) and (args or kwargs):
+            return CallableCombineFn(fn.fn, args, kwargs)
         if isinstance(fn, CombineFn):
             return CurriedCombineFn(fn, args, kwargs) if args or kwargs else fn
         if callable(fn):
@@ -60,6 +70,9 @@ class PartialCombineFn(CombineFn):
 
     def setup(self) -> None:
         self.fn.setup()
+
+    def teardown(self) -> None:
+        self.fn.teardown()
 
     def create_accumulator(self) -> Any:
         return self.fn.create_accumulator()
@@ -102,6 +115,9 @@ class CurriedCombineFn(CombineFn):
 
     def setup(self) -> None:
         self.fn.setup(*self.args, **self.kwargs)
+
+    def teardown(self) -> None:
+        self.fn.teardown(*self.args, **self.kwargs)
 
     def create_accumulator(self) -> Any:
         return self.fn.create_accumulator(*self.args, **self.kwargs)

@@ -6,13 +6,13 @@ transform.
 
 import copy
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 
-from streamflow.base.errors import PipelineError
+from streamflow.base.errors import PipelineError, TypeCheckError
 from streamflow.model.window import Windowing
 
 Columns = Mapping[str, pl.DataType]
@@ -26,6 +26,15 @@ class PTransform:
 
     primitive = False
     label: str | None = None
+    input_type: Any = None
+    output_type: Any = None
+    """What `with_input_types` and `with_output_types` have said. Plain classes are checked when it is applied."""
+    on_values: Callable[["PTransform", Any], Any] | None = None
+    """How a transform is applied to plain values; set by the layer that can run pipelines."""
+
+    def __init__(self, label: str | None = None) -> None:
+        if label is not None:
+            self.label = label
 
     def expand(self, pcoll: Any) -> Any:
         """The composition: takes what stood left of `|`, returns what the whole gives."""
@@ -39,13 +48,50 @@ class PTransform:
         named.label = label
         return named
 
+    def with_input_types(self, *types: Any, **of_arguments: Any) -> Self:
+        """Says what type the elements must have, as in Apache Beam. A plain class is compared with what is known of
+        the input when the transform is applied: TypeCheckError if that is another class."""
+        self.input_type = types[0] if types else None
+        return self
+
+    def with_output_types(self, *types: Any, **of_tags: Any) -> Self:
+        """Says what type the results have, as in Apache Beam. What follows is checked against a plain class."""
+        self.output_type = types[0] if types else None
+        return self
+
+    def with_resource_hints(self, **hints: Any) -> Self:
+        """Apache Beam's hints for the machines that a runner chooses; here none is chosen."""
+        return self
+
+    def __or__(self, right: "PTransform") -> "PTransform":
+        """One after the other, as one transform: `Map(fn) | Filter(other)`."""
+        if not isinstance(right, PTransform):
+            return NotImplemented
+        return _Chained(self, right)
+
     def __ror__(self, left: Any) -> Any:
         parts = _pcollections(left)
+        run = type(self).on_values
+        if not parts and run is not None and _holds_values(left):
+            return run(self, left)
         if not parts:
             raise PipelineError(
                 f"{self.default_label()} can't be applied to {left!r}. Left of `|` stands a PCollection."
             )
         return parts[0].pipeline.apply(self, left)
+
+
+class _Chained(PTransform):
+    """Two transforms, the second applied to what the first gives."""
+
+    def __init__(self, first: PTransform, second: PTransform) -> None:
+        self.first, self.second = first, second
+
+    def default_label(self) -> str:
+        return self.label or f"{self.first.default_label()}|{self.second.default_label()}"
+
+    def expand(self, pcoll: Any) -> Any:
+        return pcoll | self.first | self.second
 
 
 class Primitive(PTransform):
@@ -110,9 +156,21 @@ class PCollection:
     def __or__(self, transform: PTransform) -> Any:
         return self.pipeline.apply(transform, self)
 
+    def apply(self, transform: PTransform) -> Any:
+        return self.pipeline.apply(transform, self)
+
     @property
     def windowing(self) -> Windowing:
         return self.shape.windowing
+
+    @property
+    def is_bounded(self) -> bool:
+        return self.shape.bounded
+
+    @property
+    def element_type(self) -> Any:
+        """The class of its elements as far as `with_output_types` or the transform says; None if nothing."""
+        return self.producer.transform.output_type
 
     def __repr__(self) -> str:
         return f"PCollection[{self.producer.label}]"
@@ -129,14 +187,25 @@ class Graph:
             raise PipelineError(f"pipeline name {name!r} must be 1-64 letters, digits, '_' or '-'.")
         self.name = name
         self.nodes: list[Node] = []
+        self.checks: list[Callable[[], None]] = []
+        """What must hold when it is run: each raises PipelineError if it does not."""
         self._scope: list[str] = []
         self._labels: set[str] = set()
 
     def __or__(self, transform: PTransform) -> Any:
         return self.apply(transform, self)
 
-    def apply(self, transform: PTransform, left: Any) -> Any:
-        """What `left | transform` does. `left`: this pipeline, a PCollection, or a tuple, list or dict of them."""
+    @property
+    def pipeline(self) -> "Graph":
+        """Itself: what stands left of a transform has a pipeline, also where nothing stands before it."""
+        return self
+
+    def apply(self, transform: PTransform, left: Any = None, label: str | None = None) -> Any:
+        """What `left | transform` does. `left`: this pipeline (the default), a PCollection, or a tuple, list or dict of
+        them. `label`: as in `label >> transform`."""
+        left = self if left is None else left
+        if label is not None:
+            transform = label >> transform
         if not isinstance(transform, PTransform):
             raise PipelineError(f"{transform!r} is no transform. Right of `|` stands one, e.g. `| sf.Map(fn)`.")
         inputs = _pcollections(left)
@@ -144,6 +213,7 @@ class Graph:
             raise PipelineError(f"{transform.default_label()} can't be applied to {left!r}: not all are PCollections.")
         if any(pcoll.pipeline is not self for pcoll in inputs):
             raise PipelineError(f"{transform.default_label()} mixes PCollections of different pipelines.")
+        _check_types(transform, inputs)
         label = self._unique_label(transform)
         if transform.primitive:
             assert isinstance(transform, Primitive)
@@ -157,6 +227,11 @@ class Graph:
             return transform.expand(left)
         finally:
             self._scope.pop()
+
+    @property
+    def applied_labels(self) -> set[str]:
+        """The labels that are taken."""
+        return set(self._labels)
 
     def consumers(self, pcoll: PCollection) -> list[Node]:
         """A node that takes it twice, as Flatten may, stands here twice."""
@@ -175,6 +250,28 @@ class Graph:
             label = next(f"{label}-{n}" for n in numbers if f"{label}-{n}" not in self._labels)
         self._labels.add(label)
         return label
+
+
+def _check_types(transform: PTransform, inputs: Sequence[PCollection]) -> None:
+    wanted = transform.input_type
+    for pcoll in inputs:
+        given = pcoll.element_type
+        # typing's forms are no plain classes, and an int will do for a float, as everywhere in Python.
+        if type(wanted) is not type or type(given) is not type or issubclass(given, wanted):
+            continue
+        if not (given is int and wanted in (float, complex)):
+            raise TypeCheckError(
+                f"Type hint violation for '{transform.default_label()}': requires {wanted.__name__} but got "
+                f"{given.__name__} from '{pcoll.producer.label}'. Map the elements before, or correct the types."
+            )
+
+
+def _holds_values(left: Any) -> bool:
+    """Plain values instead of PCollections, or several collections of them, by name or place. No collections at all
+    have no values."""
+    if isinstance(left, (tuple, Mapping)):
+        return bool(left)
+    return isinstance(left, (list, set, range, Iterator))
 
 
 def _pcollections(left: Any) -> list[PCollection]:

@@ -38,6 +38,15 @@ class PaneInfoTiming(IntEnum):
     LATE = 2
     UNKNOWN = 3
 
+    @classmethod
+    def to_string(cls, value: int) -> str:
+        return cls(value).name
+
+    @classmethod
+    def from_string(cls, value: str) -> "PaneInfoTiming":
+        """KeyError for a text that names none."""
+        return cls[value]
+
 
 @dataclass(frozen=True, slots=True)
 class PaneInfo:
@@ -70,7 +79,7 @@ PANE_ONLY = PaneInfo(timing=PaneInfoTiming.ON_TIME)
 class WindowPanes:
     """The state of one window of a key. `panes`, `nonspeculative`: how many it has given; `owed`: the ON_TIME pane is
     still to come; `held`: elements since the last pane; `hold_us`: the earliest or latest event time among those that
-    were not late, where that is the time of the result."""
+    were not late, where that is the time of the result; `given`: elements in the panes before."""
 
     trigger: State
     panes: int = 0
@@ -78,10 +87,11 @@ class WindowPanes:
     owed: bool = False
     held: int = 0
     hold_us: int | None = None
+    given: int = 0
 
     def plain(self) -> list[Any]:
         """As values that any encoding has."""
-        return [self.trigger, self.panes, self.nonspeculative, self.owed, self.held, self.hold_us]
+        return [self.trigger, self.panes, self.nonspeculative, self.owed, self.held, self.hold_us, self.given]
 
     @property
     def is_closed(self) -> bool:
@@ -113,12 +123,14 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """What is held of `window` is a result, timed at `time_us`. `clears`: it is held no longer."""
+    """What is held of `window` is a result, timed at `time_us`. `clears`: it is held no longer. `events`: how many
+    elements it is of."""
 
     window: IntervalWindow
     pane: PaneInfo
     time_us: int
     clears: bool
+    events: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +165,17 @@ class PaneMachine:
         return panes.hold_us
 
     def element(
-        self, windows: Windows, proto: IntervalWindow, time_us: int, watermark_us: int, now_us: int
+        self,
+        windows: Windows,
+        proto: IntervalWindow,
+        time_us: int,
+        watermark_us: int,
+        now_us: int,
+        *,
+        asks: bool = True,
     ) -> Iterator[Decision]:
-        """One element, at `time_us`, in a window that its function has assigned."""
+        """One element, at `time_us`, in a window that its function has assigned. `asks` False: the trigger is asked
+        later, by `asked`, once for several elements."""
         window = proto
         if proto not in windows and windows and self.windowing.is_merging:
             merges, window = self._merges(windows, proto)
@@ -174,7 +194,7 @@ class PaneMachine:
         if time_us >= watermark_us:
             panes.hold_us = self._combined([panes.hold_us, time_us])
         yield Added(window)
-        if self.trigger.should_fire(panes.trigger, at):
+        if asks and self.trigger.should_fire(panes.trigger, at):
             yield from self._fire(window, panes, at, even_empty=False)
 
     def watermark(
@@ -202,10 +222,8 @@ class PaneMachine:
         del windows[window]
         yield Gone(window)
 
-    def processing_time(
-        self, windows: Windows, window: IntervalWindow, watermark_us: int, now_us: int
-    ) -> Iterator[Decision]:
-        """It has become `now_us`, for which the trigger of the window has asked."""
+    def asked(self, windows: Windows, window: IntervalWindow, watermark_us: int, now_us: int) -> Iterator[Decision]:
+        """It has become `now_us`, for which the trigger of the window has asked, or elements have come."""
         panes = windows[window]
         at = Moment(window.end_us, watermark_us, now_us)
         if not panes.is_closed and self.trigger.should_fire(panes.trigger, at):
@@ -229,8 +247,10 @@ class PaneMachine:
         panes.panes += 1
         panes.nonspeculative += not is_early
         panes.owed = panes.owed and is_early
+        events = panes.held + (0 if self.discards else panes.given)
+        panes.given += panes.held
         panes.held, panes.hold_us = 0, None
-        return Fired(window, pane, time_us, self.discards or is_last)
+        return Fired(window, pane, time_us, self.discards or is_last, events)
 
     def _merges(
         self, windows: Windows, proto: IntervalWindow
@@ -240,7 +260,9 @@ class PaneMachine:
         self.windowing.fn.merge(context)
         became = [result for sources, result in context.merged if proto in sources]
         merges = [([each for each in sources if each != proto], result) for sources, result in context.merged]
-        return [(sources, result) for sources, result in merges if sources], became[0] if became else proto
+        # A window alone stays as it is: a function may tell of each group that it has found, also of one.
+        merges = [(sources, result) for sources, result in merges if sources and sources != [result]]
+        return merges, became[0] if became else proto
 
     def _merge(self, windows: Windows, sources: Sequence[IntervalWindow], result: IntervalWindow, at: Moment) -> Merged:
         there = windows.get(result)
@@ -255,6 +277,7 @@ class PaneMachine:
             any(state.owed for state in states) or not at.is_past,
             sum(state.held for state in states),
             self._combined([state.hold_us for state in states]),
+            sum(state.given for state in states),
         )
         return Merged(tuple(window for window in sources if window != result), result)
 

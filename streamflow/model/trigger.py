@@ -122,6 +122,30 @@ class DefaultTrigger(TriggerFn):
         return self
 
 
+class Always(TriggerFn):
+    """Fires for every element, early, on time or late. Never finishes."""
+
+    fires_early = True
+
+    def on_element(self, state: State, at: Moment) -> State:
+        return False, 1, ()
+
+    def on_merge(self, states: Sequence[State], at: Moment) -> State:
+        return False, max((state[1] for state in states if state[1]), default=None), ()
+
+    def should_fire(self, state: State, at: Moment) -> bool:
+        return state[1] is not None
+
+    def on_fire(self, state: State, at: Moment) -> State:
+        return self.fresh()
+
+    def may_lose_data(self, windowing: HasLateness) -> DataLossReason:
+        return DataLossReason.NO_POTENTIAL_LOSS
+
+    def get_continuation_trigger(self) -> TriggerFn:
+        return self
+
+
 class Never(TriggerFn):
     """Never fires: a window gives all it has when its allowed lateness has passed."""
 

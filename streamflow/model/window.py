@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import total_ordering
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import polars as pl
 
@@ -17,6 +17,7 @@ from streamflow.base.errors import DataError, PipelineError
 from streamflow.model.composite_trigger import AfterWatermark
 from streamflow.model.time import (
     MAX_US,
+    MIN_TIMESTAMP,
     MIN_US,
     Duration,
     DurationTypes,
@@ -26,6 +27,8 @@ from streamflow.model.time import (
     timestamp_us,
 )
 from streamflow.model.trigger import DefaultTrigger, Never, TriggerFn
+
+_V = TypeVar("_V")
 
 TIME = "_time"
 WINDOW_START = "_wstart"
@@ -75,6 +78,7 @@ class IntervalWindow:
         return hash((self.start_us, self.end_us))
 
     def __eq__(self, other: object) -> bool:
+        # Of the global window Python asks first, as it derives from this class.
         return isinstance(other, IntervalWindow) and (self.start_us, self.end_us) == (other.start_us, other.end_us)
 
     def __lt__(self, other: "IntervalWindow") -> bool:
@@ -98,6 +102,17 @@ class GlobalWindow(IntervalWindow):
 
     def __init__(self) -> None:
         self.start_us, self.end_us = MIN_US, MAX_US
+
+    @property
+    def start(self) -> Timestamp:
+        """That of what has no time of its own."""
+        return MIN_TIMESTAMP
+
+    def __hash__(self) -> int:
+        return hash(GlobalWindow)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GlobalWindow)
 
     def __repr__(self) -> str:
         return "GlobalWindow"
@@ -357,18 +372,34 @@ class Windowing:
         return self.fn.is_merging() and not self.grouped
 
     @property
+    def may_spread(self) -> bool:
+        """An event is still in several windows at once, or in none."""
+        return isinstance(self.fn, SlidingWindows) and not self.assigned
+
+    @property
     def ends_once(self) -> bool:
         """A window gives one pane, and no other."""
         return self.allowed_lateness_us == 0 and self.trigger in (DefaultTrigger(), AfterWatermark(), Never())
 
     @property
     def is_plain(self) -> bool:
-        """One pane per window when it ends, and one for each late arrival, of windows that their start names: what the
-        column path does by itself."""
+        """One pane per window when it ends, and one for each late arrival, of windows that their start names."""
+        return self.fn.by_time and not self.fn.is_merging() and self._fires_plainly
+
+    @property
+    def is_plain_sessions(self) -> bool:
+        """The same of sessions, which are found while they are grouped."""
+        return type(self.fn) is Sessions and not self.assigned and self._fires_plainly
+
+    @property
+    def has_columns(self) -> bool:
+        """The column path can group such windows; all others are grouped one event at a time."""
+        return self.is_plain or self.is_plain_sessions
+
+    @property
+    def _fires_plainly(self) -> bool:
         return (
-            self.fn.by_time
-            and not self.fn.is_merging()
-            and (self.trigger == DefaultTrigger() or (self.trigger == AfterWatermark() and self.ends_once))
+            (self.trigger == DefaultTrigger() or (self.trigger == AfterWatermark() and self.ends_once))
             and self.timestamp_combiner is TimestampCombiner.OUTPUT_AT_EOW
             and self.closing_behavior is ClosingBehavior.FIRE_IF_NON_EMPTY
         )
@@ -379,8 +410,8 @@ class Windowing:
             return self.fn.at(time_us)
         assigned = list(self.fn.assign(WindowFn.AssignContext(Timestamp(micros=time_us), element, window)))
         for each in assigned:
-            if not isinstance(each, IntervalWindow) or each.start_us >= each.end_us:
-                raise DataError(f"{self.fn!r} assigned {each!r}, which is no IntervalWindow that ends after its start.")
+            if not isinstance(each, IntervalWindow) or each.start_us > each.end_us:
+                raise DataError(f"{self.fn!r} assigned {each!r}, which is no IntervalWindow, or ends before its start.")
         return assigned
 
     def gone_at(self, end_us: int) -> int:
@@ -388,13 +419,29 @@ class Windowing:
         return min(end_us + self.allowed_lateness_us, MAX_US)
 
 
-@dataclass(frozen=True, slots=True)
-class TimestampedValue:
-    """A value with its event time (seconds, Timestamp or datetime), yielded by a function to set the time."""
+@total_ordering
+class TimestampedValue(Generic[_V]):
+    """A value with its event time (seconds, Timestamp or datetime), yielded by a function to set the time. They are
+    ordered by their values, then by time. Not to be changed."""
 
-    value: object
-    timestamp: TimestampTypes
+    __slots__ = ("timestamp", "value")
+
+    def __init__(self, value: _V, timestamp: TimestampTypes) -> None:
+        self.value, self.timestamp = value, Timestamp.of(timestamp)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TimestampedValue) and (self.value, self.time_us) == (other.value, other.time_us)
+
+    def __hash__(self) -> int:
+        return hash((self.value, self.time_us))
+
+    def __lt__(self, other: "TimestampedValue[Any]") -> bool:
+        mine: Any = (self.value, self.time_us)
+        return bool(mine < (other.value, other.time_us))
+
+    def __repr__(self) -> str:
+        return f"TimestampedValue({self.value!r}, {self.timestamp!r})"
 
     @property
     def time_us(self) -> int:
-        return timestamp_us(self.timestamp)
+        return self.timestamp.micros

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from streamflow.base.errors import ConflictError, NotFoundError, PipelineError
 from streamflow.base.settings import Settings
 from streamflow.engine.plan import Plan, Stage, build_plan
-from streamflow.model.batch import Elements, pickled
+from streamflow.model.batch import OFFSET, Elements, pickled
 from streamflow.model.graph import Graph
-from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, MAX_US, MIN_US
+from streamflow.model.time import EARLIEST_US, EVENT_MAX_US, EVENT_MIN_US, MAX_US, MIN_US
 from streamflow.model.window import TimestampedValue
 from streamflow.runtime.hints import folder_of, on_log, sentence
+from streamflow.runtime.outline import keep_outline, keep_panes
 from streamflow.stores.files import Division, Shard, list_shards
 from streamflow.topics import codec, rules
 from streamflow.topics.protocol import Log, Producer, StageInput, TopicConfig
@@ -54,6 +55,7 @@ def launch(graph: Graph, log: Log, settings: Settings | None = None) -> Plan:
             _publish_values(log, stage)
         elif stage.kind == "files":
             _publish_shards(log, stage, shards[stage.topic])
+    keep_outline(plan, log)
     return plan
 
 
@@ -68,6 +70,7 @@ def attach(graph: Graph, log: Log, settings: Settings | None = None) -> Plan:
         return launch(graph, log, settings)
     if known != plan.fingerprint:
         raise _changed(plan, log)
+    keep_panes(plan, log)
     return plan
 
 
@@ -105,16 +108,23 @@ def _publish_values(log: Log, stage: Stage) -> None:
     """Create's values go to a log like everything else, once: the sequences make a repetition harmless."""
     transform = stage.node.transform
     assert isinstance(transform, Create)
+    if transform.given_later:
+        return
     values = transform.values
     for sequence, begin in enumerate(range(0, len(values), CREATE_RECORD_VALUES_MAX)):
-        try:
-            frame = pickled(_timed(values[begin : begin + CREATE_RECORD_VALUES_MAX])).drop("_offset")
-        except (pickle.PicklingError, TypeError, AttributeError) as error:
-            raise PipelineError(
-                f"{stage.node.label}: a value can't be stored: {sentence(error)} Give plain values."
-            ) from error
-        log.publish([codec.encode_frame(stage.topic, 0, frame)], Producer("create", sequence))
+        publish_elements(log, stage, timed(values[begin : begin + CREATE_RECORD_VALUES_MAX]), sequence)
     log.advance_watermark(stage.topic, MAX_US)
+
+
+def publish_elements(log: Log, stage: Stage, elements: Elements, sequence: int) -> None:
+    """One record of a `create` stage's values; none if that sequence is there already."""
+    try:
+        frame = pickled(elements).drop(OFFSET)
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise PipelineError(
+            f"{stage.node.label}: a value can't be stored: {sentence(error)} Give plain values."
+        ) from error
+    log.publish([codec.encode_frame(stage.topic, 0, frame)], Producer("create", sequence))
 
 
 def _listed(log: Log, stage: Stage, settings: Settings) -> list[Shard]:
@@ -140,13 +150,14 @@ def _publish_shards(log: Log, stage: Stage, shards: Sequence[Shard]) -> None:
     log.advance_watermark(stage.topic, MAX_US)
 
 
-def _timed(values: Sequence[object]) -> Elements:
+def timed(values: Sequence[object]) -> Elements:
+    """Values as Create takes them: without a time of their own they are at the beginning of time."""
     elements = Elements()
     for value in values:
         if isinstance(value, TimestampedValue):
-            if not EVENT_MIN_US <= value.time_us <= EVENT_MAX_US:
+            if not EVENT_MIN_US <= value.time_us <= EVENT_MAX_US and value.time_us != EARLIEST_US:
                 raise PipelineError(f"timestamp of {value!r} is beyond the years 1 to 9999. Is its unit seconds?")
             elements.append(value.value, value.time_us, -1, None)
         else:
-            elements.append(value, MIN_US + 1, -1, None)
+            elements.append(value, EARLIEST_US, -1, None)
     return elements

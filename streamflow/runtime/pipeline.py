@@ -2,21 +2,27 @@
 run`."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import orjson
 
+from streamflow.base.clock import Clock, ManualClock, SystemClock
 from streamflow.base.errors import AssertionFailedError, PipelineError
 from streamflow.base.settings import Settings
-from streamflow.engine.plan import build_plan
+from streamflow.engine.context import DeadLetter, safe_repr
+from streamflow.engine.plan import Plan, build_plan
+from streamflow.metrics.metric import MetricResults
 from streamflow.model.graph import Graph
+from streamflow.model.user_metrics import Number, is_users, numbers
+from streamflow.options.pipeline_options import PipelineOptions, TypeOptions
 from streamflow.runtime.launch import launch
+from streamflow.runtime.options import options_of
 from streamflow.runtime.progress import is_drained, is_finished, stage_tasks
-from streamflow.runtime.worker import Stop, Worker
+from streamflow.runtime.worker import FAILURES_MAX, Stop, Worker
 from streamflow.topics import codec, open_log
 from streamflow.topics.protocol import Log, Snapshot
 
@@ -24,17 +30,33 @@ logger = logging.getLogger(__name__)
 
 Until = Literal["finished", "drained"]
 DEAD_LETTERS_MAX = 100
+_END = object()
+_PLAYED: dict[str, Any] = {"sink_interval_s": 0.0, "poll_s": 0.01}
+"""Settings under a clock that stands still: no rest that ends by it, and no wait for somebody else."""
+
+
+class PipelineState:
+    """What a run can end as. (`run` returns when it has ended well, else it raises.)"""
+
+    DONE = "DONE"
 
 
 @dataclass(frozen=True)
 class PipelineResult:
     """What a run has done. `counters`: stage → name → sum over its tasks, as committed. `dead_letters`: the newest
     events that failed, at most 100, each with `error`, `transform`, `input`, `topic`, `partition`, `offset`,
-    `traceback`."""
+    `traceback`. `first_error`: of the first event that failed in this process. `state`: as in Apache Beam."""
 
     pipeline: str
     counters: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     dead_letters: Sequence[Mapping[str, Any]] = ()
+    first_error: Exception | None = field(default=None, compare=False)
+    state: str = PipelineState.DONE
+    numbers: Mapping[Number, float] = field(default_factory=dict, repr=False)
+
+    def metrics(self) -> MetricResults:
+        """What users' functions have counted (`streamflow.metrics.Metrics`), to be queried."""
+        return MetricResults(self.numbers)
 
     def total(self, name: str) -> int:
         """Of one counter, over all stages: 'late', 'dropped', 'dead_lettered'…"""
@@ -42,7 +64,18 @@ class PipelineResult:
 
     def wait_until_finish(self, duration: int | None = None) -> str:
         """As in Apache Beam; `run` has already waited."""
-        return "DONE"
+        return self.state
+
+    def cancel(self) -> str:
+        """As in Apache Beam; `run` has already ended."""
+        return self.state
+
+
+class Player(Protocol):
+    """Gives a pipeline its input while it runs, one thing after the other, and says what time it is."""
+
+    def play(self, plan: Plan, log: Log, clock: ManualClock) -> Iterator[None]:
+        """Each item is one more thing that was given; the next is asked for when all before it is worked off."""
 
 
 class Pipeline(Graph):
@@ -50,6 +83,9 @@ class Pipeline(Graph):
 
     `name` names its state: another pipeline on the same log needs another name. `on`: where its topics are, `memory://`
     (this process, gone after), or a folder. `data`: the folder for tables and row stores; by default the log's folder.
+
+    `runner`, `options`, `argv` are Apache Beam's: `options` are kept for `pipeline.options`, `argv` becomes some, and
+    whatever the runner, `run` executes here.
     """
 
     result: PipelineResult
@@ -63,15 +99,16 @@ class Pipeline(Graph):
         data: str | Path | None = None,
         settings: Settings | None = None,
         runner: Any = None,
-        options: Any = None,
+        options: PipelineOptions | None = None,
+        argv: Sequence[str] | None = None,
     ) -> None:
         super().__init__(name)
-        if runner is not None or options is not None:
-            raise PipelineError(
-                "`runner` and `options` are Apache Beam's. Here: Pipeline(on='folder'), or `streamflow run`."
-            )
+        self.options = options_of(runner, options, argv)
         self.on, self.data, self.settings = on, data, settings or Settings()
-        self.allow_unsafe_triggers = self.settings.allow_unsafe_triggers
+        allowed = self.options.view_as(TypeOptions).allow_unsafe_triggers
+        self.allow_unsafe_triggers = self.settings.allow_unsafe_triggers or allowed
+        self.players: list[Player] = []
+        """Of a test; their turns alternate."""
 
     def run(
         self,
@@ -80,36 +117,67 @@ class Pipeline(Graph):
         data: str | Path | None = None,
         until: Until = "finished",
         stop: Stop | None = None,
+        clock: Clock | None = None,
+        explain_panes: bool | None = None,
     ) -> PipelineResult:
         """Execute in this process and return when done.
 
         until='finished': every input has been ended by its publishers and all of it is through. 'drained': what has
         been published so far is through; windows that are still open stay open, timers that wait for the clock go on
-        waiting, and a later run goes on from there.
+        waiting, and a later run goes on from there. `clock`: what processing-time triggers and timers go by; a
+        `streamflow.testing.ManualClock` stands still while it runs, and a step that fails is not tried again then.
+        `explain_panes`: keep the history of panes for `streamflow why`; None: as `Settings.explain_panes` says.
         PipelineError, NotFoundError or ConflictError if it can't be started; a step that keeps failing raises its
         error, and an assertion that does not hold (`streamflow.testing`) AssertionFailedError.
         """
+        for check in self.checks:
+            check()
         target = self.on if on is None else on
         opened = isinstance(target, (str, Path))
-        log: Log = open_log(target) if isinstance(target, (str, Path)) else target
+        clock = clock or (ManualClock() if self.players else SystemClock())
+        log: Log = open_log(target, clock=clock) if isinstance(target, (str, Path)) else target
         try:
-            plan = launch(self, log, self.settings)
-            condition = is_finished if until == "finished" else is_drained
+            settings = self.settings if explain_panes is None else replace(self.settings, explain_panes=explain_panes)
+            plan = launch(self, log, replace(settings, **_PLAYED) if self.players else settings)
             folder = store_folder(log.url, data if data is not None else self.data)
+            done = self._played(plan, log, clock, until)
+            # Where time stands still, the pause before another try would have no end.
+            failures_max = 1 if isinstance(clock, ManualClock) else FAILURES_MAX
             try:
-                Worker(plan, log, folder, stop=stop, until=lambda snapshot: condition(plan, snapshot)).run()
+                worker = Worker(plan, log, folder, stop=stop, until=done, clock=clock, failures_max=failures_max)
+                worker.run()
             except AssertionFailedError as error:
                 for letter in newest_dead_letters(log, plan.dead_letter_topic, limit=1):
                     error.add_note(f"An event failed before, in {letter['transform']}: {letter['error']}")
                 raise
             result = result_of(plan.pipeline, log.snapshot(plan.pipeline))
-            result = replace(result, dead_letters=newest_dead_letters(log, plan.dead_letter_topic))
+            letters = newest_dead_letters(log, plan.dead_letter_topic)
+            result = replace(result, dead_letters=letters, first_error=_error_of(worker.failed))
             _warn(result)
             self.result = result
             return result
         finally:
             if opened:
                 log.close()
+
+    def _played(self, plan: Plan, log: Log, clock: Clock, until: Until) -> Callable[[Snapshot], bool]:
+        """Asked when there is nothing to do: gives what is next, and when that is all, whether `until` holds."""
+        condition = is_finished if until == "finished" else is_drained
+        if not self.players:
+            return lambda snapshot: condition(plan, snapshot)
+        if not isinstance(clock, ManualClock):
+            raise PipelineError("a TestStream says what time it is. Run with a ManualClock, or without `clock`.")
+        turns = [player.play(plan, log, clock) for player in self.players]
+
+        def done(snapshot: Snapshot) -> bool:
+            while turns:
+                player = turns.pop(0)
+                if next(player, _END) is not _END:
+                    turns.append(player)
+                    return False
+            return condition(plan, snapshot)
+
+        return done
 
     def explain(self, format: Literal["text", "svg"] = "text") -> str:
         """The pipeline as it was written and as it runs, with the schema on every edge: what became which stage and one
@@ -130,6 +198,16 @@ class Pipeline(Graph):
     ) -> None:
         if kind is None:
             self.run()
+
+
+def _error_of(letter: DeadLetter | None) -> Exception | None:
+    if letter is None:
+        return None
+    error = letter.error
+    if not getattr(error, "__notes__", None):
+        error.add_note(f"while running '{letter.transform}', input {safe_repr(letter.value)}")
+        error.add_note("".join(letter.trace))
+    return error
 
 
 def store_folder(url: str, data: str | Path | None) -> Path | None:
@@ -166,5 +244,6 @@ def result_of(pipeline: str, snapshot: Snapshot) -> PipelineResult:
         sums = counters.setdefault(stage, {})
         for state in stage_tasks(snapshot, stage):
             for name, value in state.counters.items():
-                sums[name] = sums.get(name, 0) + value
-    return PipelineResult(pipeline, counters)
+                if not is_users(name):
+                    sums[name] = sums.get(name, 0) + value
+    return PipelineResult(pipeline, counters, numbers=numbers(task.counters for task in snapshot.tasks.values()))

@@ -1,11 +1,12 @@
 """How far a pipeline has come, read from one snapshot: watermarks, backlog, whether it is drained or finished. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from streamflow.engine.plan import Plan, Stage
 from streamflow.model.time import MAX_US
 from streamflow.model.watermark import SourceMark, merged_watermark
 from streamflow.topics.protocol import Snapshot, TaskState
+from streamflow.transforms.io import ReadFromTopic
 
 
 def stage_tasks(snapshot: Snapshot, stage: str) -> list[TaskState]:
@@ -23,10 +24,27 @@ def stage_watermarks(plan: Plan, snapshot: Snapshot) -> dict[str, int]:
             marks[stage.name] = snapshot.topics[stage.topic].watermark_us
             continue
         upstream = [plan.stage(name) for name in stage.upstream]
-        sources = [s for up in upstream if not up.upstream for s in by_stage.get(up.name, ())]
-        between = [s.output_watermark_us for up in upstream if up.upstream for s in by_stage.get(up.name, ())]
-        marks[stage.name] = merged_watermark((_mark(state, snapshot) for state in sources), between)
+        sources = [s for up in upstream if _may_idle(up) for s in by_stage.get(up.name, ())]
+        between = [s.output_watermark_us for up in upstream if not _may_idle(up) for s in by_stage.get(up.name, ())]
+        waiting = waiting_sources(plan)
+        marks[stage.name] = merged_watermark((source_mark(state, snapshot, waiting) for state in sources), between)
     return marks
+
+
+def waiting_sources(plan: Plan) -> set[str]:
+    """The stages whose watermark policy waits also for a partition that has been read to its end."""
+    transforms = {stage.name: stage.node.transform for stage in plan.stages}
+    return {
+        name
+        for name, each in transforms.items()
+        if isinstance(each, ReadFromTopic) and not each.watermark.releases_idle
+    }
+
+
+def source_mark(state: TaskState, snapshot: Snapshot, waiting: Collection[str] = ()) -> SourceMark:
+    """`waiting`: stages of which no task is idle."""
+    caught_up = state.offset >= snapshot.ends[state.topic, state.task.partition]
+    return SourceMark(state.watermark_us, idle=caught_up and state.task.stage not in waiting)
 
 
 def backlog_events(snapshot: Snapshot, stages: Iterable[Stage]) -> int:
@@ -57,6 +75,6 @@ def is_finished(plan: Plan, snapshot: Snapshot) -> bool:
     return ended and is_drained(plan, snapshot)
 
 
-def _mark(state: TaskState, snapshot: Snapshot) -> SourceMark:
-    end = snapshot.ends[state.topic, state.task.partition]
-    return SourceMark(state.watermark_us, caught_up=state.offset >= end)
+def _may_idle(stage: Stage) -> bool:
+    """Whether nothing to read means that it holds nobody back. Of given values it is known when they are complete."""
+    return not stage.upstream and stage.kind != "create"

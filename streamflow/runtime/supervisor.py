@@ -187,6 +187,7 @@ class Supervisor:
     def _spawn(self) -> None:
         worker = f"{self.plan.pipeline}-{secrets.token_hex(3)}"
         command = [sys.executable, "-m", work.__name__, self.target, str(self.data), worker]
+        command += [work.EXPLAIN_PANES] if self.plan.settings.explain_panes else []
         # A session of its own: Ctrl-C reaches only the supervisor, which lets the workers drain.
         with self._open_log() as output:
             process = subprocess.Popen(

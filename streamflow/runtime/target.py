@@ -42,6 +42,8 @@ def load_pipeline(target: str) -> Pipeline:
             f"'{name}' of '{place}' is {type(pipeline).__name__}, not a Pipeline or a function that returns one. "
             f"{_hint(place, module)}"
         )
+    if pipeline.players:
+        raise PipelineError(f"'{name}' of '{place}' reads a TestStream, which is for tests. Run it with `.run()`.")
     return pipeline
 
 

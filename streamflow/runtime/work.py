@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from streamflow.base.errors import (
     PipelineError,
     StreamFlowError,
 )
+from streamflow.base.settings import Settings
 from streamflow.engine.plan import Plan
 from streamflow.runtime.launch import attach
 from streamflow.runtime.processes import keep_freed_memory
@@ -36,27 +38,35 @@ HOPELESS_ERRORS = (PipelineError, DataError, NotFoundError, ConflictError, Corru
 """A worker that meets one of these would meet it again after a restart."""
 EXIT_HOPELESS = 3
 """The exit code of a worker that met such an error."""
+EXPLAIN_PANES = "--explain-panes"
+"""What follows the name of a worker that is to keep the history of panes."""
 HOPELESS = "gives up"
 """What such a worker writes between its name and the error, as the last thing it does."""
 
 
-def work(target: str, data: Path, name: str, until: Until = "stopped") -> None:
-    """Run a worker until SIGINT, SIGTERM or `until`; raises what it can't go on with."""
+def work(target: str, data: Path, name: str, until: Until = "stopped", *, explain_panes: bool = False) -> None:
+    """Run a worker until SIGINT, SIGTERM or `until`; raises what it can't go on with. `explain_panes`: keep the history
+    of panes, also if the pipeline's settings do not say so."""
     stop = stop_on_signals()
     pipeline = load_pipeline(target)
     log = open_log(data)
     try:
-        plan = attach(pipeline, log, pipeline.settings)
+        plan = attach(pipeline, log, explaining(pipeline.settings, explain_panes))
         Worker(plan, log, data, worker_id=name, stop=stop, until=condition(plan, until)).run()
     finally:
         log.close()
 
 
-def work_logged(target: str, data: Path, name: str, until: Until = "stopped") -> int:
+def explaining(settings: Settings, wanted: bool) -> Settings:
+    """The settings with the history of panes kept, if that is wanted besides."""
+    return replace(settings, explain_panes=settings.explain_panes or wanted)
+
+
+def work_logged(target: str, data: Path, name: str, until: Until = "stopped", *, explain_panes: bool = False) -> int:
     """The same, as all that a process does, for whoever reads only the log; gives the exit code."""
     keep_freed_memory()
     try:
-        work(target, data, name, until)
+        work(target, data, name, until, explain_panes=explain_panes)
     except HOPELESS_ERRORS as error:
         logger.error("%s: %s: %s", name, HOPELESS, error)
         return EXIT_HOPELESS
@@ -92,4 +102,4 @@ def log_to_stderr(level: int, own_level: int | None = None) -> None:
 
 if __name__ == "__main__":
     log_to_stderr(logging.WARNING, logging.INFO)
-    sys.exit(work_logged(sys.argv[1], Path(sys.argv[2]), sys.argv[3]))
+    sys.exit(work_logged(sys.argv[1], Path(sys.argv[2]), sys.argv[3], explain_panes=EXPLAIN_PANES in sys.argv[4:]))

@@ -24,6 +24,7 @@ from streamflow.base.errors import (
     StepCancelledError,
 )
 from streamflow.engine.calls import Calls
+from streamflow.engine.context import DeadLetter
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.plan import Plan
 from streamflow.engine.task import Setting, Task
@@ -62,8 +63,9 @@ class Stop:
 
 
 class Worker:
-    """Runs the tasks that the log assigns to it. `until`: return when this holds of a snapshot without counters (else
-    run until stopped)."""
+    """Runs the tasks that the log assigns to it. `until`: asked whenever there is nothing to do; return when it holds
+    of a snapshot without counters (else run until stopped). `failures_max`: after so many failed steps of one task in a
+    row, raise what they raise."""
 
     def __init__(
         self,
@@ -76,8 +78,9 @@ class Worker:
         until: Callable[[Snapshot], bool] | None = None,
         clock: Clock | None = None,
         calls: Calls | None = None,
+        failures_max: int = FAILURES_MAX,
     ) -> None:
-        self.plan, self.log, self.until = plan, log, until
+        self.plan, self.log, self.until, self.failures_max = plan, log, until, failures_max
         self.id = worker_id or f"worker-{secrets.token_hex(3)}"
         self.stop = stop or Stop()
         self.clock = clock or SystemClock()
@@ -94,6 +97,11 @@ class Worker:
         self._committing: tuple[list[Task], Future[tuple[list[bool], float]]] | None = None
         self._next_coordination_s = 0.0
         self._next_prune_s = self.clock.monotonic_s() + plan.settings.prune_s
+
+    @property
+    def failed(self) -> DeadLetter | None:
+        """The first event that was bad for a task of this worker."""
+        return next(iter(self._setting.failed), None)
 
     def run(self) -> None:
         """Until stopped or finished. Tasks are released with everything committed; raises what a task keeps raising.
@@ -147,7 +155,7 @@ class Worker:
         if self.id not in snapshot.workers:
             self._fenced = True
             return True
-        if snapshot.stopping or (self.until is not None and self.until(snapshot)):
+        if snapshot.stopping:
             return False
         if self._coordinate(snapshot) or self._own(snapshot):
             return True
@@ -155,6 +163,8 @@ class Worker:
         if self._step_all(snapshot) or self._settle():
             self._idle_from_s = now_s + IDLE_S
             return True
+        if self.until is not None and self.until(snapshot):
+            return False
         if now_s >= self._idle_from_s:
             self._idle_from_s = math.inf
             give_back_memory()
@@ -234,8 +244,7 @@ class Worker:
                 continue
             stepped = True
             before = task.offset
-            if task.stage.kind in ("grouping", "stateful", "join", "sides") and self._is_committing(task):
-                # It may read back its state, which must be there.
+            if task.needs_commits and self._is_committing(task):
                 self._settle()
                 if self._tasks.get(task.id) is not task:
                     continue
@@ -249,7 +258,8 @@ class Worker:
             pending.append((task, commit))
             events += task.offset - before
             size += commit.size_bytes()
-        self._commit(pending)
+        if stepped:
+            self._commit(pending)
         return stepped
 
     def _commit(self, pending: Sequence[tuple[Task, StepCommit]]) -> None:
@@ -306,7 +316,7 @@ class Worker:
             raise error
         failures = self._failures.get(task, 0) + 1
         self._failures[task] = failures
-        if failures >= FAILURES_MAX:
+        if failures >= self.failures_max:
             raise error
         pause_s = RETRY_S * 2 ** (failures - 1)
         logger.warning(
@@ -314,7 +324,7 @@ class Worker:
             self.id,
             task,
             failures,
-            FAILURES_MAX,
+            self.failures_max,
             pause_s,
             exc_info=error,
         )

@@ -3,6 +3,7 @@
     Kind.ARROW   one Arrow IPC stream, LZ4-compressed where that gains anything: the user's columns and `_time` Int64
     Kind.FRAME   the same rows in the compact form of `frames.py`: what crosses the engine's own logs
     Kind.JSON    flags u8 | 3 zero bytes | size u32 | the documents, `size` bytes | an Arrow IPC stream
+    Kind.MARK    a watermark, i64: takes an offset, and has no rows
 
 The documents are the bytes as the publisher sent them, malformed ones included, each followed by a newline; not
 compressed, for inflating them would cost half of what parsing costs. The stream has a row for each: `_time` Int64,
@@ -35,6 +36,7 @@ ATTRIBUTES_MAX = 100
 """Google Pub/Sub's bound on the attributes of one message."""
 
 _DOCUMENTS = struct.Struct("<B3xI")
+_MARK = struct.Struct("<q")
 _OBJECTS = 1
 """Every document begins and ends with a brace. Then no value can reach from one into the next, each gives at least one,
 and so a decoder that finds as many values as there are documents has found just these."""
@@ -99,12 +101,29 @@ def encode_frame(topic: str, partition: int, frame: pl.DataFrame, *, internal: b
     return Record(topic, partition, kind, frame.height, payload, time_min_us, time_max_us)
 
 
+def encode_mark(topic: str, partition: int, watermark_us: int) -> Record:
+    """The promise that no event before `watermark_us` follows in the partition. DataError if that is no time."""
+    if not isinstance(watermark_us, int) or not MIN_US <= watermark_us <= MAX_US:
+        raise _bad_time(topic, watermark_us)
+    return Record(topic, partition, Kind.MARK, 1, _MARK.pack(watermark_us), watermark_us, watermark_us)
+
+
+def marked_us(record: Record) -> int:
+    """What `encode_mark` was given. CorruptionError if the payload is another."""
+    if len(record.payload) != _MARK.size:
+        raise CorruptionError(f"{_where(record)} holds no watermark. Move the reader past it")
+    return int(_MARK.unpack(record.payload)[0])
+
+
 def decode(record: Record, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """The record's events, one row each, in offset order; CorruptionError if the payload is not readable.
 
     JSON events have `_time`, `_json` Binary, and `_key` and `_attributes` if any event has one. With `columns` only
     those and `_time` of an envelope are decoded (several times faster for a few of many); missing ones are left out.
+    A mark has no rows.
     """
+    if record.kind is Kind.MARK:
+        return pl.DataFrame(schema={TIME: pl.Int64})
     if record.kind is Kind.JSON:
         around = json_surroundings(record)
         texts = pl.Series(JSON, json_documents(record), dtype=pl.Binary)
@@ -127,7 +146,12 @@ def json_lines(record: Record) -> bytes | memoryview | None:
 def json_documents(record: Record) -> list[bytes]:
     """The documents of a JSON record, one by one. CorruptionError as `decode`."""
     _, documents, stream = _parts(record)
-    sizes = _checked(record, lambda: read_stream(stream, [_SIZE, TIME])).get_column(_SIZE).to_list()
+    index = _checked(record, lambda: read_stream(stream, [_SIZE, TIME]))
+    if index.schema.get(_SIZE) != pl.UInt32 or index[_SIZE].null_count():
+        raise CorruptionError(
+            f"{_where(record)} has no index of its documents. Republish it or move the reader past it"
+        )
+    sizes = index[_SIZE].to_list()
     if sum(sizes) + len(sizes) != len(documents):
         raise CorruptionError(
             f"{_where(record)} holds {len(documents)} bytes of documents, but its index says {sum(sizes)}. "
@@ -232,6 +256,8 @@ def _checked(record: Record, read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
             f"{_where(record)} holds {frame.height} rows with '{TIME}' {frame.schema.get(TIME)}, but its "
             f"index says {record.count} rows. Republish it or move the reader past it"
         )
+    if frame[TIME].null_count():
+        raise CorruptionError(f"{_where(record)} has rows without '{TIME}'. Republish it or move the reader past it")
     return frame
 
 

@@ -32,6 +32,8 @@ class Kind(IntEnum):
     JSON = 1
     ARROW = 2
     FRAME = 3
+    MARK = 4
+    """No event, though it has an offset: the publisher's promise about those that follow in its partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Record:
 @dataclass(frozen=True, slots=True)
 class TopicConfig:
     """`internal` topics (shuffles, sink inputs) are pruned as soon as their reading task has committed past them;
-    others keep records for `retention_s` seconds after publication."""
+    others, and those that no task reads, keep records for `retention_s` seconds after publication."""
 
     partitions: int = PARTITIONS_DEFAULT
     retention_s: float = RETENTION_DEFAULT_S

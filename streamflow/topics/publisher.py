@@ -21,7 +21,7 @@ import polars as pl
 from streamflow.base.clock import Clock, SystemClock
 from streamflow.base.errors import ConflictError, DataError, PipelineError
 from streamflow.model.time import MAX_US
-from streamflow.topics.codec import KEY, TIME, Attributes, check_event, column, encode_frame, encode_json
+from streamflow.topics.codec import KEY, TIME, Attributes, check_event, column, encode_frame, encode_json, encode_mark
 from streamflow.topics.partition import Key, key_bytes, partition_column
 from streamflow.topics.protocol import Producer, Record, TopicLog
 
@@ -147,6 +147,19 @@ class Publisher:
             if buffer.events:
                 self.publish_batch(buffer.events, buffer.times_us, buffer.keys, buffer.attributes)
                 self._buffer = _Buffer()
+
+    def mark(self, watermark_us: int, *, partition: int | None = None) -> None:
+        """Put a marker behind what is published so far, in one partition or (atomically) in each: no event before
+        `watermark_us` follows there, from anyone. Flushes first. What it means is up to the readers: those with
+        `watermark=PublishedMarkers()` go by it, all others pass over it. A later marker with an earlier time changes
+        nothing.
+
+        DataError: no such partition, or no time. ConflictError: the topic was ended."""
+        if partition is not None and not 0 <= partition < self._partitions:
+            raise DataError(f"topic '{self.topic}' has no partition {partition}, only 0 to {self._partitions - 1}")
+        self.flush()
+        partitions = range(self._partitions) if partition is None else (partition,)
+        self._write([encode_mark(self.topic, each, watermark_us) for each in partitions], None)
 
     def advance_watermark(self, watermark_us: int) -> None:
         """Promise that no event before `watermark_us` follows from anyone; flushes first."""

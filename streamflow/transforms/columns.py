@@ -54,7 +54,7 @@ class WithColumns(FrameTransform):
         return frame.with_columns(self.exprs)
 
 
-class Select(FrameTransform):
+class SelectColumns(FrameTransform):
     """Keeps just these columns: names, expressions, or `name=expression`."""
 
     def __init__(self, *exprs: str | pl.Expr, **named: str | pl.Expr) -> None:

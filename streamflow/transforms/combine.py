@@ -19,7 +19,7 @@ from streamflow.model.graph import PCollection, PTransform, Shape
 from streamflow.model.window import AccumulationMode
 from streamflow.transforms.columns import RESERVED_PREFIX, resolve_columns
 from streamflow.transforms.core import DoFn, Map, MapTuple, ParDo
-from streamflow.transforms.grouping import Grouping, PerKey, combine_fn
+from streamflow.transforms.grouping import Grouping, PerKey, combine_fn, has_sides
 from streamflow.transforms.sides import AsSingleton
 from streamflow.transforms.window import Restated
 
@@ -33,17 +33,21 @@ class CombinePerKey(PerKey):
 
     `fn`: a CombineFn, or a function over an iterable such as `sum`; further arguments go to each of its methods."""
 
+    def expand(self, pcoll: PCollection) -> Any:
+        return pcoll | GroupByKey() | CombineValues(self.fn, *self.args, **self.kwargs)
+
     def with_hot_key_fanout(self, fanout: int | Callable[[Any], int]) -> PTransform:
         """The same result by way of `fanout` parts of each key, which different tasks combine: for keys that have more
         values than one task can take. A function says of a key how many; 1 or less leaves it whole."""
-        return _HotKeyFanout(self.fn, fanout)
+        return self if self.beside else _HotKeyFanout(self.fn, fanout)
 
 
 class GroupByKey(PerKey):
     """(key, value) pairs → (key, list of values) per key and window. The order of the values is not defined."""
 
-    def __init__(self) -> None:
+    def __init__(self, label: str | None = None) -> None:
         super().__init__(ListCombineFn())
+        self.label = label
 
     def default_label(self) -> str:
         return self.label or "GroupByKey"
@@ -77,9 +81,15 @@ class CombineGlobally(PerKey):
             return output
         return AsSingleton(output, self.fn.apply([])) if self.defaults else AsSingleton(output)
 
-    def with_fanout(self, fanout: int) -> "_GlobalFanout":
+    def with_fanout(self, fanout: int) -> PTransform:
         """The same result by way of `fanout` parts, which different tasks combine."""
-        return _GlobalFanout(self, fanout)
+        return self if self.beside else _GlobalFanout(self, fanout)
+
+    def expand(self, pcoll: PCollection) -> Any:
+        whole = CombineGlobally(ListCombineFn())
+        values = pcoll | "Group" >> (whole if self.defaults and not self.as_view else whole.without_defaults())
+        combined = values | "Combine" >> Map(_combined, self.fn, *self.args, **self.kwargs)
+        return AsSingleton(combined) if self.as_view else combined
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         if self.defaults and not self.as_view and not inputs[0].windowing.is_global:
@@ -87,14 +97,29 @@ class CombineGlobally(PerKey):
         return super().output(inputs)
 
 
+def _combined(values: Any, fn: CombineFn, *args: Any, **kwargs: Any) -> Any:
+    """The whole of a group at once, with what the side inputs hold."""
+    of_group = CombineFn.of(fn, *args, **kwargs)
+    of_group.setup()
+    try:
+        return of_group.apply(values)
+    finally:
+        of_group.teardown()
+
+
 class CombineValues(PTransform):
     """(key, iterable of values) → (key, combined value): the elements of a GroupByKey, one at a time."""
 
     def __init__(self, fn: CombineFn | Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        self.fn = combine_fn(fn, *args, **kwargs)
+        self.fn, self.args, self.kwargs = CombineFn.of(fn), args, kwargs
+        if not has_sides(*args, **kwargs):
+            self.fn, self.args, self.kwargs = combine_fn(fn, *args, **kwargs), (), {}
 
     def expand(self, pcoll: PCollection) -> Any:
-        return pcoll | MapTuple(lambda key, values: (key, self.fn.apply(values)))
+        def combined(key: Any, values: Any, *args: Any, **kwargs: Any) -> Any:
+            return key, _combined(values, self.fn, *args, **kwargs)
+
+        return pcoll | MapTuple(combined, *self.args, **self.kwargs)
 
 
 class _Spread(DoFn):

@@ -6,71 +6,81 @@ topic.
 
 import copy
 import inspect
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
 import polars as pl
 
-from streamflow.base.errors import DataError, PipelineError
+from streamflow.base.errors import PipelineError
 from streamflow.model.graph import Graph, PCollection, Primitive, PTransform, Shape
-from streamflow.transforms.asynchronous import AsyncOptions, given, is_async
+from streamflow.model.window import TimestampedValue
+from streamflow.transforms.asynchronous import AsyncOptions, is_async
 from streamflow.transforms.columns import Where
-from streamflow.transforms.outputs import DoOutputsTuple, TaggedOutput, iterated
-from streamflow.transforms.params import Param, params_of
+from streamflow.transforms.dofn import (
+    DoFn,
+    FunctionDoFn,
+    Guarded,
+    If,
+    One,
+    asks_window,
+    awaiting,
+    function_of,
+    name_of,
+)
+from streamflow.transforms.outputs import DoOutputsTuple
+from streamflow.transforms.params import Param, named_arguments, params_of
 from streamflow.transforms.sides import AsSideInput
-from streamflow.transforms.userstate import StateParam, TimerParam, is_stateful_dofn, validate_stateful_dofn
+from streamflow.transforms.userstate import (
+    StateParam,
+    TimerParam,
+    is_stateful_dofn,
+    timers_of,
+    validate_stateful_dofn,
+)
 from streamflow.transforms.views import view_of
 
-
-class DoFn:
-    """Per-element processing with a lifecycle. `process` returns or yields the outputs, or returns None.
-
-    `setup` runs once when a worker takes the stage up, `start_bundle` and `finish_bundle` around each batch,
-    `teardown` when the worker lets go. `finish_bundle` may return or yield outputs too, as `WindowedValue`s. A copy is
-    made per task; nothing kept on `self` survives a restart. What is to survive is state (`streamflow.transforms
-    .userstate`): a DoFn that asks for `DoFn.StateParam(spec)` or `DoFn.TimerParam(spec)` stands behind (key, value)
-    pairs, all pairs of a key come to one task, and it runs once for each of an element's windows.
-
-    `process` may be `async def`, with or without `yield`: then many elements of a batch are processed at a time (see
-    `ParDo.with_async`). The other methods may be async then too, and all run in the thread of one event loop, which
-    goes on between batches.
-    """
-
-    ElementParam: Any = Param("ElementParam")
-    TimestampParam: Any = Param("TimestampParam")
-    WindowParam: Any = Param("WindowParam")
-    KeyParam: Any = Param("KeyParam")
-    PaneInfoParam: Any = Param("PaneInfoParam")
-    DynamicTimerTagParam: Any = Param("DynamicTimerTagParam")
-    StateParam: Any = StateParam
-    TimerParam: Any = TimerParam
-
-    def setup(self) -> None: ...
-
-    def start_bundle(self) -> None: ...
-
-    def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any] | None:
-        raise PipelineError(f"{type(self).__name__} must define process(self, element).")
-
-    def finish_bundle(self) -> Iterable[Any] | None: ...
-
-    def teardown(self) -> None: ...
+__all__ = [
+    "Create",
+    "DoFn",
+    "Filter",
+    "FlatMap",
+    "FlatMapTuple",
+    "Flatten",
+    "Impulse",
+    "Map",
+    "MapTuple",
+    "ParDo",
+    "Reshuffle",
+    "RowFilter",
+]
 
 
 class Create(Primitive):
     """A bounded PCollection of the given values (of any Python type; `TimestampedValue` sets the event time)."""
 
     arity = 0
+    given_later = False
+    """Whether its values come while the pipeline runs and not when it is launched, as a test wants it."""
 
     def __init__(self, values: Iterable[Any], reshuffle: bool = True) -> None:
         if isinstance(values, (str, bytes)):
             raise PipelineError(f"Create takes an iterable of values, not {values!r}. Write Create([{values!r}]).")
+        if not isinstance(values, Iterable):
+            raise PipelineError(f"Create takes an iterable of values, not {values!r}. Write Create([…]).")
         self.values = list(values.items()) if isinstance(values, dict) else list(values)
+        kinds = {*map(type, self.values)}
+        self.output_type = kinds.pop() if len(kinds) == 1 and TimestampedValue not in kinds else None
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         return Shape()
+
+
+class Impulse(Create):
+    """One element, `b""`: what a pipeline of one's own sources begins with."""
+
+    def __init__(self) -> None:
+        super().__init__([b""])
 
 
 class ParDo(Primitive):
@@ -82,7 +92,7 @@ class ParDo(Primitive):
             raise PipelineError(f"ParDo takes an instance: ParDo({fn.__name__}()).")
         if not isinstance(fn, DoFn) and not callable(fn):
             raise PipelineError(f"ParDo takes a DoFn or a function, not {fn!r}.")
-        self.fn = fn if isinstance(fn, DoFn) else _FunctionDoFn(fn)
+        self.fn = fn if isinstance(fn, DoFn) else FunctionDoFn(fn)
         for value in (*args, *kwargs.values()):
             if isinstance(value, (PCollection, DoOutputsTuple)):
                 raise PipelineError(
@@ -95,8 +105,9 @@ class ParDo(Primitive):
         """Of the outputs besides the main one, which they follow; None if there is the main one alone."""
         self.main: str | None = None
         self.allow_unknown_tags = False
-        self.args, self.kwargs = args, kwargs
-        self.params = params_of(fn.process if isinstance(fn, DoFn) else fn)
+        function = fn.process if isinstance(fn, DoFn) else fn
+        self.args, self.kwargs = named_arguments(function, args, kwargs)
+        self.params = params_of(function)
         self.asynchronous: AsyncOptions | None = None
         """How its functions are called, if they are async."""
         self.stateful = is_stateful_dofn(self.fn)
@@ -109,7 +120,7 @@ class ParDo(Primitive):
             self._be_async(AsyncOptions())
 
     def default_label(self) -> str:
-        return self.label or f"ParDo({_name(self.fn)})"
+        return self.label or f"ParDo({name_of(self.fn)})"
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         (pcoll,) = inputs
@@ -118,7 +129,7 @@ class ParDo(Primitive):
                 "state has no window where windows still merge. Group by key before, or use windows that do not merge."
             )
         # A function that asks for the window runs once per window, and its outputs stay in it.
-        asks = self.stateful or self.sides_windowed or any(param is DoFn.WindowParam for param in self.params.values())
+        asks = self.stateful or self.sides_windowed or asks_window(self.params)
         if self.sides_windowed and pcoll.windowing.is_global:
             raise PipelineError(
                 "a side input with windows, but the input is in the global window, whose end is in none of them. Apply "
@@ -191,13 +202,13 @@ class ParDo(Primitive):
         `ordered`: outputs in the order of the elements, else in that in which the calls end. A batch's outputs are
         committed together once all calls have ended; after a crash or a stop before that they are made again."""
         if self.stateful:
-            raise PipelineError(f"{_name(self.fn)} has state, which {_NO_ASYNC_STATE}")
+            raise PipelineError(f"{name_of(self.fn)} has state, which {_NO_ASYNC_STATE}")
         clone = copy.copy(self)
         clone._be_async(AsyncOptions(concurrency, timeout_s, retries, ordered, backoff_s, backoff_max_s, retry_on))
         return clone
 
     def _be_async(self, options: AsyncOptions) -> None:
-        self.asynchronous, self.fn = options, _awaiting(self.fn)
+        self.asynchronous, self.fn = options, awaiting(self.fn)
         self._check_handling()
 
     def _check_handling(self) -> None:
@@ -214,104 +225,66 @@ class ParDo(Primitive):
         exc_class: type[Exception] | tuple[type[Exception], ...] = Exception,
         partial: bool = False,
         threshold: float = 1,
+        on_failure_callback: Callable[[Exception, Any], Any] | None = None,
+        **of_beam: Any,
     ) -> Self:
         """Give two PCollections: `good, bad = pcoll | Map(fn).with_exception_handling()`. An element for which the
         function raises `exc_class` is in the second one instead of in the dead-letter topic, as `(element, (class of
-        the exception, its repr, lines of the traceback))`. `partial`: keep what it had given before it raised."""
+        the exception, its repr, lines of the traceback))`. `partial`: keep what it had given before it raised.
+        `on_failure_callback(error, element)` is called for each; after a crash again. What Beam takes besides
+        (processes, time-outs, state) has no meaning here, and is ignored."""
         if self.stateful:
             raise PipelineError("a DoFn with state can't handle exceptions that way. Catch them in its process.")
         if threshold < 1:
             raise PipelineError("there is no threshold of bad elements. Count those of the second output instead.")
         guarded = copy.copy(self)
-        guarded.fn = Guarded(self.fn, dead_letter_tag, exc_class, partial)
+        guarded.fn = Guarded(self.fn, dead_letter_tag, exc_class, partial, on_failure_callback)
         guarded._check_handling()
-        return guarded.with_outputs(dead_letter_tag, main=main_tag, allow_unknown_tags=self.allow_unknown_tags)
+        return guarded.with_outputs(dead_letter_tag, main=main_tag, allow_unknown_tags=True)
+
+    def with_error_handler(self, error_handler: Any, **options: Any) -> PTransform:
+        """The same, the failed elements going to an ErrorHandler (`streamflow.transforms.error_handling`); what is
+        left is the good ones. Without a handler nothing changes."""
+        if error_handler is None:
+            return self
+        return _Handled(self.with_exception_handling(**options), error_handler)
 
 
-class Guarded(DoFn):
-    """Gives what `fn` gives; an element that makes it raise becomes an output with the tag."""
+class _Handled(PTransform):
+    """A transform with exceptions as its second output, which a handler takes."""
 
-    def __init__(
-        self, fn: DoFn, tag: str, exc_class: type[Exception] | tuple[type[Exception], ...], partial: bool
-    ) -> None:
-        self.fn, self.tag, self.exc_class, self.partial = fn, tag, exc_class, partial
+    def __init__(self, transform: ParDo, handler: Any) -> None:
+        self.transform, self.handler = transform, handler
 
-    def setup(self) -> None:
-        self.fn.setup()
+    def default_label(self) -> str:
+        return self.label or self.transform.default_label()
 
-    def start_bundle(self) -> None:
-        self.fn.start_bundle()
-
-    def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any]:
-        outputs_given: list[Any] = []
-        try:
-            outputs = self.fn.process(element, *args, **kwargs)
-            if isinstance(outputs, Iterator):
-                outputs_given.extend(outputs)
-            else:
-                outputs_given.extend(iterated(outputs))
-        except self.exc_class as error:
-            return [*(outputs_given if self.partial else ()), self.letter(element, error)]
-        return outputs_given
-
-    def letter(self, element: Any, error: Exception) -> TaggedOutput:
-        return TaggedOutput(self.tag, (element, (type(error), repr(error), traceback.format_exception(error))))
-
-    def finish_bundle(self) -> Iterable[Any] | None:
-        return self.fn.finish_bundle()
-
-    def teardown(self) -> None:
-        self.fn.teardown()
-
-
-class _FunctionDoFn(DoFn):
-    def __init__(self, fn: Callable[..., Any]) -> None:
-        self.fn = fn
-
-    def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any] | None:
-        result: Iterable[Any] | None = self.fn(element, *args, **kwargs)
-        return result
-
-
-class _One(_FunctionDoFn):
-    def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any]:
-        return (self.fn(element, *args, **kwargs),)
-
-
-class _If(_FunctionDoFn):
-    def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any]:
-        return (element,) if self.fn(element, *args, **kwargs) else ()
-
-
-class _AsyncOne(_FunctionDoFn):
-    async def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any]:  # type: ignore[override]
-        return (await given(self.fn(element, *args, **kwargs)),)
-
-
-class _AsyncIf(_FunctionDoFn):
-    async def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any]:  # type: ignore[override]
-        return (element,) if await given(self.fn(element, *args, **kwargs)) else ()
+    def expand(self, pcoll: PCollection) -> Any:
+        good, bad = pcoll | self.transform
+        self.handler.add_error_pcollection(bad)
+        return good
 
 
 class _CallableTransform(ParDo):
     """Map, FlatMap and the row form of Filter: ParDo with a way to read the function's result."""
 
-    wrap: type[_FunctionDoFn] = _FunctionDoFn
+    wrap: type[FunctionDoFn] = FunctionDoFn
 
     def __init__(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         name = type(self).__name__
         if not callable(fn):
             raise PipelineError(f"{name} takes a function, not {fn!r}.")
         super().__init__(self.wrap(fn), *args, **kwargs)
+        self.args, self.kwargs = named_arguments(fn, args, kwargs)
         self.params = params_of(fn)
         _check_asks_no_state(fn, self.params)
-        self.name = f"{name}({_name(fn)})"
+        self.name = f"{name}({name_of(fn)})"
         if is_async(fn):
             self._be_async(AsyncOptions())
 
     def _be_async(self, options: AsyncOptions) -> None:
         super()._be_async(options)
-        if self.wrap is not _FunctionDoFn and inspect.isasyncgenfunction(_function(self.fn)):
+        if self.wrap is not FunctionDoFn and inspect.isasyncgenfunction(function_of(self.fn)):
             raise PipelineError(f"{self.name} needs one result for each element, and the function yields. Use FlatMap.")
 
     def default_label(self) -> str:
@@ -321,7 +294,7 @@ class _CallableTransform(ParDo):
 class Map(_CallableTransform):
     """One output for each element: `Map(fn)` gives `fn(element, *args, **kwargs)`."""
 
-    wrap = _One
+    wrap = One
 
 
 class FlatMap(_CallableTransform):
@@ -337,7 +310,7 @@ class MapTuple(Map):
     def __init__(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(lambda element, *a, **kw: fn(*element, *a, **kw), *args, **kwargs)
         self.params = params_of(fn)
-        self.name = f"MapTuple({_name(fn)})"
+        self.name = f"MapTuple({name_of(fn)})"
         if is_async(fn):
             self._be_async(AsyncOptions())
 
@@ -348,71 +321,27 @@ class FlatMapTuple(FlatMap):
     def __init__(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(lambda element, *a, **kw: fn(*element, *a, **kw), *args, **kwargs)
         self.params = params_of(fn)
-        self.name = f"FlatMapTuple({_name(fn)})"
+        self.name = f"FlatMapTuple({name_of(fn)})"
 
 
 class RowFilter(_CallableTransform):
     """Filter by a function; columns stay columns, of the same types."""
 
-    wrap = _If
+    wrap = If
 
     def __init__(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(fn, *args, **kwargs)
-        self.name = f"Filter({_name(fn)})"
+        self.name = f"Filter({name_of(fn)})"
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         shape = super().output(inputs)
+        self.output_type = self.output_type or inputs[0].element_type or self.input_type
         return shape if self.tags else replace(shape, columns=inputs[0].shape.columns)
 
 
 def Filter(fn: Callable[..., Any] | pl.Expr, *args: Any, **kwargs: Any) -> Primitive:  # noqa: N802 - Beam's name
     """Keeps the elements for which the function is true, or the rows for which the expression is (see `Where`)."""
     return Where(fn) if isinstance(fn, pl.Expr) else RowFilter(fn, *args, **kwargs)
-
-
-class PartitionFn:
-    """Says to which of `num_partitions` an element belongs, counted from 0."""
-
-    def partition_for(self, element: Any, num_partitions: int, *args: Any, **kwargs: Any) -> int:
-        raise PipelineError(f"{type(self).__name__} must define partition_for(self, element, num_partitions).")
-
-
-class Partition(PTransform):
-    """Splits a PCollection into `n`: `small, large = pcoll | Partition(lambda number, n: number > 9, 2)`. An element
-    for which `fn` gives no number in `[0, n)` is a bad one."""
-
-    def __init__(self, fn: PartitionFn | Callable[..., int], n: int, *args: Any, **kwargs: Any) -> None:
-        if not isinstance(n, int) or n < 1:
-            raise PipelineError(f"the number of partitions must be at least 1, got {n!r}.")
-        if not isinstance(fn, PartitionFn) and not callable(fn):
-            raise PipelineError(f"Partition takes a function, not {fn!r}. Write Partition(fn, {n}).")
-        if is_async(fn.partition_for if isinstance(fn, PartitionFn) else fn):
-            raise PipelineError(
-                f"Partition can't await {_name(fn)}. Apply it with Map before, and split by its result."
-            )
-        self.fn, self.n, self.args, self.kwargs = fn, n, args, kwargs
-
-    def default_label(self) -> str:
-        return self.label or f"Partition({_name(self.fn)})"
-
-    def expand(self, pcoll: PCollection) -> DoOutputsTuple:
-        function = self.fn.partition_for if isinstance(self.fn, PartitionFn) else self.fn
-        split: DoOutputsTuple = pcoll | ParDo(_ToPartition(function, self.n), *self.args, **self.kwargs).with_outputs(
-            *map(str, range(self.n))
-        )
-        return split
-
-
-class _ToPartition(_FunctionDoFn):
-    def __init__(self, fn: Callable[..., Any], n: int) -> None:
-        super().__init__(fn)
-        self.n = n
-
-    def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any]:
-        number = self.fn(element, self.n, *args, **kwargs)
-        if not 0 <= number < self.n:
-            raise DataError(f"there is no partition {number!r} of {self.n}: they are counted from 0.")
-        return (TaggedOutput(str(int(number)), element),)
 
 
 class Flatten(Primitive):
@@ -442,7 +371,7 @@ class Reshuffle(Primitive):
 def _check_asks_no_state(fn: Any, params: Mapping[str, Param]) -> None:
     asks = [param for param in params.values() if isinstance(param, (StateParam, TimerParam))]
     if asks:
-        raise PipelineError(f"the function {_name(fn)} asks for {asks[0]!r}. Write a DoFn, whose process may do so.")
+        raise PipelineError(f"the function {name_of(fn)} asks for {asks[0]!r}. Write a DoFn, whose process may do so.")
 
 
 _NO_ASYNC_STATE = "changes with one element after the other. Await before it: Map(fetch), then the DoFn with state."
@@ -452,30 +381,10 @@ def _is_async_dofn(fn: DoFn, stateful: bool) -> bool:
     """PipelineError if some of its methods are async that can't be."""
     names = [name for name in dir(type(fn)) if not name.startswith("__") and is_async(getattr(type(fn), name))]
     kind = type(fn).__name__
-    timers = [name for name in names if hasattr(getattr(fn, name), "timer_spec")]
+    timers = [name for name in names if timers_of(getattr(fn, name))]
     if stateful and (timers or "process" in names):
         raise PipelineError(f"{kind}.{(timers or ['process'])[0]} is async, but has state, which {_NO_ASYNC_STATE}")
     lifecycle = [name for name in ("setup", "start_bundle", "finish_bundle", "teardown") if name in names]
     if lifecycle and "process" not in names:
         raise PipelineError(f"{kind}.{lifecycle[0]} is async, but process is not. Make it `async def process` too.")
     return "process" in names
-
-
-def _awaiting(fn: DoFn) -> DoFn:
-    """The same for a function that gives awaitables."""
-    if isinstance(fn, Guarded):
-        return Guarded(_awaiting(fn.fn), fn.tag, fn.exc_class, fn.partial)
-    if isinstance(fn, _One):
-        return _AsyncOne(fn.fn)
-    return _AsyncIf(fn.fn) if isinstance(fn, _If) else fn
-
-
-def _function(fn: Any) -> Any:
-    while isinstance(fn, (_FunctionDoFn, Guarded)):
-        fn = fn.fn
-    return fn
-
-
-def _name(fn: Any) -> str:
-    inner = _function(fn)
-    return getattr(inner, "__name__", None) or type(inner).__name__

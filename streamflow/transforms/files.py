@@ -3,8 +3,9 @@ WriteToText, WriteToCsv, WriteToJson, WriteToParquet; and Backfill, which reads 
 how they are read is the engine's business.
 
 Paths are local, or URLs for fsspec (`s3://…`; the extra `streamflow[files]`, and fsspec's library for that scheme).
-They are patterns: `*`, `?`, `[…]`, and `**` for any folders. The files are listed when the pipeline is launched first:
-later ones are not read, and one that is changed or removed before it is read stops the pipeline with an error.
+For sources they are patterns: `*`, `?`, `[…]`, and `**` for any folders. The files are listed when the pipeline is
+launched first: later ones are not read, and one that is changed or removed before it is read stops the pipeline with an
+error.
 """
 
 import copy
@@ -15,12 +16,13 @@ from typing import Any, Literal
 import polars as pl
 
 from streamflow.base.errors import PipelineError
+from streamflow.model.coders import Coder, StrUtf8Coder
 from streamflow.model.graph import Node, PCollection, Primitive, PTransform, Shape
 from streamflow.model.schema import Schema, SchemaLike, schema_of
 from streamflow.model.time import TimestampTypes, timestamp_us
 from streamflow.model.window import TIME, AccumulationMode, Windowing
 from streamflow.transforms.core import Flatten, Map
-from streamflow.transforms.io import ReadFromTopic, StoreSink, check_event_time
+from streamflow.transforms.io import ReadFromTopic, StoreSink, check_time_field
 
 Format = Literal["text", "csv", "json", "parquet"]
 LINE = "line"
@@ -38,6 +40,8 @@ class CompressionTypes:
 
 
 Compression = Literal["auto", "uncompressed", "gzip", "zstd", "bzip2"]
+_OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
+"""Where an object is there as a whole or not at all: what a sink needs in place of a rename."""
 _COMPRESSIONS = ("auto", "uncompressed", "gzip", "zstd", "bzip2")
 
 
@@ -63,7 +67,7 @@ class ReadFromFiles(Primitive):
         self.event_time = event_time
         _check_compression(compression_type)
         if self.schema and event_time is not None:
-            check_event_time(event_time, self.schema)
+            check_time_field("event_time", event_time, self.schema)
 
     def default_label(self) -> str:
         return self.label or f"{type(self).__name__}-{self.pattern.rsplit('/', 1)[-1]}"
@@ -78,7 +82,8 @@ class ReadFromFiles(Primitive):
 
 
 class ReadFromText(ReadFromFiles):
-    """Each line as a string, without its line end (`\\n` or `\\r\\n`), decoded as UTF-8; blank ones too."""
+    """Each line as a string, without its line end (`\\n` or `\\r\\n`), decoded as UTF-8; blank ones too. `coder`: what
+    decodes a line instead. `min_bundle_size` and `validate` are Apache Beam's, and have no meaning here."""
 
     format = "text"
 
@@ -89,9 +94,21 @@ class ReadFromText(ReadFromFiles):
         compression_type: Compression = CompressionTypes.AUTO,
         strip_trailing_newlines: bool = True,
         skip_header_lines: int = 0,
+        coder: Coder | None = None,
+        min_bundle_size: int = 0,
+        validate: bool = True,
     ) -> None:
         super().__init__(file_pattern, compression_type=compression_type)
+        self.coder = None if coder is None or isinstance(coder, StrUtf8Coder) else coder
+        self.primitive = self.coder is None
         self.strip_trailing_newlines, self.skip_header_lines = strip_trailing_newlines, skip_header_lines
+
+    def expand(self, pcoll: Any) -> Any:
+        lines = copy.copy(self)
+        lines.coder, lines.primitive, lines.label = None, True, "Read"
+        coder = self.coder
+        assert coder is not None
+        return pcoll | lines | "Decode" >> Map(lambda line: coder.decode(line.encode()))
 
 
 class ReadFromJson(ReadFromFiles):
@@ -164,7 +181,9 @@ class ReadFromParquet(ReadFromFiles):
 
 class WriteToFiles(StoreSink):
     """What the file sinks share: rows into files, exactly once, each named `<prefix>-<pipeline>.<sink>-<first
-    offset>-<end offset><suffix>`. A file is there as a whole or not at all; another run with new input adds files."""
+    offset>-<end offset><suffix>`. A file is there as a whole or not at all; another run with new input adds files.
+
+    In an object store two pipelines of one name, on different logs, must not write to one prefix at the same time."""
 
     format: Format
 
@@ -178,8 +197,12 @@ class WriteToFiles(StoreSink):
         self.prefix, self.suffix = str(file_path_prefix), file_name_suffix
         self.compression, self.header = compression_type, header
         _check_compression(compression_type)
-        if "://" in self.prefix:
-            raise PipelineError(f"'{self.prefix}' is no local path. Write to local files, and copy these.")
+        scheme, separator, _ = self.prefix.partition("://")
+        if separator and scheme not in _OBJECT_STORES:
+            raise PipelineError(
+                f"'{self.prefix}' is neither a local path nor in an object store ({', '.join(_OBJECT_STORES)}). Write "
+                "to one of these, and copy the files."
+            )
         if "/" in self.suffix or self.prefix.endswith("/"):
             raise PipelineError(f"files can't be named '{self.prefix}…{self.suffix}'. Give a prefix of a file's name.")
 
@@ -207,7 +230,9 @@ class _WriteLines(WriteToFiles):
 
 
 class WriteToText(PTransform):
-    """Each element as a line, as `str` gives it. `header`: a first line for each file."""
+    """Each element as a line, as `str` gives it, or a `coder` of text. `header`: a first line for each file. How many
+    files there are and what they are called is settled by exactly-once: `num_shards` and `shard_name_template` are
+    Apache Beam's, and have no meaning here."""
 
     def __init__(
         self,
@@ -216,14 +241,21 @@ class WriteToText(PTransform):
         *,
         compression_type: Compression = CompressionTypes.AUTO,
         header: str | None = None,
+        coder: Coder | None = None,
+        num_shards: int = 0,
+        shard_name_template: str | None = None,
+        append_trailing_newlines: bool = True,
     ) -> None:
+        if not append_trailing_newlines:
+            raise PipelineError("WriteToText writes lines. Without line ends nobody could tell elements apart.")
+        self.coder = coder
         self._write = _WriteLines(file_path_prefix, file_name_suffix, compression_type, header)
 
     def default_label(self) -> str:
         return self.label or self._write.default_label()
 
     def expand(self, pcoll: PCollection) -> Any:
-        return pcoll | "Lines" >> Map(_as_line) | "Write" >> self._write
+        return pcoll | "Lines" >> Map(_as_line, self.coder) | "Write" >> self._write
 
 
 class WriteToJson(WriteToFiles):
@@ -300,8 +332,8 @@ class Backfill(PTransform):
         return (before, pcoll | self.then) | Flatten()
 
 
-def _as_line(element: Any) -> dict[str, str]:
-    return {LINE: str(element)}
+def _as_line(element: Any, coder: Coder | None) -> dict[str, str]:
+    return {LINE: str(element) if coder is None else coder.encode(element).decode()}
 
 
 def _check_compression(compression: str) -> None:

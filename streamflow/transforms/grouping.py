@@ -14,9 +14,15 @@ from streamflow.transforms.sides import AsSideInput
 
 def combine_fn(fn: CombineFn | Callable[..., Any], *args: Any, **kwargs: Any) -> CombineFn:
     for value in (*args, *kwargs.values()):
-        if isinstance(value, (PCollection, AsSideInput)):
-            raise PipelineError(f"{value!r} can't be an argument of a combination. Join it by key instead.")
+        if isinstance(value, PCollection):
+            raise PipelineError(
+                f"{value!r} can't be an argument as it is. Say what of it: pvalue.AsSingleton(…), AsList(…), AsDict(…)."
+            )
     return CombineFn.of(fn, *args, **kwargs)
+
+
+def has_sides(*args: Any, **kwargs: Any) -> bool:
+    return any(isinstance(value, AsSideInput) for value in (*args, *kwargs.values()))
 
 
 class Grouping(Primitive):
@@ -25,12 +31,13 @@ class Grouping(Primitive):
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         (pcoll,) = inputs
         shape, windowing = pcoll.shape, pcoll.windowing
-        if windowing.is_global and not shape.bounded and not windowing.trigger.fires_early:
+        unsafe = pcoll.pipeline.allow_unsafe_triggers
+        if windowing.is_global and not shape.bounded and not windowing.trigger.fires_early and not unsafe:
             raise PipelineError(
                 "an endless input in the global window would never give a result. Apply e.g. "
                 "WindowInto(FixedWindows(60)) before, or read with bounded=True if the topic will be ended."
             )
-        if windowing.trigger.may_lose_data(windowing) and not pcoll.pipeline.allow_unsafe_triggers:
+        if windowing.trigger.may_lose_data(windowing) and not unsafe:
             raise PipelineError(
                 f"{windowing.trigger!r} finishes, and what comes to a window after that would be lost. Use Repeatedly("
                 "…), AfterWatermark(late=…) where lateness is allowed, or Settings(allow_unsafe_triggers=True)."
@@ -50,7 +57,11 @@ class PerKey(Grouping):
     defaults = False
 
     def __init__(self, fn: CombineFn | Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        self.fn = combine_fn(fn, *args, **kwargs)
+        self.beside = has_sides(*args, **kwargs)
+        """Some of its arguments are side inputs: it is a composition then, which groups first and combines after it."""
+        self.primitive = not self.beside
+        self.args, self.kwargs = args, kwargs
+        self.fn = CombineFn.of(fn) if self.beside else combine_fn(fn, *args, **kwargs)
 
     def default_label(self) -> str:
         inner = getattr(self.fn, "fn", self.fn)

@@ -11,7 +11,8 @@ from streamflow.base.errors import PipelineError
 from streamflow.model.expressions import row_expression
 from streamflow.model.graph import Node, PCollection, Primitive, Shape
 from streamflow.model.schema import Schema, SchemaLike, schema_of
-from streamflow.model.time import DurationTypes, duration_us
+from streamflow.model.time import DurationTypes
+from streamflow.model.watermark import BoundedDisorder, MarkerColumn, WatermarkPolicy
 from streamflow.model.window import TIME, AccumulationMode, Windowing
 from streamflow.transforms.columns import resolve_columns
 
@@ -33,7 +34,9 @@ class ReadFromTopic(Primitive):
     `event_time`: a field that holds the event time (datetime, date, ISO 8601 text, or Int64 µs; without zone it is
     UTC); by default the time given by the publisher. Years 1 to 9999; an event beyond goes to the dead-letter topic.
     `with_attributes`: elements are `Message`s, with the event's key and attributes; not together with a schema.
-    `disorder`: the watermark trails the newest event time by this many seconds.
+    `watermark`: what the watermark goes by: `BoundedDisorder(seconds)`, or markers of the source's own:
+    `PublishedMarkers()`, `MarkerColumn(field)`. `disorder`: short for `BoundedDisorder`, the watermark trails the
+    newest event time by this many seconds.
     `bounded`: the topic will be ended by its publisher, so windows may wait for that.
     """
 
@@ -51,18 +54,26 @@ class ReadFromTopic(Primitive):
         event_time: str | None = None,
         with_attributes: bool = False,
         disorder: DurationTypes = 0,
+        watermark: WatermarkPolicy | None = None,
         bounded: bool = False,
     ) -> None:
         self.topic, self.event_time, self.bounded = topic, event_time, bounded
         self.with_attributes = with_attributes
         self.schema: Schema | None = None if schema is None else schema_of(schema)
-        self.disorder_us = duration_us(disorder)
-        if self.disorder_us < 0:
-            raise PipelineError(f"disorder can't be negative, got {disorder!r}.")
+        if watermark is not None and disorder:
+            raise PipelineError(
+                "the watermark can't go by `disorder` and by `watermark` at once. Take one of them away."
+            )
+        self.watermark = BoundedDisorder(disorder) if watermark is None else watermark
         if with_attributes and (self.schema or event_time):
             raise PipelineError("with_attributes gives whole messages: take schema or event_time away, and use Map.")
         if self.schema and event_time is not None:
-            check_event_time(event_time, self.schema)
+            check_time_field("event_time", event_time, self.schema)
+        if isinstance(self.watermark, MarkerColumn):
+            if with_attributes:
+                raise PipelineError("with_attributes gives whole messages, without fields. Use PublishedMarkers().")
+            if self.schema:
+                check_time_field("MarkerColumn", self.watermark.name, self.schema)
 
     def first_offset(self, partition: int) -> int:
         """Where reading begins."""
@@ -75,13 +86,13 @@ class ReadFromTopic(Primitive):
         return Shape(columns=self.schema.polars() if self.schema else None, bounded=self.bounded)
 
 
-def check_event_time(name: str, schema: Schema) -> None:
-    """PipelineError unless the schema has such a field, of a type that can hold a time."""
+def check_time_field(what: str, name: str, schema: Schema) -> None:
+    """PipelineError unless the schema has such a field, of a type that can hold a time. `what` asks for it."""
     dtype = schema.polars().get(name)
     if dtype is None:
-        raise PipelineError(f"event_time '{name}' is not in the schema ({', '.join(schema.names)}).")
+        raise PipelineError(f"{what} '{name}' is not in the schema ({', '.join(schema.names)}).")
     if not can_be_event_time(dtype):
-        raise PipelineError(f"event_time '{name}' is {dtype}. Make it a datetime, ISO 8601 text, or Int64 µs.")
+        raise PipelineError(f"{what} '{name}' is {dtype}. Make it a datetime, ISO 8601 text, or Int64 µs.")
 
 
 def can_be_event_time(dtype: pl.DataType) -> bool:

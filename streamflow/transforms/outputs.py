@@ -3,12 +3,14 @@ with their own time and windows.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from types import GenericAlias
+from typing import Any, ClassVar
 
 from streamflow.base.errors import DataError, PipelineError
 from streamflow.model.graph import PCollection, Primitive, Shape
-from streamflow.model.time import TimestampTypes, timestamp_us
+from streamflow.model.panes import PANE_UNKNOWN, PaneInfo
+from streamflow.model.time import Timestamp, TimestampTypes
 from streamflow.model.window import IntervalWindow
 
 
@@ -20,19 +22,34 @@ class TaggedOutput:
     tag: str
     value: Any
 
+    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
+    """`TaggedOutput[Literal["tag"], int]`, in an annotation; it is not looked at."""
+
 
 @dataclass(frozen=True, slots=True)
 class WindowedValue:
-    """An output with its event time (seconds, Timestamp or datetime) and its windows: what `finish_bundle` gives. The
-    windows count only where the elements before it have theirs already; else they follow from the time."""
+    """An output with its event time (seconds, Timestamp or datetime), its windows and its pane: what `finish_bundle`
+    gives. The windows count only where the elements before it have theirs already; else they follow from the time."""
 
     value: Any
     timestamp: TimestampTypes
     windows: Sequence[IntervalWindow] = ()
+    pane_info: PaneInfo = PANE_UNKNOWN
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.timestamp, Timestamp):
+            object.__setattr__(self, "timestamp", Timestamp.of(self.timestamp))
+
+    def __hash__(self) -> int:
+        return hash((self.value, self.timestamp, tuple(self.windows), self.pane_info))
 
     @property
     def time_us(self) -> int:
-        return timestamp_us(self.timestamp)
+        return self.timestamp.micros  # type: ignore[union-attr] # __post_init__ makes it a Timestamp
+
+    def with_value(self, new_value: Any) -> "WindowedValue":
+        """Another value at the same place."""
+        return replace(self, value=new_value)
 
 
 def iterated(outputs: Any) -> Sequence[Any]:
@@ -73,6 +90,11 @@ class DoOutputsTuple:
             yield self[self._main]
         for tag in self._tags:
             yield self[tag]
+
+    def by_tag(self) -> dict[str | None, PCollection]:
+        """All of them, the main one first, under None if it has no tag."""
+        tags: list[str | None] = [self._main, *self._tags]
+        return {tag: self[tag] for tag in tags}
 
     def __len__(self) -> int:
         return len(self._tags) + (self._main is not None)

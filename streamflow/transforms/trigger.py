@@ -4,6 +4,7 @@ from streamflow.model.composite_trigger import AfterAll, AfterAny, AfterEach, Af
 from streamflow.model.trigger import (
     AfterCount,
     AfterProcessingTime,
+    Always,
     DataLossReason,
     DefaultTrigger,
     Never,
@@ -19,6 +20,7 @@ __all__ = [
     "AfterEach",
     "AfterProcessingTime",
     "AfterWatermark",
+    "Always",
     "DataLossReason",
     "DefaultTrigger",
     "Never",
@@ -26,3 +28,6 @@ __all__ = [
     "Repeatedly",
     "TriggerFn",
 ]
+
+_Never = Never
+"""Apache Beam's name of it."""

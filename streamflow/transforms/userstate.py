@@ -19,13 +19,13 @@ lateness have passed, or, where a spec has a `ttl`, once the watermark is that f
 part of the step's commit: an element counts once, whatever is killed; those of an element that raises do not count.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 from streamflow.base.errors import PipelineError
 from streamflow.model.coders import Coder, PickleCoder
 from streamflow.model.combiner import CombineFn
-from streamflow.model.time import DurationTypes, duration_us
+from streamflow.model.time import DurationTypes, Timestamp, TimestampTypes, duration_us
 from streamflow.transforms.params import Param, params_of
 from streamflow.transforms.timeutil import TimeDomain
 
@@ -65,7 +65,8 @@ class SetStateSpec(StateSpec):
 
 class CombiningValueStateSpec(StateSpec):
     """Values combined into one: `add(value)`, `read()` gives the combination, of nothing too, `clear()`. As in Apache
-    Beam `CombiningValueStateSpec(name, combine_fn)` or `(name, coder of the accumulator, combine_fn)`."""
+    Beam `CombiningValueStateSpec(name, combine_fn)` or `(name, coder of the accumulator, combine_fn)`; a coder counts
+    if it is of your own: the others are for accumulators of Beam's, which differ from these."""
 
     def __init__(
         self, name: str, coder: Any = None, combine_fn: Any = None, *, ttl: DurationTypes | None = None
@@ -77,6 +78,8 @@ class CombiningValueStateSpec(StateSpec):
                 f"state '{name}' needs something to combine with, e.g. CombiningValueStateSpec(…, sum)."
             )
         super().__init__(name, coder, ttl=ttl)
+        if type(self.coder).__module__ == Coder.__module__:
+            self.coder = PickleCoder()
         self.combine_fn = CombineFn.of(combine_fn)
 
 
@@ -98,6 +101,56 @@ class MapStateSpec(StateSpec):
         ttl: DurationTypes | None = None,
     ) -> None:
         super().__init__(name, value_coder, ttl=ttl)
+
+
+class RuntimeState(Protocol):
+    """What a method is given of its state; for type hints, as those below."""
+
+    def clear(self) -> None: ...
+
+    def prefetch(self) -> None: ...
+
+
+class AccumulatingRuntimeState(RuntimeState, Protocol):
+    def add(self, value: Any) -> None: ...
+
+    def read(self) -> Any: ...
+
+
+class BagRuntimeState(AccumulatingRuntimeState, Protocol): ...
+
+
+class SetRuntimeState(AccumulatingRuntimeState, Protocol): ...
+
+
+class CombiningValueRuntimeState(AccumulatingRuntimeState, Protocol): ...
+
+
+class ReadModifyWriteRuntimeState(RuntimeState, Protocol):
+    def read(self) -> Any: ...
+
+    def write(self, value: Any) -> None: ...
+
+
+class OrderedListRuntimeState(AccumulatingRuntimeState, Protocol):
+    def read_range(
+        self, min_time_stamp: TimestampTypes, limit_time_stamp: TimestampTypes
+    ) -> Iterable[tuple[Timestamp, Any]]: ...
+
+    def clear_range(self, min_time_stamp: TimestampTypes, limit_time_stamp: TimestampTypes) -> None: ...
+
+
+class RuntimeTimer(Protocol):
+    """What a method is given of its timer."""
+
+    def set(self, timestamp: TimestampTypes, dynamic_timer_tag: str = "") -> None: ...
+
+    def set_relative(self, after: DurationTypes, dynamic_timer_tag: str = "") -> None: ...
+
+    def clear(self, dynamic_timer_tag: str = "") -> None: ...
+
+
+BaseTimer = RuntimeTimer
 
 
 class TimerSpec:
@@ -126,7 +179,7 @@ class TimerSpec:
 
 
 def on_timer(timer_spec: TimerSpec) -> Callable[[_Method], _Method]:
-    """Decorates the method that the timer calls."""
+    """Decorates the method that the timer calls; one method may be that of several."""
     if not isinstance(timer_spec, TimerSpec):
         raise PipelineError(f"on_timer takes a TimerSpec, not {timer_spec!r}.")
 
@@ -136,10 +189,16 @@ def on_timer(timer_spec: TimerSpec) -> Callable[[_Method], _Method]:
         if timer_spec.callback is not None:
             raise PipelineError(f"{timer_spec!r} calls '{timer_spec.callback}' already. Give the other its own timer.")
         timer_spec.callback = method.__name__
-        method.__dict__["timer_spec"] = timer_spec
+        method.__dict__["timer_specs"] = (*timers_of(method), timer_spec)
         return method
 
     return decorated
+
+
+def timers_of(method: Callable[..., Any]) -> tuple[TimerSpec, ...]:
+    """Those that call it."""
+    specs: tuple[TimerSpec, ...] = getattr(method, "timer_specs", ())
+    return specs
 
 
 class StateParam(Param):
@@ -190,16 +249,17 @@ def validate_stateful_dofn(dofn: Any) -> None:
     for spec in sorted(timers, key=repr):
         if spec.callback is None:
             raise PipelineError(f"{name}: {spec!r} calls nothing. Decorate a method with @on_timer({spec.name}).")
-        if getattr(getattr(dofn, spec.callback, None), "timer_spec", None) is not spec:
+        if spec not in timers_of(getattr(dofn, spec.callback, on_timer)):
             raise PipelineError(f"{name}: {spec!r} calls another '{spec.callback}'. Was it overridden?")
     for method_name, method in _methods(dofn):
-        caller = getattr(method, "timer_spec", None)
-        if caller is not None and caller not in timers:
+        callers = timers_of(method)
+        if unset := [caller for caller in callers if caller not in timers]:
             raise PipelineError(
-                f"{name}.{method_name} is called by {caller!r}, which nothing sets. Take DoFn.TimerParam(…) in process."
+                f"{name}.{method_name} is called by {unset[0]!r}, which nothing sets. Take DoFn.TimerParam(…) in "
+                "process."
             )
         asks = [param for param in params_of(method).values() if isinstance(param, (StateParam, TimerParam))]
-        if asks and caller is None and method_name != "process":
+        if asks and not callers and method_name != "process":
             raise PipelineError(
                 f"{name}.{method_name} asks for {asks[0]!r}, but has no key. Do so in process or in a timer's method."
             )

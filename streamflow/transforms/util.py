@@ -215,7 +215,7 @@ class Reify:
     def Timestamp(pcoll: PCollection) -> Any:  # noqa: N802
         """Each element, at its own event time."""
 
-        def stamped(element: Any, timestamp: Any = DoFn.TimestampParam) -> TimestampedValue:
+        def stamped(element: Any, timestamp: Any = DoFn.TimestampParam) -> TimestampedValue[Any]:
             return TimestampedValue(element, timestamp)
 
         return pcoll | Map(stamped)

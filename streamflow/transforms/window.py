@@ -7,7 +7,7 @@ from typing import TypeVar
 from streamflow.base.errors import PipelineError
 from streamflow.model.calendar_windows import CalendarWindows
 from streamflow.model.graph import PCollection, Primitive, Shape
-from streamflow.model.time import DurationTypes, duration_us
+from streamflow.model.time import Duration, DurationTypes, Timestamp, duration_us
 from streamflow.model.trigger import DefaultTrigger, TriggerFn, checked
 from streamflow.model.window import (
     AccumulationMode,
@@ -26,11 +26,13 @@ from streamflow.model.window import (
     WindowFn,
     Windowing,
 )
+from streamflow.transforms.outputs import WindowedValue
 
 __all__ = [
     "BoundedWindow",
     "CalendarWindows",
     "ClosingBehavior",
+    "Duration",
     "FixedWindows",
     "GlobalWindow",
     "GlobalWindows",
@@ -39,10 +41,12 @@ __all__ = [
     "OnTimeBehavior",
     "Sessions",
     "SlidingWindows",
+    "Timestamp",
     "TimestampCombiner",
     "TimestampedValue",
     "WindowFn",
     "WindowInto",
+    "WindowedValue",
 ]
 
 _E = TypeVar("_E", bound=Enum)
@@ -62,8 +66,8 @@ class WindowInto(Primitive):
     `late_to`: a topic for the dropped ones, which a grouping writes to in the same transaction as the step that dropped
     them: for each key and window what it would give for these events alone, and how many they are (`late_events`). An
     Aggregate writes such rows, a grouping of pairs `{"key": …, "value": …, "window_start": …, "window_end": …,
-    "late_events": …}`, a DoFn with state `{"key": …, "value": …, …}` for each element. What one grouping drops may come
-    in several records, so add them up.
+    "late_events": …}`, a DoFn with state `{"key": …, "value": …, …}` for each element, a function with side inputs in
+    windows `{"value": …, …}`. What one grouping drops may come in several records, so add them up.
     """
 
     def __init__(

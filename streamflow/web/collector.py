@@ -27,6 +27,7 @@ _COUNTERS = {
     "state_bytes_spilled": m.STATE_SPILLED_BYTES,
     "state_bytes_read": m.STATE_READ_BYTES,
 }
+_GAUGES = {"state_bytes_keyed": m.STATE_KEYED_BYTES}
 _HISTOGRAMS = {"step_seconds": m.STEP_SECONDS, "commit_seconds": m.COMMIT_SECONDS}
 
 
@@ -46,8 +47,9 @@ class PipelineCollector(Collector):
         yield from self._workers(snapshot, tasks)
 
     def _counters(self, tasks: dict[str, list[TaskState]]) -> Iterator[Family]:
-        for name, metric in _COUNTERS.items():
-            family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+        kinds = [(CounterMetricFamily, _COUNTERS), (GaugeMetricFamily, _GAUGES)]
+        for kind, name, metric in ((kind, *item) for kind, metrics in kinds for item in metrics.items()):
+            family = kind(metric.name, metric.help, labels=metric.labels)
             for stage, states in tasks.items():
                 family.add_metric([self.plan.pipeline, stage], _sum(states, name))
             yield family

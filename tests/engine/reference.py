@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from reference_windows import windows_of
+
 
 @dataclass(frozen=True)
 class Event:
@@ -25,19 +27,11 @@ Row = tuple[str | None, int, int, int, int, float | None, int | None, int | None
 """Key, window start, events, values that are not null, and their sum, mean, least and greatest."""
 
 
-def windows_of(time_us: int, size_us: int, period_us: int) -> Iterable[int]:
-    """Starts of the windows `[start, start + size)` that hold a time, for starts at multiples of the period."""
-    start = time_us // period_us * period_us
-    while start + size_us > time_us:
-        yield start
-        start -= period_us
-
-
 def final_rows(events: Iterable[Event], size_us: int, period_us: int) -> list[Row]:
     """Everything that was ever in each window, of each key: what accumulating panes end with if nothing is dropped."""
     groups: dict[tuple[str | None, int], list[int | None]] = defaultdict(list)
     for event in events:
-        for start in windows_of(event.time_us, size_us, period_us):
+        for start, _ in windows_of(("sliding", size_us, period_us, 0), event.time_us):
             groups[event.key, start].append(event.value)
     rows = []
     for (key, start), values in groups.items():

@@ -1,48 +1,42 @@
 """The rules of windows, triggers and panes in the plainest Python: one event at a time, all state in objects.
 
-Nothing of the library is used, so that it can't be wrong in the same way. Times are whole seconds. Triggers are nested
-tuples, e.g. `("watermark", ("count", 2), None)`; windows too: `("fixed", 10)`, `("sliding", 10, 5)`, `("sessions", 5)`,
-`("days", "Europe/Berlin")`.
+Nothing of the library is used, so that it can't be wrong in the same way. Times are whole seconds. Windows and
+triggers are nested are nested tuples, such as `("fixed", 10, 3)` and `("watermark", ("count", 2), None)`.
 """
 
-from datetime import UTC, datetime, time, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
-END = 10**12
-"""The end of time."""
+from reference_windows import END, meets, windows_of
 
 
-def windows_of(spec: tuple[Any, ...], at: int) -> list[tuple[int, int]]:
-    kind, *args = spec
-    if kind == "fixed":
-        start = at // args[0] * args[0]
-        return [(start, start + args[0])]
-    if kind == "sliding":
-        size, period = args
-        starts = range((at - size) // period * period, at + 1)
-        return [(start, start + size) for start in starts if start % period == 0 and start <= at < start + size]
-    if kind == "sessions":
-        return [(at, at + args[0])]
-    zone = ZoneInfo(args[0])
-    day = datetime.fromtimestamp(at, UTC).astimezone(zone).date()
-    begin, end = (datetime.combine(d, time(), zone) for d in (day, day + timedelta(days=1)))
-    return [(int(begin.timestamp()), int(end.timestamp()))]
+def plain(spec: Any) -> tuple[Any, ...]:
+    """A trigger in terms of `count`, `time` and `past` (the end of the window), and of those made of others."""
+    if spec is None or spec[0] == "never":
+        return "count", END
+    if spec[0] == "default":
+        return "repeat", ("past",)
+    if spec[0] == "watermark":
+        until_end = "or", ("repeat", plain(spec[1])), ("past",)
+        return ("each", until_end, ("repeat", plain(spec[2]))) if spec[2] else until_end
+    return tuple(plain(each) if isinstance(each, tuple) else each for each in spec)
 
 
 class Trigger:
+    """`spec`: as `plain` gives it. Made of others are `repeat`, `any`, `all`, `each` (one after the other) and `or`
+    (the first, until the second)."""
+
     def __init__(self, spec: tuple[Any, ...]) -> None:
         self.spec, self.kind = spec, spec[0]
-        self.n, self.due, self.is_late, self.done = 0, None, False, False
-        inner = [] if self.kind in ("count", "time") else spec[1:]
-        if self.kind == "watermark":
-            inner = [("repeat", each) if each else ("never",) for each in inner]
-        self.subs = [Trigger(each) for each in inner]
+        self.subs = [Trigger(each) for each in spec[1:] if isinstance(each, tuple)]
+        self.reset()
 
-    def active(self) -> list["Trigger"]:
+    def reset(self) -> None:
+        self.n, self.due, self.done = 0, None, False
+        for each in self.subs:
+            each.reset()
+
+    def turn(self) -> list["Trigger"]:
         """The inner triggers whose turn it is."""
-        if self.kind == "watermark":
-            return [self.subs[1 if self.is_late else 0]]
         open_ = [each for each in self.subs if not each.done]
         return open_[:1] if self.kind == "each" else open_
 
@@ -50,7 +44,7 @@ class Trigger:
         self.n += 1
         if self.kind == "time" and self.due is None:
             self.due = now + self.spec[1]
-        for each in self.active():
+        for each in self.turn():
             each.element(now)
 
     def ready(self, past: bool, now: int) -> bool:
@@ -58,159 +52,149 @@ class Trigger:
             return self.n >= self.spec[1]
         if self.kind == "time":
             return self.due is not None and now >= self.due
-        inner = [each.ready(past, now) for each in self.active()]
-        if self.kind in ("default", "never"):
-            return self.kind == "default" and past
-        if self.kind == "watermark":
-            return inner[0] or (past and not self.is_late)
+        inner = [each.ready(past, now) for each in self.turn()] or [past]
         return all(inner) if self.kind == "all" else any(inner)
 
     def fire(self, past: bool, now: int) -> None:
-        if self.kind in ("count", "time"):
-            self.done = True
-        elif self.kind == "watermark" and past and not self.is_late:
-            self.is_late, self.subs, self.done = True, Trigger(self.spec).subs, self.spec[2] is None
-        elif self.kind == "or" and self.subs[1].ready(past, now):
-            self.subs[0] = Trigger(self.spec[1])
-            self.subs[1].fire(past, now)
-            self.done = True
-        elif self.kind in ("or", "watermark", "repeat", "each"):
-            self.active()[0].fire(past, now)
-        elif self.kind in ("any", "all"):
-            for i, each in enumerate(self.subs):
-                if each.ready(past, now) and not each.done:
-                    each.fire(past, now)
-                elif self.kind == "any":
-                    self.subs[i] = Trigger(each.spec)
+        turn = self.turn()
+        ready = [each for each in turn if each.ready(past, now)]
+        is_until = self.kind == "or" and self.subs[1] in ready
+        for each in turn:
+            if each in ready and not (is_until and each is self.subs[0]):
+                each.fire(past, now)
+            elif self.kind == "any" or is_until:
+                each.reset()
+        self.done = is_until or not self.subs
         self.settle()
 
     def settle(self) -> None:
         finished = [each.done for each in self.subs]
         if self.kind == "repeat" and finished[0]:
-            self.subs = [Trigger(self.spec[1])]
+            self.subs[0].reset()
         elif self.kind in ("any", "or"):
             self.done = self.done or any(finished)
         elif self.kind in ("all", "each"):
             self.done = all(finished)
 
     def next_due(self) -> list[int]:
-        own = [self.due] if self.due is not None and not self.done else []
-        inner = self.subs if self.kind == "watermark" else [each for each in self.subs if not each.done]
-        return own + [due for each in inner for due in each.next_due()]
+        own = [] if self.due is None or self.done else [self.due]
+        return own + [due for each in self.subs if not each.done for due in each.next_due()]
 
 
 def merged(triggers: list[Trigger], past: bool) -> Trigger:
     """What becomes of the triggers of windows that become one."""
-    of = Trigger(triggers[0].spec)
+    of, open_ = Trigger(triggers[0].spec), [each for each in triggers if not each.done]
     if of.kind == "count":
-        of.done, of.n = any(each.done for each in triggers), sum(each.n for each in triggers if not each.done)
+        of.done, of.n = len(open_) < len(triggers), sum(each.n for each in open_)
     elif of.kind == "time":
-        of.done = all(each.done for each in triggers)
-        dues = [each.due for each in triggers if each.due is not None and not each.done]
-        of.due = min(dues, default=None)
-    elif of.kind == "watermark":
-        of.is_late = past and all(each.is_late for each in triggers)
-        of.done = of.is_late and of.spec[2] is None
-        turn = 1 if of.is_late else 0
-        of.subs[turn] = merged([each.subs[turn] for each in triggers], past)
-    else:
-        of.subs = [merged([each.subs[i] for each in triggers], past) for i in range(len(of.subs))]
-        if of.kind == "each":
-            open_ = [i for i, each in enumerate(of.subs) if not each.done]
-            of.subs = [Trigger(s.spec) if open_ and i > open_[0] else s for i, s in enumerate(of.subs)]
-        of.settle()
+        of.done = not open_
+        of.due = min((each.due for each in open_ if each.due is not None), default=None)
+    elif of.kind == "past":
+        of.done = past and not open_
+    of.subs = [merged([each.subs[i] for each in triggers], past) for i in range(len(of.subs))]
+    for i, each in enumerate(of.subs):
+        if of.kind == "each" and not all(before.done for before in of.subs[:i]):
+            each.reset()
+    of.settle()
     return of
 
 
 class Window:
-    """What is known of one window of a key."""
+    """One window of a key, and what is known of it."""
 
-    def __init__(self, trigger: Trigger) -> None:
-        self.trigger = trigger
-        self.values: list[Any] = []
-        self.new, self.panes, self.not_early, self.owed = 0, 0, 0, False
+    def __init__(self, key: str, start: int, end: int, trigger: Trigger) -> None:
+        self.key, self.start, self.end, self.trigger = key, start, end, trigger
+        self.values: list[int] = []
         self.times: list[int] = []
+        self.new, self.panes, self.not_early, self.owed = 0, 0, 0, False
 
 
 class Model:
-    """`play` gives the panes of one step: first the clock, then the events, then the watermark."""
+    """`play` gives the panes of one step: first the clock, then the events, then the watermark. `stamp`: None for the
+    end of the window, or `min` or `max` of event times; `on_time`, `closing`: these come though nothing is new."""
 
-    def __init__(self, windows: Any, trigger: Any, lateness: int, accumulating: bool, stamp: str = "end") -> None:
-        self.windows, self.spec, self.lateness, self.accumulating = windows, trigger, lateness, accumulating
-        self.stamp = stamp
-        self.open: dict[tuple[str, int, int], Window] = {}
+    def __init__(
+        self, windows: Any, trigger: Any, lateness: int, accumulating: bool, stamp: Any, on_time: bool, closing: bool
+    ) -> None:
+        self.windows, self.spec, self.lateness, self.accumulating = windows, plain(trigger), lateness, accumulating
+        self.stamp, self.on_time, self.closing = stamp, on_time, closing
+        self.open: list[Window] = []
         self.watermark, self.now, self.dropped = -END, 0, 0
-        self.out: list[tuple[Any, ...]] = []
+        self.out: list[list[Any]] = []
 
-    def play(self, now: int, events: list[tuple[str, int, Any]], watermark: int) -> list[tuple[Any, ...]]:
+    def play(self, now: int, events: list[tuple[str, int, int]], watermark: int) -> list[list[Any]]:
         self.out, self.now = [], now
-        for place, window in list(self.open.items()):
+        for window in self.open:
             if any(due <= now for due in window.trigger.next_due()):
-                self.try_fire(place, window)
+                self.try_fire(window)
         for key, at, value in events:
-            for start, end in windows_of(self.windows, at):
+            for start, end in windows_of(self.windows, at, value):
                 self.element(key, start, end, at, value)
         before, self.watermark = self.watermark, max(self.watermark, watermark)
-        for place, window in list(self.open.items()):
-            if before < place[2] <= self.watermark:
-                self.try_fire(place, window, even_empty=window.owed, last=not self.lateness)
-            if place[2] + self.lateness <= self.watermark or self.watermark == END:
-                if window.new and not window.trigger.done:
-                    self.pane(place, window, True)
-                del self.open[place]
+        for window in list(self.open):
+            even_empty = (window.owed and self.on_time) or (self.closing and not self.lateness)
+            ends = before < window.end <= self.watermark
+            closed = ends and self.try_fire(window, even_empty, last=not self.lateness) and not self.lateness
+            if window.end + self.lateness <= self.watermark or self.watermark == END:
+                if not window.trigger.done and not closed and (window.new or self.closing):
+                    self.pane(window, True)
+                self.open.remove(window)
         return self.out
 
-    def element(self, key: str, start: int, end: int, at: int, value: Any) -> None:
-        near = [(key, start, end)]
-        if self.windows[0] == "sessions" and near[0] not in self.open:
-            while more := [p for p in self.open if p[0] == key and p not in near and p[1] < end and start < p[2]]:
-                near += more
-                start, end = min(p[1] for p in near), max(p[2] for p in near)
-            if sources := [p for p in near if p in self.open]:
-                self.merge(sources, (key, start, end))
-        place = (key, start, end)
-        if place not in self.open and end + self.lateness > self.watermark:
-            self.open[place] = Window(Trigger(self.spec))
-        window = self.open.get(place)
-        if window is None or window.trigger.done:
+    def element(self, key: str, start: int, end: int, at: int, value: int) -> None:
+        start, end = self.merge(key, start, end)
+        found = [each for each in self.open if (each.key, each.start, each.end) == (key, start, end)]
+        if not found and end + self.lateness > self.watermark:
+            found = [Window(key, start, end, Trigger(self.spec))]
+            self.open += found
+        if not found or found[0].trigger.done:
             self.dropped += 1
             return
+        window = found[0]
         window.trigger.element(self.now)
         window.values.append(value)
         window.new += 1
         window.owed = window.owed or self.watermark < end
         window.times += [at] if at >= self.watermark else []
-        self.try_fire(place, window)
+        self.try_fire(window)
 
-    def merge(self, sources: list[tuple[str, int, int]], place: tuple[str, int, int]) -> None:
-        past = self.watermark >= place[2]
-        old = [self.open[each] for each in sources]
-        new = Window(merged([each.trigger for each in old], past))
-        if place in self.open:
-            new.panes, new.not_early = self.open[place].panes, self.open[place].not_early
-        new.owed = not past or any(each.owed for each in old)
-        for each in old:
-            new.values, new.new, new.times = new.values + each.values, new.new + each.new, new.times + each.times
-        for each in sources:
-            del self.open[each]
-        self.open[place] = new
+    def merge(self, key: str, start: int, end: int) -> tuple[int, int]:
+        """The window becomes one with those that it meets, perhaps by way of others."""
+        others, sources = [each for each in self.open if each.key == key], list[Window]()
+        if any((each.start, each.end) == (start, end) for each in others):
+            return start, end
+        while more := [w for w in others if w not in sources and meets(self.windows, w.start, w.end, start, end)]:
+            sources += more
+            start, end = min(start, *(w.start for w in more)), max(end, *(w.end for w in more))
+        if sources:
+            past = self.watermark >= end
+            new = Window(key, start, end, merged([each.trigger for each in sources], past))
+            new.owed = not past or any(each.owed for each in sources)
+            for each in sources:
+                if (each.start, each.end) == (start, end):
+                    new.panes, new.not_early = each.panes, each.not_early
+                new.values, new.new, new.times = new.values + each.values, new.new + each.new, new.times + each.times
+                self.open.remove(each)
+            self.open.append(new)
+        return start, end
 
-    def try_fire(self, place: Any, window: Window, even_empty: bool = False, last: bool = False) -> None:
-        past = self.watermark >= place[2]
-        if not window.trigger.done and window.trigger.ready(past, self.now):
+    def try_fire(self, window: Window, even_empty: bool = False, last: bool = False) -> bool:
+        past = self.watermark >= window.end
+        fires = not window.trigger.done and window.trigger.ready(past, self.now)
+        if fires:
             window.trigger.fire(past, self.now)
             if window.new or even_empty:
-                self.pane(place, window, last or window.trigger.done)
+                self.pane(window, last or window.trigger.done)
+        return fires
 
-    def pane(self, place: Any, window: Window, last: bool) -> None:
-        early = self.watermark < place[2]
-        timing = "EARLY" if early else "ON_TIME" if window.owed else "LATE"
-        least = {"end": None, "earliest": min, "latest": max}[self.stamp]
-        stamp = least(window.times) if least and window.times else None
-        number = -1 if early else window.not_early
-        values = sorted(window.values)
-        self.out.append((*place, timing, window.panes, number, window.panes == 0, last, stamp, values))
-        window.panes, window.not_early = window.panes + 1, window.not_early + (not early)
-        window.owed, window.new, window.times = window.owed and early, 0, []
+    def pane(self, of: Window, last: bool) -> None:
+        early = self.watermark < of.end
+        timing = "EARLY" if early else "ON_TIME" if of.owed else "LATE"
+        number = -1 if early else of.not_early
+        stamp = self.stamp(of.times) if of.times and self.stamp else None
+        place = [of.key, of.start, of.end]
+        self.out.append([*place, timing, of.panes, number, of.panes == 0, last, stamp, sorted(of.values)])
+        of.panes, of.not_early = of.panes + 1, of.not_early + (not early)
+        of.owed, of.new, of.times = of.owed and early, 0, []
         if last or not self.accumulating:
-            window.values = []
+            of.values = []

@@ -1,267 +1,229 @@
-"""Random events, windows, triggers, lateness, modes, batches and crashes: each pane is that of the reference model."""
+"""Random events, windows, triggers, lateness, modes, batches, workers and deaths: each pane is that of the reference
+model, and the final ones are whatever the order of events within what is allowed.
 
+Which head the plan gives a grouping is left to the plan. A head of the default trigger may take the late events of a
+batch together: where each pane is looked at, it gets them one by one.
+"""
+
+import os
 import threading
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pipelines import end_topic, make_topic, ordered, publish_json, read_events
-from reference_model import END, Model
+from pipelines import end_topic, make_topic, publish_json, read_events
+from reference_shapes import S, Shape, safe_trigger, shapes
+from reference_windows import END, meets
+from simulated import Cluster
 
 import streamflow as sf
-from streamflow.engine.combine import RowCombiner
-from streamflow.engine.context import StepContext
-from streamflow.engine.ledger import Ledger
-from streamflow.engine.triggered import TriggeredHead
-from streamflow.model.batch import Elements
-from streamflow.model.time import MAX_US, MIN_US
-from streamflow.model.window import Windowing
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
 from streamflow.runtime.worker import Worker
-from streamflow.topics import codec
-from streamflow.topics.protocol import SegmentInfo
-from streamflow.transforms import trigger as t
-from streamflow.transforms.window import CalendarWindows, FixedWindows, Sessions, SlidingWindows, TimestampCombiner
 
-S = 1_000_000
-MIDNIGHT_S = 1711839600
-"""In Berlin, of the day that has 23 hours."""
-
-TRIGGERS: dict[str, Any] = {
-    "count": t.AfterCount,
-    "time": t.AfterProcessingTime,
-    "repeat": t.Repeatedly,
-    "any": t.AfterAny,
-    "all": t.AfterAll,
-    "each": t.AfterEach,
-    "or": t.OrFinally,
-    "default": t.DefaultTrigger,
-    "never": t.Never,
-    "watermark": t.AfterWatermark,
-}
-WINDOWS: dict[str, Any] = {
-    "fixed": FixedWindows,
-    "sliding": SlidingWindows,
-    "sessions": Sessions,
-    "days": lambda zone: CalendarWindows.days(timezone=zone),
-}
-STAMPS = {
-    "end": TimestampCombiner.OUTPUT_AT_EOW,
-    "earliest": TimestampCombiner.OUTPUT_AT_EARLIEST,
-    "latest": TimestampCombiner.OUTPUT_AT_LATEST,
-}
-
-
-def trigger_of(spec: Any) -> Any:
-    if spec is None:
-        return None
-    kind, *args = spec
-    return TRIGGERS[kind](*(arg if isinstance(arg, int) else trigger_of(arg) for arg in args))
-
-
-simple = st.one_of(
-    st.tuples(st.just("count"), st.integers(1, 4)),
-    st.tuples(st.just("time"), st.integers(0, 6)),
-    st.sampled_from([("default",), ("never",), ("watermark", None, None)]),
-)
-specs = st.recursive(
-    simple,
-    lambda inner: st.one_of(
-        st.tuples(st.just("repeat"), inner),
-        st.tuples(st.sampled_from(["any", "all", "each", "or"]), inner, inner),
-        st.tuples(st.just("watermark"), st.none() | inner, st.none() | inner),
-    ),
-    max_leaves=4,
-)
-windows = st.sampled_from(
-    [("fixed", 10), ("sliding", 10, 5), ("sliding", 4, 6), ("sessions", 5), ("sessions", 3), ("days", "Europe/Berlin")]
-)
+EXAMPLES = int(os.environ.get("STREAMFLOW_EXAMPLES", "0"))
+"""How many, in place of what is quick."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What happens until the watermark goes on; `parts`: into how many steps of the engine the events fall; `crashes`:
-    whether the last of these is done twice, the first time in vain."""
+    """What happens until the watermark goes on; `parts`: in how many publications the events come."""
 
     later_s: int
     events: Sequence[tuple[str, int, int]]
     watermark_s: int
     parts: int
-    crashes: bool
 
 
-steps = st.lists(
-    st.builds(
-        Step,
-        st.integers(0, 5),
-        st.lists(st.tuples(st.sampled_from("ab"), st.integers(-5, 40), st.integers(0, 9)), max_size=8),
-        st.integers(0, 12),
-        st.integers(1, 4),
-        st.booleans(),
-    ),
-    max_size=8,
+events_ = st.tuples(st.sampled_from("abc"), st.integers(-15, 40), st.integers(0, 9))
+scripts = st.lists(
+    st.builds(Step, st.integers(0, 5), st.lists(events_, max_size=6), st.integers(0, 12), st.integers(1, 3)), max_size=7
 )
-
-
-class Engine:
-    """The head of a grouping with its durable segments. What is not committed is lost with the head."""
-
-    def __init__(self, windowing: Windowing) -> None:
-        self.windowing = windowing
-        self.segments: dict[int, tuple[SegmentInfo, bytes]] = {}
-        self.watermark_us = MIN_US
-        self.dropped = 0
-        self.head = self.claim()
-
-    def claim(self) -> TriggeredHead:
-        self.combiner = RowCombiner(sf.GroupByKey(), self.windowing)
-        ledger = Ledger([info for info, _ in self.segments.values()], lambda n: self.segments[n][1])
-        return TriggeredHead(self.combiner, self.windowing, ledger, self.watermark_us, 2, "g")
-
-    def step(self, now_s: int, events: Sequence[Any], watermark_us: int, *, crashes: bool) -> list[tuple[Any, ...]]:
-        context = StepContext(now_us=now_s * S)
-        bad: list[Any] = []
-        elements = Elements([(k, v) for k, _, v in events], [at * S for _, at, _ in events], [0] * len(events))
-        frame = self.combiner.singles(elements, lambda *args: bad.append(args))
-        records = [codec.encode_frame("g", 0, part) for part in (frame.head(2), frame.tail(-2)) if part.height]
-        self.head.absorb(records, context)
-        panes = [pane for batch in self.head.fire(self.watermark_us, watermark_us, context) for pane in shown(batch)]
-        delta = self.head.delta(0, watermark_us, context)
-        assert not bad
-        assert not context.dead
-        if crashes:
-            self.head = self.claim()
-            return self.step(now_s, events, watermark_us, crashes=False)
-        for segment in delta.add:
-            self.segments[segment.info.sequence] = segment.info, segment.payload
-        for sequence in delta.drop:
-            del self.segments[sequence]
-        self.watermark_us = watermark_us
-        self.dropped += int(context.counts["dropped"])
-        return panes
-
-
-def shown(batch: Any) -> list[tuple[Any, ...]]:
-    assert isinstance(batch, Elements)
-    panes = []
-    for i, (key, values) in enumerate(batch.values):
-        window, pane = batch.window(i), batch.pane(i)
-        assert window is not None
-        assert pane is not None
-        at_end = batch.times[i] == min(window.end_us, MAX_US) - 1
-        panes.append(
-            (
-                key,
-                window.start_us // S,
-                window.end_us // S,
-                pane.timing.name,
-                pane.index,
-                pane.nonspeculative_index,
-                pane.is_first,
-                pane.is_last,
-                None if at_end else batch.times[i] // S,
-                sorted(values),
-            )
-        )
-    return panes
-
-
 EARLY_AND_LATE = ("watermark", ("count", 2), ("count", 1))
+ONE_BY_ONE = ("repeat", ("count", 1))
+ALL_BY_CLOCK = ("all", ("time", 0), ("time", 1))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES or 150)
 @given(
-    window=windows,
-    spec=specs,
-    lateness_s=st.sampled_from([0, 0, 3, 10, 100]),
-    accumulating=st.booleans(),
-    stamp=st.sampled_from(list(STAMPS)),
-    script=steps,
+    shape=shapes,
+    script=scripts,
+    workers=st.sampled_from([1, 3]),
+    partitions=st.sampled_from([1, 3]),
+    state_bytes_max=st.sampled_from([0, 1 << 28]),
+    seed=st.integers(0, 1 << 16),
 )
-@example(("sessions", 5), EARLY_AND_LATE, 10, True, "earliest", [Step(1, [("a", 0, 1), ("a", 3, 2)], 9, 2, True)] * 3)
 @example(
-    ("fixed", 10),
-    ("all", ("time", 0), ("time", 1)),
-    0,
-    False,
-    "end",
-    [Step(0, [("a", 0, 0)], 0, 1, False), Step(1, [], 0, 1, False)],
+    Shape(("sessions", 5), EARLY_AND_LATE, 10, True, min, path="group"),
+    [Step(1, [("a", 0, 1), ("a", 3, 2)], 9, 2)] * 3,
+    *(1, 1, 0, 0),
+)
+@example(
+    Shape(("fixed", 10, 0), ALL_BY_CLOCK, 0, False, path="group"),
+    [Step(0, [("a", 0, 0)], 0, 1), Step(1, [], 0, 1)],
+    *(1, 1, 0, 0),
+)
+@example(
+    Shape(("fixed", 10, 0), ("watermark", ("count", 1), None), 0, False, on_time=False, closing=True, path="group"),
+    [Step(0, [("a", 0, 1)], 30, 1)],
+    *(1, 1, 0, 0),
+)
+@example(
+    Shape(("touching", 4), ("or", ONE_BY_ONE, ONE_BY_ONE), 0, False, path="group"),
+    [Step(0, [("a", 0, 1), ("a", 20, 2), ("a", 0, 3)], 0, 1)],
+    *(1, 1, 0, 0),
 )
 def test_each_pane_is_that_of_the_reference_model(
-    window: Any, spec: Any, lateness_s: int, accumulating: bool, stamp: str, script: Sequence[Step]
-) -> None:
-    mode = t.AccumulationMode.ACCUMULATING if accumulating else t.AccumulationMode.DISCARDING
-    into = sf.WindowInto(
-        WINDOWS[window[0]](*window[1:]),
-        trigger_of(spec),
-        mode,
-        STAMPS[stamp],
-        lateness_s,
-    )
-    base_s = MIDNIGHT_S - 20 if window[0] == "days" else 0
-    model, engine = Model(window, spec, lateness_s, accumulating, stamp), Engine(into.windowing)
-    now_s, watermark_s = 0, base_s - 10
-    for step in script:
-        now_s, watermark_s = now_s + step.later_s, watermark_s + step.watermark_s
-        events = [(key, base_s + at, value) for key, at, value in step.events]
-        expected = model.play(now_s, events, watermark_s)
-        given_: list[Any] = []
-        size = max(1, -(-len(events) // step.parts))
-        for begin in range(0, max(1, len(events)), size):
-            is_last = begin + size >= len(events)
-            reached_us = watermark_s * S if is_last else engine.watermark_us
-            given_ += engine.step(now_s, events[begin : begin + size], reached_us, crashes=step.crashes and is_last)
-        assert sorted(given_, key=repr) == sorted(expected, key=repr)
-    final = engine.step(now_s, [], MAX_US, crashes=False)
-    assert sorted(final, key=repr) == sorted(model.play(now_s, [], END), key=repr)
-    assert engine.dropped == model.dropped
-    assert not list(engine.head._windows)
-    assert len(engine.segments) == 0
-
-
-def last_pane(pair: Any, window: Any = sf.DoFn.WindowParam, pane: Any = sf.DoFn.PaneInfoParam) -> list[Any]:
-    return [[pair[0], int(window.start), int(window.end), sorted(pair[1])]] if pane.is_last else []
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    window=windows,
-    early=st.sampled_from([("count", 2), ("time", 0), ("any", ("count", 3), ("time", 1)), ("default",)]),
-    events=st.lists(st.tuples(st.sampled_from("abc"), st.integers(-5, 40), st.integers(0, 9)), min_size=1, max_size=20),
-    partitions=st.sampled_from([1, 3]),
-    step_events=st.sampled_from([1, 3, 1000]),
-    workers=st.sampled_from([1, 3]),
-    drains=st.sets(st.integers(0, 20)),
-)
-def test_last_panes_depend_on_no_batch_partition_or_worker(
-    window: Any,
-    early: Any,
-    events: Sequence[tuple[str, int, int]],
-    partitions: int,
-    step_events: int,
-    workers: int,
-    drains: set[int],
+    shape: Shape, script: Sequence[Step], workers: int, partitions: int, state_bytes_max: int, seed: int
 ) -> None:
     log = sf.open_log("memory://")
     make_topic(log, partitions=2)
-    base_s = MIDNIGHT_S - 20 if window[0] == "days" else 0
-    p = sf.Pipeline("p", settings=sf.Settings(partitions=partitions, step_events_max=step_events))
-    windowed = (
-        p
-        | sf.ReadFromTopic("in", disorder=1000)
-        | sf.WindowInto(
-            WINDOWS[window[0]](*window[1:]),
-            t.AfterWatermark(early=trigger_of(early)),
-            t.AccumulationMode.ACCUMULATING,
-        )
+    p = shape.pipeline(1000, partitions=partitions, state_bytes_max=state_bytes_max)
+    model, cluster = shape.model(), Cluster(p, log, workers, seed, trouble=0.1 * (seed % 3))
+    expected: list[list[Any]] = []
+    now_s, watermark_s = 0, shape.base_s - 10
+    for step in script:
+        now_s, watermark_s = now_s + step.later_s, watermark_s + step.watermark_s
+        cluster.clock.advance(step.later_s)
+        events = [(key, shape.base_s + at, value) for key, at, value in step.events]
+        expected += model.play(now_s, events, watermark_s)
+        size = 1 if shape.one_by_one else max(1, -(-len(events) // step.parts))
+        for begin in range(0, len(events), size):
+            publish(log, events[begin : begin + size])
+            if begin + size < len(events):
+                cluster.settle()
+        log.advance_watermark("in", watermark_s * S)
+        cluster.settle()
+        assert ordered(read_events(log)) == ordered(expected)
+    end_topic(log)
+    cluster.settle()
+    expected += model.play(now_s, [], END)
+    assert ordered(read_events(log)) == ordered(expected)
+    assert cluster.total("dropped") == model.dropped
+    assert cluster.total("dead_lettered") == 0
+    cluster.finish()
+
+
+def publish(log: Any, events: Sequence[tuple[str, int, int]]) -> None:
+    """Those of one key to one partition, which keeps their order."""
+    for partition in (0, 1):
+        here = [event for event in events if (event[0] == "b") == partition]
+        if here:
+            payloads = [{"k": key, "v": value} for key, _, value in here]
+            publish_json(log, payloads, [at * S for _, at, _ in here], partition=partition)
+
+
+def ordered(panes: Sequence[Any]) -> list[list[Any]]:
+    return sorted((list(pane) for pane in panes), key=repr)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An event, and how many seconds of event time others may be ahead of it when it comes."""
+
+    key: str
+    at: int
+    value: int
+    behind_s: float
+
+
+DISORDER_S = 10
+LATENESS_S = 7
+
+
+def orders(allowed_s: float) -> st.SearchStrategy[list[Arrival]]:
+    arrivals = st.builds(
+        Arrival, st.sampled_from("abc"), st.integers(-20, 60), st.integers(0, 9), st.floats(0, allowed_s)
     )
-    grouped = windowed | sf.Map(lambda event: (event["k"], event["v"])) | sf.GroupByKey()
-    grouped | sf.FlatMap(last_pane) | sf.WriteToTopic("out")
-    for i, (key, at, value) in enumerate(events):
-        publish_json(log, [{"k": key, "v": value}], [(base_s + at) * S], partition=i % 2)
+    return st.lists(arrivals, min_size=1, max_size=25)
+
+
+def final(window: Any, accumulating: bool, panes: Sequence[Sequence[Any]]) -> list[Any]:
+    """What is in each window in the end: of all panes of those that have become one what is new, or the newest."""
+    groups: dict[str, list[list[Any]]] = defaultdict(list)
+    for key, start, end, *_ in panes:
+        near = [each for each in groups[key] if (start, end) == tuple(each) or meets(window, *each, start, end)]
+        groups[key] = [each for each in groups[key] if each not in near]
+        groups[key].append([min([start, *(e[0] for e in near)]), max([end, *(e[1] for e in near)])])
+    found = []
+    for key, bounds in groups.items():
+        for start, end in bounds:
+            inside = [p for p in panes if p[0] == key and start <= p[1] and p[2] <= end]
+            if window[0] not in ("sessions", "touching"):
+                inside = [p for p in inside if (p[1], p[2]) == (start, end)]
+            newest = max((p for p in inside if (p[1], p[2]) == (start, end)), key=lambda p: p[4])
+            values = newest[-1] if accumulating else sorted(value for p in inside for value in p[-1])
+            found.append([key, start, end, values])
+    return sorted(found)
+
+
+@settings(max_examples=EXAMPLES or 150)
+@given(
+    shape=shapes,
+    trigger=safe_trigger,
+    arrivals=orders(DISORDER_S + LATENESS_S),
+    lateness_s=st.sampled_from([LATENESS_S, 100]),
+    batch=st.sampled_from([1, 2, 7, 100]),
+    step_events_max=st.sampled_from([1, 3, 1000]),
+    workers=st.sampled_from([1, 3]),
+    partitions=st.sampled_from([1, 3]),
+    seed=st.integers(0, 1 << 16),
+)
+def test_final_panes_depend_on_no_order_batch_worker_or_death(
+    shape: Shape,
+    trigger: Any,
+    arrivals: Sequence[Arrival],
+    lateness_s: int,
+    batch: int,
+    step_events_max: int,
+    workers: int,
+    partitions: int,
+    seed: int,
+) -> None:
+    """Events come in any order in which none is later than disorder and lateness together allow."""
+    shape = replace(shape, trigger=trigger, lateness_s=lateness_s)
+    log = sf.open_log("memory://")
+    make_topic(log, partitions=2)
+    p = shape.pipeline(DISORDER_S, partitions=partitions, step_events_max=step_events_max)
+    cluster = Cluster(p, log, workers, seed, trouble=0.1 * (seed % 3))
+    ordered_ = sorted(arrivals, key=lambda each: each.at + each.behind_s)
+    for begin in range(0, len(ordered_), batch):
+        cluster.clock.advance(seed % 2)
+        for each in ordered_[begin : begin + batch]:
+            event = {"k": each.key, "v": each.value}
+            publish_json(log, [event], [(shape.base_s + each.at) * S], partition=each.value % 2)
+        cluster.settle()
+    end_topic(log)
+    cluster.settle()
+    model = shape.model()
+    panes = model.play(0, [(each.key, shape.base_s + each.at, each.value) for each in arrivals], -END)
+    expected = final(shape.window, shape.accumulating, panes + model.play(0, [], END))
+    assert final(shape.window, shape.accumulating, read_events(log)) == expected
+    assert (cluster.total("dropped"), cluster.total("dead_lettered")) == (0, 0)
+    cluster.finish()
+
+
+@settings(max_examples=EXAMPLES // 20 or 8)
+@given(
+    shape=shapes,
+    trigger=safe_trigger,
+    arrivals=orders(DISORDER_S),
+    batch=st.sampled_from([1, 7]),
+    workers=st.sampled_from([1, 3]),
+    drains=st.sets(st.integers(0, 4)),
+)
+def test_workers_in_threads_give_the_same_final_panes(
+    shape: Shape, trigger: Any, arrivals: Sequence[Arrival], batch: int, workers: int, drains: set[int]
+) -> None:
+    log = sf.open_log("memory://")
+    make_topic(log, partitions=2)
+    shape = replace(shape, trigger=trigger)
+    p = shape.pipeline(1000, partitions=2, step_events_max=3)
+    for i, begin in enumerate(range(0, len(arrivals), batch)):
+        publish(log, [(each.key, shape.base_s + each.at, each.value) for each in arrivals[begin : begin + batch]])
         if i in drains:
             p.run(on=log, until="drained")
     end_topic(log)
@@ -272,7 +234,7 @@ def test_last_panes_depend_on_no_batch_partition_or_worker(
         thread.start()
     for thread in threads:
         thread.join()
-    model = Model(window, ("watermark", early, None), 0, True)
-    model.play(0, [(key, base_s + at, value) for key, at, value in events], -END)
-    expected = [[*pane[:3], pane[-1]] for pane in model.play(0, [], END) if pane[7]]
-    assert ordered(read_events(log)) == ordered(expected)
+    model = shape.model()
+    panes = model.play(0, [(each.key, shape.base_s + each.at, each.value) for each in arrivals], -END)
+    expected = final(shape.window, shape.accumulating, panes + model.play(0, [], END))
+    assert final(shape.window, shape.accumulating, read_events(log)) == expected

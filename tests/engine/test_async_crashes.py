@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from crashing import Died, WrappedLog, dying
 from jumping import jumping_calls
 from pipelines import dead_letters, end_topic, make_topic, ordered, publish_json, read_events
 
@@ -18,6 +17,7 @@ from streamflow.engine.plan import Plan
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
 from streamflow.runtime.worker import Worker
+from streamflow.testing.crashing import Died, WrappedLog, dying
 from streamflow.topics.protocol import Log
 
 NAME = "p"

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import polars as pl
 import pytest
-from crashing import Died, WrappedLog, dying
 from pipelines import end_topic, make_topic, ordered, publish_frame, publish_json, read_events
 
 import streamflow as sf
@@ -17,6 +16,7 @@ from streamflow.base.errors import PipelineError
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
 from streamflow.runtime.worker import Worker
+from streamflow.testing.crashing import Died, WrappedLog, dying
 from streamflow.topics.protocol import Assignment, Log, WorkerInfo
 
 pytestmark = pytest.mark.filterwarnings("ignore:Exception in thread heartbeat", "ignore:unclosed file")

@@ -323,3 +323,37 @@ def test_context_manager_runs_the_pipeline_at_its_end() -> None:
 def test_elements_may_be_any_python_value() -> None:
     values = [{1, 2}, object, None, sf.Timestamp(1), 2**100]
     assert collected(lambda p: p | sf.Create(values) | sf.Map(lambda value: value)) == values
+
+
+def test_elements_in_several_windows_are_as_many_when_they_are_windowed_again() -> None:
+    def build(p: sf.Pipeline) -> Any:
+        events = p | sf.Create([sf.TimestampedValue(n, n) for n in (1, 4, 7)])
+        sliding = events | "Sliding" >> sf.WindowInto(sf.SlidingWindows(size=6, period=2))
+        fixed = sliding | "Fixed" >> sf.WindowInto(sf.FixedWindows(5)) | "Again" >> sf.WindowInto(sf.FixedWindows(5))
+        return fixed | sf.Map(lambda n: ("k", n)) | sf.GroupByKey() | sf.MapTuple(lambda k, ns: sorted(ns))
+
+    assert sorted(collected(build)) == [[1, 1, 1, 4, 4, 4], [7, 7, 7]]
+
+
+def test_rows_in_several_windows_are_as_many_when_they_are_windowed_again() -> None:
+    def build(p: sf.Pipeline) -> Any:
+        events = p | sf.Create([sf.TimestampedValue({"n": n}, n) for n in (1, 4, 7)])
+        sliding = events | sf.AsColumns({"n": int}) | "Sliding" >> sf.WindowInto(sf.SlidingWindows(size=6, period=2))
+        fixed = sliding | "Fixed" >> sf.WindowInto(sf.FixedWindows(5))
+        counts = fixed | sf.Aggregate(by=[], total=sf.Sum("n"), count=sf.Count())
+        return counts | sf.Map(lambda row: (row["total"], row["count"]))
+
+    assert sorted(collected(build)) == [(15, 6), (21, 3)]
+
+
+def test_what_has_no_time_has_the_earliest() -> None:
+    def build(p: sf.Pipeline) -> Any:
+        plain, timed = (
+            p | "Plain" >> sf.Create([1]),
+            p | "Timed" >> sf.Create([sf.TimestampedValue(2, sf.MIN_TIMESTAMP)]),
+        )
+        set_again = plain | "Set" >> sf.Map(lambda n: sf.TimestampedValue(3, sf.MIN_TIMESTAMP))
+        place = "Place" >> sf.Map(lambda n, at=sf.DoFn.TimestampParam: (n, at == sf.MIN_TIMESTAMP))
+        return (plain, timed, set_again) | sf.Flatten() | place
+
+    assert sorted(collected(build)) == [(1, True), (2, True), (3, True)]

@@ -8,6 +8,7 @@ import pytest
 import streamflow as sf
 from streamflow.base.errors import PipelineError
 from streamflow.coders import PickleCoder
+from streamflow.options.pipeline_options import PipelineOptions, TypeOptions
 from streamflow.transforms.trigger import AfterCount, AfterWatermark, Repeatedly
 from streamflow.transforms.userstate import BagStateSpec
 from streamflow.transforms.window import GlobalWindows
@@ -222,7 +223,7 @@ VALUES: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
         "with_attributes gives whole messages",
     ),
     "composite without expand": (lambda p: p | sf.Create([1]) | sf.PTransform(), r"must define expand\(pcoll\)"),
-    "Beam's options": (lambda p: sf.Pipeline(runner="DirectRunner"), "are Apache Beam's"),
+    "options that are none": (lambda p: sf.Pipeline(options={"streaming": True}), "must be PipelineOptions"),
     "name that can be no topic": (lambda p: sf.Pipeline("my pipeline"), "1-64 letters"),
 }
 
@@ -243,8 +244,22 @@ def test_late_panes_fit_a_table_when_mode_and_key_go_together() -> None:
     assert "stage a [sink]" in p.explain()
 
 
-def test_unsafe_trigger_is_accepted_where_settings_say_so() -> None:
-    p = sf.Pipeline("p", settings=sf.Settings(allow_unsafe_triggers=True))
+ALLOWING: dict[str, Callable[[], sf.Pipeline]] = {
+    "settings": lambda: sf.Pipeline("p", settings=sf.Settings(allow_unsafe_triggers=True)),
+    "options": lambda: sf.Pipeline("p", options=PipelineOptions(["--allow_unsafe_triggers"])),
+    "options set": lambda: sf.Pipeline("p", options=_allowing()),
+}
+
+
+def _allowing() -> PipelineOptions:
+    options = PipelineOptions()
+    options.view_as(TypeOptions).allow_unsafe_triggers = True
+    return options
+
+
+@pytest.mark.parametrize("build", ALLOWING.values(), ids=ALLOWING)
+def test_unsafe_trigger_is_accepted_where_settings_or_options_say_so(build: Callable[[], sf.Pipeline]) -> None:
+    p = build()
     windowed(p, trigger=AfterCount(1), accumulation_mode=ACCUMULATING) | sf.Aggregate(n=sf.Count())
     assert "grouping" in p.explain()
 

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import polars as pl
 import pytest
-from crashing import Died, WrappedLog, dying
 from pipelines import dead_letters, end_topic, make_topic, ordered, publish_frame, publish_json, read_events, records
 
 import streamflow as sf
@@ -19,6 +18,7 @@ from streamflow.engine.plan import Plan
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
 from streamflow.runtime.worker import Worker
+from streamflow.testing.crashing import Died, WrappedLog, dying
 from streamflow.topics.protocol import Assignment, Log
 from streamflow.transforms.trigger import AfterCount, AfterWatermark
 

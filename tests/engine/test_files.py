@@ -277,7 +277,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "nested field of CSV": (lambda: io.ReadFromCsv("x", schema={"a": list[int]}), r"field 'a' is List\(Int64\)"),
     "columns twice": (lambda: io.ReadFromParquet("x", columns=["a"], schema={"a": int}), "Give one of them"),
     "unknown compression": (lambda: io.ReadFromText("x", compression_type="rar"), "'rar' is not known. Use one of"),
-    "sink in an object store": (lambda: io.WriteToJson("s3://bucket/x"), "is no local path"),
+    "sink that can be seen half written": (
+        lambda: io.WriteToJson("sftp://host/x"),
+        "is neither a local path nor in an",
+    ),
     "sink that names a folder": (lambda: io.WriteToJson("out/"), "Give a prefix of a file's name"),
     "late panes that correct": (
         lambda: (

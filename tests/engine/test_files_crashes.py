@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import polars as pl
 import pytest
-from crashing import Died, WrappedLog, dying
 from pipelines import dead_letters, ordered, read_events
 
 import streamflow as sf
@@ -18,6 +17,7 @@ from streamflow.base.clock import ManualClock
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
 from streamflow.runtime.worker import Worker
+from streamflow.testing.crashing import Died, WrappedLog, dying
 from streamflow.topics.protocol import Log
 
 pytestmark = pytest.mark.filterwarnings("ignore:Exception in thread heartbeat", "ignore:unclosed file")

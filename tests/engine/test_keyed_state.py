@@ -6,6 +6,7 @@ from keyed_making import Durable, gone_at
 
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Ledger
+from streamflow.engine.memory import StateMemory
 from streamflow.model.window import GLOBAL_WINDOW, IntervalWindow
 
 WINDOWS = [*(IntervalWindow.of_us(*bounds) for bounds in ((0, 10), (10, 20), (0, 30))), GLOBAL_WINDOW]
@@ -35,7 +36,7 @@ def test_state_equals_a_dict_after_any_steps_compactions_and_claims(
     segments_max: int,
 ) -> None:
     durable, expected = Durable(), dict[tuple[bytes, IntervalWindow, bytes], bytes]()
-    state, watermark_us = durable.claimed(segments_max), 0
+    state, watermark_us, grown_bytes = durable.claimed(segments_max), 0, 0
     for attempts, advance_us, then in steps:
         after = dict(expected)
         for fate, attempt in attempts:
@@ -64,6 +65,8 @@ def test_state_equals_a_dict_after_any_steps_compactions_and_claims(
         expected = {e: v for e, v in after.items() if gone_at(e[1].end_us) > watermark_us}
         assert set(state.expire(watermark_us)) == {e[:2] for e in after} - {e[:2] for e in expected}
         durable.commit(state.delta(0, watermark_us), watermark_us)
+        grown_bytes += state.grown_bytes()
+        assert grown_bytes == sum(len(name) + len(value) + 150 for (_, _, name), value in expected.items())
         if then == "claim again":
             state = durable.claimed(segments_max)
         assert contents(state) == expected
@@ -93,6 +96,18 @@ def test_step_that_changes_nothing_writes_nothing_and_a_claim_reads_nothing_unti
     assert ledger.bytes_read == 0
     assert lazy.get(b"k", GLOBAL_WINDOW, b"n") == b"1"
     assert ledger.bytes_read > 0
+
+
+def test_state_leaves_the_less_memory_to_others_until_it_is_closed() -> None:
+    memory = StateMemory(1000)
+    state = KeyedState(Ledger([], lambda sequence: b""), gone_at, 0, 1, memory)
+    assert memory.has_room(500)
+    state.put(b"k", GLOBAL_WINDOW, b"n", b"v" * 99)
+    state.delta(0, 0)
+    assert memory.has_room(250)
+    assert not memory.has_room(251)
+    state.close()
+    assert memory.has_room(500)
 
 
 def test_windows_that_are_over_take_their_segments_with_them() -> None:

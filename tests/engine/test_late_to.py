@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
-from crashing import Died, WrappedLog, dying
 from pipelines import dead_letters, end_topic, make_topic, ordered, publish_json, read_events, read_times_us
 
 import streamflow as sf
@@ -14,8 +13,10 @@ from streamflow.base.clock import ManualClock
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
 from streamflow.runtime.worker import Worker
+from streamflow.testing.crashing import Died, WrappedLog, dying
 from streamflow.topics.protocol import Log
 from streamflow.transforms.userstate import CombiningValueStateSpec
+from streamflow.transforms.window import Sessions
 
 SETTINGS = sf.Settings(partitions=2, step_events_max=2, commit_events_max=1)
 FIRST = [("a", 1, 1), ("b", 2, 2), ("a", 3, 50)]
@@ -133,6 +134,20 @@ def test_what_is_too_late_is_in_the_topic_as_the_grouping_would_give_it_alone(gr
     quiet_log, quiet = run_twice(pipeline(grouping, sf.Settings(partitions=2, rows_only=rows_only), late_to=None))
     assert ordered(read_events(log)) == ordered(read_events(quiet_log)), "results are those without it"
     assert quiet.total("dropped") == 4
+
+
+def test_sessions_tell_what_is_too_late_alike_on_columns_and_on_rows() -> None:
+    def told(*, rows_only: bool) -> tuple[list[Any], list[Any]]:
+        p = sf.Pipeline("p", settings=sf.Settings(partitions=2, rows_only=rows_only))
+        events = p | sf.ReadFromTopic("in", schema={"k": str, "v": int, "at": int}, event_time="at")
+        windowed = events | sf.WindowInto(Sessions(5), allowed_lateness=20, late_to="too-late")
+        GROUPINGS["Aggregate"](windowed) | sf.WriteToTopic("out")
+        log, result = run_twice(p)
+        assert result.total("dropped") == 4
+        return as_written(read_events(log, "too-late")), as_written(read_events(log))
+
+    assert told(rows_only=False) == told(rows_only=True)
+    assert len(told(rows_only=False)[0]) == 3, "two of them are in one session"
 
 
 def test_late_records_have_the_time_of_results() -> None:

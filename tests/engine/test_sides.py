@@ -290,13 +290,16 @@ def test_late_data_of_the_side_is_dropped_or_gives_a_newer_pane() -> None:
 
 
 def test_late_elements_see_the_side_as_long_as_their_window_lives() -> None:
-    live = Live(lambda p: with_sides(p, main=sf.WindowInto(TEN, allowed_lateness=20)))
+    live = Live(lambda p: with_sides(p, main=sf.WindowInto(TEN, allowed_lateness=20, late_to="too-late")))
     assert live.step(side=[(1, 1), (0, 99)], main=[(1, 34)]) == [{"n": 1, "s": []}]
     assert live.step(main=[(2, 2)]) == [{"n": 2, "s": [1]}]
     assert live.step(main=[(3, 35)]) == [{"n": 3, "s": []}]
     assert live.count("dropped") == 0
+    assert read_events(live.log, "too-late") == []
     assert live.step(main=[(4, 2)]) == []
     assert live.count("dropped") == 1
+    bounds = {"window_start": "1970-01-01T00:00:00Z", "window_end": "1970-01-01T00:00:10Z"}
+    assert read_events(live.log, "too-late") == [{"value": 4, **bounds, "late_events": 1}]
 
 
 def test_bounded_side_of_an_endless_input_is_read_once_and_kept() -> None:
@@ -382,10 +385,7 @@ class Remembers(sf.DoFn):
             lambda p, one: one | sf.Map(max, x=one | "T" >> sf.Map(str).with_outputs("t")),
             "can't be an argument as it is",
         ),
-        (
-            lambda p, one: one | sf.CombineGlobally(max, pvalue.AsList(one)),
-            r"AsList\(PCollection\[One\]\) can't be an argument of a combination",
-        ),
+        (lambda p, one: one | sf.CombineGlobally(max, one), r"PCollection\[One\] can't be an argument as it is"),
         (lambda p, one: pvalue.AsList([1]), r"AsList takes a PCollection, not \[1\]"),
         (
             lambda p, one: one | sf.Map(max, pvalue.AsList(sf.Pipeline("other") | sf.Create([1]))),

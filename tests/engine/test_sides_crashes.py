@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from crashing import Died, WrappedLog, dying
 from pipelines import dead_letters, end_topic, ordered, read_events
 from side_making import MAIN, SIDE, in_window, make_topics, publish, read, window_of
 
@@ -20,6 +19,7 @@ from streamflow.model.time import MAX_US
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished
 from streamflow.runtime.worker import Worker
+from streamflow.testing.crashing import Died, WrappedLog, dying
 from streamflow.topics.protocol import Log
 
 NAME = "p"

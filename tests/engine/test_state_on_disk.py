@@ -361,6 +361,20 @@ def test_largest_let_go_until_there_is_room_to_merge_the_largest_left() -> None:
     assert let_go(0, 1, 0, 2) == [0, 2]
 
 
+def test_what_can_not_be_let_go_makes_the_others_let_go_and_is_no_reason_to_wait() -> None:
+    shared, others = StateMemory(100), [Holding(), Holding()]
+    shared.keep("keyed", 70)
+    for other in others:
+        shared.hold(other, 12)
+    assert shared.exceeded()
+    shared.settle()
+    assert sum(other.times_let_go for other in others) == 1
+    shared.keep("keyed", 1000)
+    shared.settle()
+    assert all(other.times_let_go for other in others)
+    assert not shared.exceeded()
+
+
 def test_state_is_taken_up_only_into_the_lower_half_of_the_memory() -> None:
     shared = StateMemory(100)
     assert shared.has_room(50)

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import polars as pl
 import pytest
-from crashing import Died, WrappedLog, dying
 from pipelines import end_topic, make_topic, ordered, publish_json, read_events
 
 import streamflow as sf
@@ -21,6 +20,7 @@ from streamflow.model.time import MAX_US
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_drained, is_finished
 from streamflow.runtime.worker import Worker
+from streamflow.testing.crashing import Died, WrappedLog, dying
 from streamflow.topics.protocol import Log
 
 NAME = "p"

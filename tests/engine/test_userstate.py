@@ -2,7 +2,7 @@
 moved by hand, and in whole pipelines."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -158,6 +158,68 @@ def test_timers_of_all_keys_fire_in_the_order_of_time() -> None:
     m = Machine(Script())
     m.step(at("event.set(3)", 0, "a"), at("event.set(1)", 0, "b"), at("event.set(2)", 0, "a"), at("event.set(2.5)", 0))
     assert m.step(to=9) == ["b.@1", "a.@2", "k.@2.5"]
+
+
+class Counted(sf.CombineFn):
+    """Says what is called."""
+
+    calls: ClassVar[list[str]] = []
+
+    def setup(self) -> None:
+        self.calls.append("setup")
+
+    def create_accumulator(self) -> int:
+        return 0
+
+    def add_input(self, accumulator: int, element: int) -> int:
+        self.calls.append("add")
+        return accumulator + element
+
+    def merge_accumulators(self, accumulators: Iterable[int]) -> int:
+        return sum(accumulators)
+
+    def extract_output(self, accumulator: int) -> int:
+        return accumulator
+
+    def teardown(self) -> None:
+        self.calls.append("teardown")
+
+
+class Counting(sf.DoFn):
+    TOTAL = CombiningValueStateSpec("total", VarIntCoder(), Counted())
+
+    def process(self, element: Any, total: Any = sf.DoFn.StateParam(TOTAL)) -> None:
+        total.add(element[1])
+
+
+def test_what_combines_a_state_is_set_up_before_and_torn_down_after() -> None:
+    Counted.calls.clear()
+    m = Machine(Counting())
+    m.step(at(1, 0))
+    m.head.close()
+    assert Counted.calls == ["setup", "add", "teardown"]
+
+
+class Twice(sf.DoFn):
+    """Two timers that call one method."""
+
+    FIRST, SECOND = TimerSpec("first", TimeDomain.WATERMARK), TimerSpec("second", TimeDomain.WATERMARK)
+
+    def process(
+        self, element: Any, first: Any = sf.DoFn.TimerParam(FIRST), second: Any = sf.DoFn.TimerParam(SECOND)
+    ) -> None:
+        first.set(3)
+        second.set(5)
+
+    @on_timer(FIRST)
+    @on_timer(SECOND)
+    def fired(self, time: Any = sf.DoFn.TimestampParam, second: Any = sf.DoFn.TimerParam(SECOND)) -> Iterator[Any]:
+        yield int(time)
+
+
+def test_several_timers_may_call_one_method() -> None:
+    m = Machine(Twice())
+    assert m.step(at(1, 0), to=9) == [3, 5]
 
 
 CLOCK_TIMERS: dict[str, tuple[list[str], list[str]]] = {
@@ -574,6 +636,16 @@ class Unset(sf.DoFn):
     def fire(self) -> None: ...
 
 
+class TwiceUnset(sf.DoFn):
+    FIRST = TimerSpec("first", TimeDomain.WATERMARK)
+
+    def process(self, element: Any, first: Any = sf.DoFn.TimerParam(FIRST)) -> None: ...
+
+    @on_timer(TimerSpec("second", TimeDomain.WATERMARK))
+    @on_timer(FIRST)
+    def fired(self) -> None: ...
+
+
 class Overridden(Buffered):
     def expired(self) -> None: ...  # type: ignore[override]
 
@@ -587,6 +659,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "two states of one name": (lambda: sf.ParDo(Twins()), "Twins has several states named 's'"),
     "timer that calls nothing": (lambda: sf.ParDo(Mute()), r"Mute: TimerSpec\(t, WATERMARK\) calls nothing"),
     "timer that nothing sets": (lambda: sf.ParDo(Unset()), r"Unset.fire is called by TimerSpec\(unset, WATERMARK\)"),
+    "timer that nothing sets beside one": (
+        lambda: sf.ParDo(TwiceUnset()),
+        r"TwiceUnset.fired is called by TimerSpec\(second, WATERMARK\), which",
+    ),
     "overridden callback": (lambda: sf.ParDo(Overridden()), "calls another 'expired'. Was it overridden?"),
     "state in a function": (lambda: sf.FlatMap(in_lambda), "in_lambda asks for DoFn.StateParam"),
     "state in a function of a ParDo": (lambda: sf.ParDo(in_lambda), "in_lambda asks for DoFn.StateParam"),

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from loadgen.bench.alone import acks, consume, growth, idle, latency, messages, publish, recovery
+from loadgen.bench.alone import acks, consume, growth, idle, latency, messages, publish, recovery, sessions
 from loadgen.bench.harness import Plan, bench
 from loadgen.bench.inputs import written
 from loadgen.bench.job import JOB_VARIABLE, Job
@@ -65,6 +65,27 @@ def test_a_work_takes_the_options_that_it_knows_and_is_measured_at_each_point() 
     ]
     assert work.parameters({}, [7]) == [{"rate": 5.0, "keys": 2.0, "windows": 7}]
     assert Work("").parameters({"keys": 3.0}, [7]) == [{}]
+
+
+def test_sessions_are_those_of_one_query_over_all_events(folder: Path) -> None:
+    (run,) = measured(folder, "sessions", keys=2_000)
+    assert run.verified
+    assert run.extra["sessions"] > 2_000
+
+
+def test_memory_is_verified_by_sessions_and_by_what_is_left(
+    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = job("sessions-memory", keys=10)
+    right = sessions.sessions_of(
+        pl.concat([f for n in range(sessions.GENERATIONS) for f in sessions._generation(made, n)])
+    )
+    monkeypatch.setattr(sessions, "read_table", lambda _: right)
+    assert right.height == 10 * sessions.GENERATIONS
+    assert sessions.verified(made, {"end_to_start": 1.1})
+    assert not sessions.verified(made, {"end_to_start": 1.3})
+    monkeypatch.setattr(sessions, "read_table", lambda _: right.head(99))
+    assert not sessions.verified(made, {"end_to_start": 1.1})
 
 
 @pytest.mark.parametrize("work", ["publish-json", "publish-envelope"])

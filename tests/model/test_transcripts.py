@@ -112,7 +112,7 @@ class Player:
         for each in sorted(self.windows):
             due_us = self.machine.trigger.due_us(self.windows[each].trigger, before_us)
             if due_us is not None and due_us <= self.now_us:
-                yield from self.follow(self.machine.processing_time(self.windows, each, self.watermark_us, self.now_us))
+                yield from self.follow(self.machine.asked(self.windows, each, self.watermark_us, self.now_us))
 
     def open(self, words: list[str]) -> Iterator[str]:
         yield " ".join(map(shown, sorted(self.windows))) or "nothing"

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamflow.model.time import MAX_US, MIN_US
-from streamflow.model.watermark import SourceMark, advance, merged_watermark, source_watermark
+from streamflow.model.watermark import SourceMark, advance, merged_watermark, source_watermark, speaking_sources
 
 BUSY, IDLE = False, True
 
 
 @pytest.mark.parametrize(
-    ("time_max_us", "disorder_us", "promised_us", "expected_us"),
+    ("seen_us", "disorder_us", "promised_us", "expected_us"),
     [
         (None, 0, None, MIN_US),
         (None, 5, 100, 100),
@@ -23,9 +23,9 @@ BUSY, IDLE = False, True
     ],
 )
 def test_source_watermark_is_the_newest_time_less_disorder_or_a_later_promise(
-    time_max_us: int | None, disorder_us: int, promised_us: int | None, expected_us: int
+    seen_us: int | None, disorder_us: int, promised_us: int | None, expected_us: int
 ) -> None:
-    assert source_watermark(time_max_us, disorder_us, promised_us) == expected_us
+    assert source_watermark(seen_us, disorder_us, promised_us) == expected_us
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,14 @@ def test_watermark_is_the_minimum_over_those_who_still_speak(
     sources: list[tuple[int, bool]], intermediates: list[int], expected_us: int
 ) -> None:
     assert merged_watermark((SourceMark(*mark) for mark in sources), intermediates) == expected_us
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=6))
+def test_first_of_those_that_speak_is_the_one_that_holds_the_watermark_back(pairs: list[tuple[int, bool]]) -> None:
+    marks = [SourceMark(*pair) for pair in pairs]
+    speaking = speaking_sources(marks)
+    assert [marks[i].watermark_us for i in speaking[:1]] == ([merged_watermark(marks, ())] if marks else [])
+    assert all(not marks[i].idle for i in speaking) or len(speaking) == 1
 
 
 @given(st.lists(st.integers(MIN_US, MAX_US), min_size=1))

@@ -1,5 +1,6 @@
 """Window functions: bounds by table, and the law that columns and rows say the same."""
 
+import pickle
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -11,7 +12,16 @@ from hypothesis import strategies as st
 from streamflow.base.errors import DataError, PipelineError
 from streamflow.model.calendar_windows import CalendarWindows
 from streamflow.model.panes import PaneMachine
-from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, MAX_US, MIN_US, Duration, Timestamp
+from streamflow.model.time import (
+    EVENT_MAX_US,
+    EVENT_MIN_US,
+    MAX_TIMESTAMP,
+    MAX_US,
+    MIN_TIMESTAMP,
+    MIN_US,
+    Duration,
+    Timestamp,
+)
 from streamflow.model.window import (
     GLOBAL_WINDOW,
     FixedWindows,
@@ -21,6 +31,7 @@ from streamflow.model.window import (
     NonMergingWindowFn,
     Sessions,
     SlidingWindows,
+    TimestampedValue,
     WindowFn,
     Windowing,
 )
@@ -215,10 +226,31 @@ def test_windows_of_beams_form_take_seconds_and_an_assign_context() -> None:
 def test_user_defined_windows_must_be_intervals() -> None:
     class Wrong(NonMergingWindowFn):
         def assign(self, assign_context: WindowFn.AssignContext) -> list[IntervalWindow]:
+            return [IntervalWindow(5, 4)]
+
+    class Empty(NonMergingWindowFn):
+        def assign(self, assign_context: WindowFn.AssignContext) -> list[IntervalWindow]:
             return [IntervalWindow(5, 5)]
 
-    with pytest.raises(DataError, match="no IntervalWindow that ends after its start"):
+    with pytest.raises(DataError, match="no IntervalWindow, or ends before its start"):
         Windowing(Wrong()).windows(0, None, None)
+    assert Windowing(Empty()).windows(0, None, None) == [IntervalWindow(5, 5)]
+
+
+def test_the_global_window_is_equal_to_itself_alone() -> None:
+    assert GlobalWindow() == GlobalWindow() == pickle.loads(pickle.dumps(GlobalWindow()))
+    assert GlobalWindow() != IntervalWindow(MIN_TIMESTAMP, MAX_TIMESTAMP) != GlobalWindow()
+    assert IntervalWindow(GLOBAL_WINDOW.start, 0) != GlobalWindow()
+    assert GlobalWindow().start == MIN_TIMESTAMP
+    assert GlobalWindow().max_timestamp() < MAX_TIMESTAMP
+
+
+def test_timestamped_values_are_ordered_by_value_then_time() -> None:
+    first, then = TimestampedValue[str]("a", 9), TimestampedValue("b", 1)
+    assert sorted([then, TimestampedValue("a", 10), first]) == [first, TimestampedValue("a", Timestamp(10)), then]
+    assert len({first, TimestampedValue("a", 9.0)}) == 1
+    assert pickle.loads(pickle.dumps(first)) == first
+    assert type(first.timestamp) is Timestamp
 
 
 def by_columns(fn: WindowFn, times_us: list[int]) -> list[list[tuple[int, int]]]:

@@ -30,6 +30,7 @@ def test_launch_makes_topics_and_tasks(log: Log) -> None:
         "out": (TopicConfig().partitions, False),
         "p.count": (3, True),
         "p.dead-letter": (1, False),
+        "p.plan.outline": (1, True),
     }
     tasks = log.snapshot("p").tasks
     assert sorted((task.stage, task.partition) for task in tasks) == [

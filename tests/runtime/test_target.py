@@ -94,3 +94,13 @@ def test_only_pipeline_of_a_module_need_not_be_named(folder: Path) -> None:
     (folder / "double_of_test.py").write_text("import streamflow as sf\na, b = sf.Pipeline('a'), sf.Pipeline('b')")
     with pytest.raises(PipelineError, match="has several pipelines: a, b"):
         load_pipeline("double_of_test")
+
+
+def test_pipeline_of_a_test_stream_is_refused(folder: Path) -> None:
+    """It would wait in other processes for what only the test gives."""
+    (folder / "of_a_test.py").write_text(
+        "import streamflow as sf\nfrom streamflow.testing import TestStream\n"
+        "pipeline = sf.Pipeline()\npipeline | TestStream().add_elements([1])\n"
+    )
+    with pytest.raises(PipelineError, match="TestStream, which is for tests"):
+        load_pipeline("of_a_test")

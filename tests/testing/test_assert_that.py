@@ -8,6 +8,7 @@ import pytest
 from pipelines import end_topic, make_topic, publish_json
 
 import streamflow as sf
+from streamflow.options.pipeline_options import PipelineOptions
 from streamflow.testing.test_pipeline import TestPipeline
 from streamflow.testing.util import (
     AssertThat,
@@ -189,8 +190,11 @@ def failing(p: sf.Pipeline) -> Any:
 
 
 def test_a_failed_event_fails_a_test_pipeline_although_no_statement_does() -> None:
-    with pytest.raises(AssertionError, match=r"1 events failed.*Divide: ZeroDivisionError"), TestPipeline() as p:
+    with pytest.raises(ZeroDivisionError) as caught, TestPipeline() as p:
         assert_that(failing(p), equal_to([1]))
+    assert caught.value.__notes__[0] == "while running 'Divide', input 0"
+    assert "ZeroDivisionError: " in caught.value.__notes__[1]
+    assert "1 events failed" in caught.value.__notes__[2]
     with TestPipeline(dead_letters_allowed=True) as allowed:
         assert_that(failing(allowed), equal_to([1]))
     assert [letter["input"] for letter in allowed.result.dead_letters] == [0]
@@ -204,7 +208,9 @@ def test_a_difference_tells_of_the_events_that_failed_before() -> None:
     ]
 
 
-@pytest.mark.parametrize("build", [lambda: TestPipeline(runner="DirectRunner"), lambda: TestPipeline(None, options=1)])
+@pytest.mark.parametrize(
+    "build", [lambda: TestPipeline(runner="DirectRunner"), lambda: TestPipeline(None, options=PipelineOptions([]))]
+)
 def test_test_pipeline_takes_what_beams_takes(build: Callable[[], TestPipeline]) -> None:
     with build() as p:
         assert_that(p | sf.Create([1]), equal_to([1]))

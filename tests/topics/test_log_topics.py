@@ -284,12 +284,15 @@ def test_prune_keeps_internal_records_until_the_slowest_reader_has_committed_pas
     assert len(log.read("p.shuffle", 1, 0)) == 1
 
 
-def test_prune_keeps_internal_records_that_nobody_reads_yet(log: Log, clock: ManualClock) -> None:
-    log.create_topic("p.shuffle", TopicConfig(internal=True, retention_s=1))
-    log.publish([make.record("p.shuffle")])
-    clock.advance(100)
+def test_prune_keeps_internal_records_that_no_task_reads_for_their_retention(log: Log, clock: ManualClock) -> None:
+    log.create_topic("p.panes", TopicConfig(internal=True, retention_s=100))
+    log.publish([make.record("p.panes")])
+    clock.advance(99)
     assert log.prune() == 0
-    assert len(log.read("p.shuffle", 0, 0)) == 1
+    assert len(log.read("p.panes", 0, 0)) == 1
+    clock.advance(2)
+    assert log.prune() > 0
+    assert not log.read("p.panes", 0, 0)
 
 
 def test_threads_may_share_a_handle(log: Log) -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from loadgen.bench.alone.processes import start_worker, wait_until
+from loadgen.bench.alone.processes import memory_of, start_worker, wait_until
 from loadgen.bench.job import Job, Runner
 from loadgen.bench.streamflow_runner import PARTITIONS
 from loadgen.profiles import ads
@@ -51,7 +51,7 @@ def _run(job: Job) -> dict[str, Any]:
         cpu_s, began_s = _cpu_seconds(worker.pid), time.monotonic()
         time.sleep(job.parameters["duration_s"])
         cpu_s, seconds = _cpu_seconds(worker.pid) - cpu_s, time.monotonic() - began_s
-        sizes = _sizes(worker.pid)
+        sizes = memory_of(worker.pid)
         Publisher(log, TOPIC).publish_frame(ads.events(EVENTS, 1, job.seed, events_per_s=100), event_time="event_time")
         wait_until(lambda: is_drained(plan, log.snapshot(plan.pipeline)), "the worker to take in one more event")
     finally:
@@ -64,12 +64,6 @@ def _run(job: Job) -> dict[str, Any]:
 def _cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _sizes(pid: int) -> dict[str, int]:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines[1:]}
-    return {"rss_bytes": kilobytes["Rss"] * 1024, "pss_bytes": kilobytes["Pss"] * 1024}
 
 
 def verified(job: Job, told: dict[str, Any]) -> bool:

@@ -22,9 +22,9 @@ WITHIN_S = 100.0
 LOOK_S = 0.005
 
 
-def start_worker(target: str, data: Path) -> "subprocess.Popen[bytes]":
+def start_worker(target: str, data: Path, name: str = "worker") -> "subprocess.Popen[bytes]":
     """A worker process on its own, as a supervisor would start it."""
-    command = [sys.executable, "-m", work.__name__, target, str(data), "worker"]
+    command = [sys.executable, "-m", work.__name__, target, str(data), name]
     return subprocess.Popen(command, env={**os.environ, **WORKER_ENVIRONMENT})
 
 
@@ -42,6 +42,13 @@ def supervised(plan: Plan, data: Path, target: str, workers: int) -> Iterator[No
         stop.request()
         thread.join()
         log.close()
+
+
+def memory_of(pid: int) -> dict[str, int]:
+    """RSS: resident; PSS: shared pages divided by those who share them."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines[1:]}
+    return {"rss_bytes": kilobytes["Rss"] * 1024, "pss_bytes": kilobytes["Pss"] * 1024}
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:

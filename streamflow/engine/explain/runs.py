@@ -45,7 +45,7 @@ def query(step: Step, *, rows_only: bool = False) -> tuple[Step, ...]:
 def _on_columns(step: Step, rows_only: bool) -> bool:
     transform = step.node.transform
     if isinstance(transform, Aggregate):
-        return not rows_only and step.windowing.is_plain
+        return not rows_only and step.windowing.has_columns
     return isinstance(transform, StoreSink) or (
         isinstance(transform, FrameTransform) and not isinstance(transform, AsColumns)
     )

@@ -17,6 +17,7 @@ from streamflow.model.composite_trigger import AfterWatermark
 from streamflow.model.graph import Primitive, Shape
 from streamflow.model.time import Duration
 from streamflow.model.trigger import DefaultTrigger
+from streamflow.model.watermark import BoundedDisorder
 from streamflow.model.window import (
     TIME,
     WINDOW_END,
@@ -27,7 +28,7 @@ from streamflow.model.window import (
     SlidingWindows,
     Windowing,
 )
-from streamflow.transforms.columns import AsColumns, Select, Where, WithColumns
+from streamflow.transforms.columns import AsColumns, SelectColumns, Where, WithColumns
 from streamflow.transforms.combine import Aggregate
 from streamflow.transforms.core import Create, ParDo, Reshuffle
 from streamflow.transforms.files import ReadFromFiles, WriteToFiles
@@ -200,9 +201,11 @@ def asked(transform: Primitive) -> tuple[str, ...]:
 @asked.register
 def _(transform: ReadFromTopic) -> tuple[str, ...]:
     time = f"field {transform.event_time}" if transform.event_time else "time of publication"
-    late = f", out of order by up to {duration(transform.disorder_us)}" if transform.disorder_us else ""
+    policy = transform.watermark
+    late = f", out of order by up to {duration(policy.disorder_us)}" if policy.disorder_us else ""
     behind = (f"read behind '{transform.behind.label}'",) if transform.behind else ()
-    return f"topic '{transform.topic}'", *behind, f"event time: {time}{late}"
+    marked = () if isinstance(policy, BoundedDisorder) else (f"watermark: {policy}",)
+    return f"topic '{transform.topic}'", *behind, f"event time: {time}{late}", *marked
 
 
 @asked.register
@@ -213,6 +216,8 @@ def _(transform: ReadFromFiles) -> tuple[str, ...]:
 
 @asked.register
 def _(transform: Create) -> tuple[str, ...]:
+    if transform.given_later:
+        return ("values given while it runs",)
     return (f"{len(transform.values):,} given value{'' if len(transform.values) == 1 else 's'}",)
 
 
@@ -221,9 +226,9 @@ def _(transform: Where) -> tuple[str, ...]:
     return (f"keeps {expression(transform.predicate)}",)
 
 
-@asked.register(Select)
+@asked.register(SelectColumns)
 @asked.register(WithColumns)
-def _(transform: Select | WithColumns) -> tuple[str, ...]:
+def _(transform: SelectColumns | WithColumns) -> tuple[str, ...]:
     plain = [expr.meta.output_name() for expr in transform.exprs if _is_column(expr)]
     made = [expression(expr) for expr in transform.exprs if not _is_column(expr)]
     return (*([f"takes {', '.join(plain)}"] if plain else []), *made)
@@ -323,7 +328,8 @@ def _(transform: Grouping, windowing: Windowing) -> tuple[str, ...]:
 @heads.register
 def _(transform: ParDo, windowing: Windowing) -> tuple[str, ...]:
     if transform.sides:
-        return "lets elements wait until their side inputs are known:", *map(repr, transform.sides)
+        late = _too_late(windowing) if transform.sides_windowed else ()
+        return "lets elements wait until their side inputs are known:", *map(repr, transform.sides), *late
     states, timers = get_dofn_specs(transform.fn)
     kept = sorted(repr(spec).replace("Spec(", "(") for spec in (*states, *timers))
     return *asked(transform), f"keeps per {listed(_named(['key'], windowing))}:", *kept, *_too_late(windowing)
@@ -350,6 +356,8 @@ def _(transform: StoreSink, windowing: Windowing) -> tuple[str, ...]:
 def in_stage(transform: Primitive, windowing: Windowing) -> tuple[str, ...]:
     """What it does inside a stage; what begins a stage of its own stands there with what it does before its log."""
     if isinstance(transform, Grouping):
+        if isinstance(transform, Aggregate) and windowing.is_plain_sessions:
+            return ("hands on each event: which session it is in depends on all others",)
         if not windowing.is_plain:
             return ("hands on each element, as windows merge or a trigger decides by element",)
         return (f"partial aggregation per {per(transform, windowing)}",)

@@ -49,7 +49,7 @@ def find(pattern: str) -> list[FileInfo]:
     """The files that the pattern matches (`*`, `?`, `[…]`; `**` for any folders), by path. NotFoundError if there are
     none."""
     if is_remote(pattern):
-        system, inner = _remote(pattern)
+        system, inner = remote(pattern)
         names = system.glob(inner) if glob.has_magic(inner) else [inner]
         scheme = pattern.split("://")[0]
         infos = [_remote_info(system, name, f"{scheme}://{name.lstrip('/')}") for name in names]
@@ -68,7 +68,7 @@ def find(pattern: str) -> list[FileInfo]:
 def look(path: str) -> FileInfo:
     """The file as it is now. NotFoundError if it is gone."""
     if is_remote(path):
-        system, inner = _remote(path)
+        system, inner = remote(path)
         info = _remote_info(system, inner, path)
     else:
         info = _local_info(path)
@@ -100,7 +100,7 @@ def _opened(path: str) -> BinaryIO:
     try:
         if not is_remote(path):
             return Path(path).open("rb")
-        system, inner = _remote(path)
+        system, inner = remote(path)
         return cast(BinaryIO, system.open(inner, "rb"))
     except FileNotFoundError as error:
         raise gone(path) from error
@@ -108,7 +108,7 @@ def _opened(path: str) -> BinaryIO:
 
 def fetch(path: str, folder: Path) -> Path:
     """A local copy of a remote file, in `folder`."""
-    system, inner = _remote(path)
+    system, inner = remote(path)
     target = folder / os.path.basename(inner)
     try:
         system.get_file(inner, str(target))
@@ -194,7 +194,7 @@ def zstandard() -> Any:
     return library
 
 
-def _remote(path: str) -> tuple[Any, str]:
+def remote(path: str) -> tuple[Any, str]:
     """The file system of a URL, and the path in it. PipelineError if what reaches it is not installed."""
     try:
         import fsspec  # type: ignore[import-untyped]

@@ -5,46 +5,22 @@ lock, see that nobody else went on, rename it to its name, and fsync the folder.
 what is, covers its offsets for good. The lock ends with its process, however that ends.
 """
 
-import bz2
 import fcntl
 import glob
-import gzip
-import io
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from uuid import uuid4
 
 import polars as pl
 
-from streamflow.base.errors import DataError, FencedError
+from streamflow.base.errors import FencedError
 from streamflow.model.batch import OFFSET
 from streamflow.stores._common import make_folder, sync_path
-from streamflow.stores.files.access import Compression, compression_of, local, zstandard
-
-Format = Literal["text", "csv", "json", "parquet"]
-LINE = "line"
-"""The column of a frame that is to be written as text."""
-_UNFIT: dict[str, tuple[type[pl.DataType], ...]] = {
-    "csv": (pl.List, pl.Array, pl.Struct, pl.Binary, pl.Object),
-    "json": (pl.Binary, pl.Object),
-}
-"""What a format has no form for."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileSpec:
-    """`prefix`: the path that the names begin with; `header`: of each text file, or whether CSV files have one."""
-
-    prefix: str
-    suffix: str
-    format: Format
-    compression: Compression = "auto"
-    header: str | bool | None = True
+from streamflow.stores.files.access import local
+from streamflow.stores.files.encoding import FileSpec, check, encoded
 
 
 class FileWriter:
@@ -69,12 +45,7 @@ class FileWriter:
 
     def check(self, frame: pl.DataFrame) -> None:
         """DataError if files of this format can't hold rows of such columns."""
-        rows = frame.drop(OFFSET, strict=False)
-        if not rows.width:
-            raise DataError("the rows have no columns. Write text instead, or give dicts")
-        for name, dtype in rows.schema.items():
-            if isinstance(dtype, _UNFIT.get(self.spec.format, (pl.Object,))):
-                raise DataError(f"column '{name}' is {dtype}, which {self.spec.format} can't hold. Cast or drop it")
+        check(frame, self.spec.format)
 
     def write(self, frame: pl.DataFrame, end: int) -> int:
         """Store the rows of `frame` not stored yet; durable on return. `frame` has `_offset` (below `end`); how many
@@ -86,7 +57,7 @@ class FileWriter:
         name = f"{self._stem}{begin:012d}-{end:012d}{self.spec.suffix}"
         draft = self._folder / f".{name}.{uuid4().hex}.draft"
         with draft.open("xb") as file:
-            file.write(self._encoded(fresh.drop(OFFSET)))
+            file.write(encoded(fresh.drop(OFFSET), self.spec))
             file.flush()
             os.fsync(file.fileno())
         with self._locked():
@@ -111,28 +82,3 @@ class FileWriter:
         with (self._folder / f".{self._stem}lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-    def _encoded(self, rows: pl.DataFrame) -> bytes:
-        buffer, spec = io.BytesIO(), self.spec
-        if spec.format == "parquet":
-            rows.write_parquet(buffer, compression="zstd", compression_level=1)
-            return buffer.getvalue()
-        if spec.format == "json":
-            rows.write_ndjson(buffer)
-        elif spec.format == "csv":
-            rows.write_csv(buffer, include_header=bool(spec.header))
-        else:
-            head = [spec.header] if isinstance(spec.header, str) else []
-            buffer.write("".join(f"{line}\n" for line in [*head, *rows[LINE].to_list()]).encode())
-        return _packed(buffer.getvalue(), compression_of(spec.suffix and f"x{spec.suffix}", spec.compression))
-
-
-def _packed(data: bytes, compression: Compression) -> bytes:
-    if compression == "gzip":
-        return gzip.compress(data, compresslevel=6, mtime=0)
-    if compression == "bzip2":
-        return bz2.compress(data)
-    if compression == "zstd":
-        packed: bytes = zstandard().ZstdCompressor().compress(data)
-        return packed
-    return data

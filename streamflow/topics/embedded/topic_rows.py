@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from streamflow.base.errors import NotFoundError
+from streamflow.base.errors import CorruptionError, NotFoundError
 from streamflow.model.time import MIN_US
 from streamflow.topics import rules
 from streamflow.topics.embedded.segments import Place
@@ -178,7 +178,8 @@ def prunable(db: sqlite3.Connection, now_us: int) -> dict[tuple[int, int], int]:
     expired = db.execute(
         "SELECT p.topic_id, p.partition, p.next_offset, "
         "?1 - CAST(round(min(t.retention_s, 1e12) * 1e6) AS INTEGER) AS oldest_us "
-        "FROM part p JOIN topic t ON t.id = p.topic_id WHERE NOT t.internal AND p.next_offset > 0 "
+        "FROM part p JOIN topic t ON t.id = p.topic_id WHERE p.next_offset > 0 "
+        "AND (NOT t.internal OR NOT EXISTS (SELECT 1 FROM task k WHERE k.topic_id = t.id)) "
         f"AND (SELECT c.published_us {_FIRST.format('p')}) < oldest_us",
         (now_us,),
     )
@@ -236,6 +237,9 @@ def _part(db: sqlite3.Connection, topic: str, part: tuple[int, int]) -> tuple[in
     row = db.execute("SELECT next_offset, next_byte FROM part WHERE topic_id = ? AND partition = ?", part).fetchone()
     if row is None:
         rules.check_partition(topic, part[1], _locate(db, topic)[1])
+        raise CorruptionError(
+            f"the database of the log has lost partition {part[1]} of topic '{topic}'. Restore it from a copy"
+        )
     return int(row[0]), int(row[1])
 
 

@@ -236,17 +236,17 @@ class Store:
         )
 
     def prune_topic(self, topic: Topic, now_us: int) -> int:
-        if not topic.info.config.internal:
+        readers: dict[int, int] = {}
+        for task in self.tasks_of_topic(topic.info.name):
+            partition = task.state.task.partition
+            readers[partition] = min(task.state.offset, readers.get(partition, task.state.offset))
+        if not topic.info.config.internal or not readers:
             oldest_us = now_us - round(topic.info.config.retention_s * 1e6)
             self.forget_expired(now_us)
             return sum(
                 partition.prune_older(oldest_us, self._needed_from(topic, number, now_us))
                 for number, partition in enumerate(topic.partitions)
             )
-        readers: dict[int, int] = {}
-        for task in self.tasks_of_topic(topic.info.name):
-            partition = task.state.task.partition
-            readers[partition] = min(task.state.offset, readers.get(partition, task.state.offset))
         return sum(topic.partitions[partition].prune_below(offset) for partition, offset in readers.items())
 
     def _needed_from(self, topic: Topic, partition: int, now_us: int) -> int:

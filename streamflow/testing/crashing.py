@@ -1,9 +1,17 @@
-"""Logs that die with their process at a commit of choice. No test of its own lives here."""
+"""Logs that die with their process at a commit of choice, before or after it is applied.
+
+    log = dying(streamflow.connect("memory://"), at=3, applied=True)
+
+What dies is the handle, with all that would follow; what stands behind it is as the death has left it. Between two
+commits nothing durable happens, so these two moments of each commit are all there are.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from streamflow.topics.protocol import Log, StepCommit
+
+__all__ = ["Died", "WrappedLog", "dying"]
 
 
 class Died(BaseException):
@@ -11,7 +19,9 @@ class Died(BaseException):
 
 
 class WrappedLog:
-    """A log that hands everything on, but for the commits, which `on_commit` may do something about."""
+    """A log that hands everything on, but for the commits, which `on_commit` may do something about: it is given the
+    number of the commit, from 0 on, and what applies it. `commits`: how many there have been; `dead`: let every further
+    call raise `Died`."""
 
     def __init__(self, log: Log, on_commit: Callable[[int, Callable[[], list[bool]]], list[bool]]) -> None:
         self._log, self._on_commit = log, on_commit

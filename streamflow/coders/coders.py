@@ -1,11 +1,14 @@
-"""Apache Beam's module of this name: how state writes its values."""
+"""Apache Beam's module of this name: how state writes its values, and keys of a user's own classes."""
 
 from streamflow.model.coders import (
+    Base64PickleCoder,
     BooleanCoder,
     BytesCoder,
     Coder,
     FastPrimitivesCoder,
     FloatCoder,
+    GlobalWindowCoder,
+    IntervalWindowCoder,
     IterableCoder,
     ListCoder,
     MapCoder,
@@ -13,17 +16,21 @@ from streamflow.model.coders import (
     PickleCoder,
     StrUtf8Coder,
     TimestampCoder,
+    ToBytesCoder,
     TupleCoder,
     TupleSequenceCoder,
     VarIntCoder,
 )
 
 __all__ = [
+    "Base64PickleCoder",
     "BooleanCoder",
     "BytesCoder",
     "Coder",
     "FastPrimitivesCoder",
     "FloatCoder",
+    "GlobalWindowCoder",
+    "IntervalWindowCoder",
     "IterableCoder",
     "ListCoder",
     "MapCoder",
@@ -31,6 +38,7 @@ __all__ = [
     "PickleCoder",
     "StrUtf8Coder",
     "TimestampCoder",
+    "ToBytesCoder",
     "TupleCoder",
     "TupleSequenceCoder",
     "VarIntCoder",

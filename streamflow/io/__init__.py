@@ -1,5 +1,6 @@
 """Sources and sinks under the names that Apache Beam users import them by: `from streamflow.io import ReadFromText`."""
 
+from streamflow.io import fileio, textio
 from streamflow.transforms.files import (
     Backfill,
     CompressionTypes,
@@ -13,10 +14,12 @@ from streamflow.transforms.files import (
     WriteToText,
 )
 from streamflow.transforms.io import ReadFromTopic, WriteToRows, WriteToTable, WriteToTopic
+from streamflow.transforms.matching import ReadAllFromText
 
 __all__ = [
     "Backfill",
     "CompressionTypes",
+    "ReadAllFromText",
     "ReadFromCsv",
     "ReadFromJson",
     "ReadFromParquet",
@@ -29,4 +32,6 @@ __all__ = [
     "WriteToTable",
     "WriteToText",
     "WriteToTopic",
+    "fileio",
+    "textio",
 ]

@@ -1,0 +1,1 @@
+"""Apache Beam's package of this name."""

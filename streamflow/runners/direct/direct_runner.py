@@ -1,0 +1,5 @@
+"""Apache Beam's module of this name."""
+
+from streamflow.runners import DirectRunner
+
+__all__ = ["DirectRunner"]
