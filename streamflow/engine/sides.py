@@ -19,7 +19,7 @@ import polars as pl
 from streamflow.base.errors import DataError
 from streamflow.engine.context import StepContext
 from streamflow.engine.keyed import KeyedState
-from streamflow.engine.spread import storable
+from streamflow.engine.operators.leaves import storable
 from streamflow.model.batch import OFFSET, Batch, to_elements
 from streamflow.model.time import MAX_US
 from streamflow.model.window import GLOBAL_WINDOW, TIME, WINDOW_END, WINDOW_START, IntervalWindow, Windowing

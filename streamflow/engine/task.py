@@ -26,7 +26,8 @@ from streamflow.engine.history import Origin, PaneRecorder
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
-from streamflow.engine.operators import Publish, compile_steps
+from streamflow.engine.operators.compiler import compile_steps
+from streamflow.engine.operators.leaves import Publish
 from streamflow.engine.pace import BEHIND_S, CALLING_EVENTS_FIRST, calling_events, rest_s
 from streamflow.engine.plan import Plan, Stage
 from streamflow.engine.sidehead import SidesHead
