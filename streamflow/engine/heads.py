@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import polars as pl
 
 from streamflow.base.errors import DataError
-from streamflow.engine.combine import ColumnCombiner, Combiner, pane_columns
+from streamflow.engine.combine.columns import ColumnCombiner
+from streamflow.engine.combine.contract import Combiner, pane_columns
 from streamflow.engine.context import StepContext
 from streamflow.engine.held import HeldState, window_ends
 from streamflow.engine.history import without_rows

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from streamflow.engine.combine import EVENTS
+from streamflow.engine.combine.contract import EVENTS
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.model.time import MAX_US

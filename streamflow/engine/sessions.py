@@ -18,7 +18,8 @@ from itertools import accumulate, pairwise
 
 import polars as pl
 
-from streamflow.engine.combine import EVENTS, LATE, ON_TIME, ColumnCombiner
+from streamflow.engine.combine.columns import ColumnCombiner
+from streamflow.engine.combine.contract import EVENTS, LATE, ON_TIME
 from streamflow.engine.held import (
     COMPACTION_BITS,
     Fired,

@@ -13,7 +13,7 @@ from itertools import groupby
 
 import polars as pl
 
-from streamflow.engine.combine import window_bounds
+from streamflow.engine.combine.contract import window_bounds
 from streamflow.engine.context import StepContext
 from streamflow.engine.heads import Late
 from streamflow.engine.keyed import KeyedState

@@ -17,7 +17,8 @@ from itertools import chain
 
 import polars as pl
 
-from streamflow.engine.combine import EVENTS, GAIN_MIN, LATE, ON_TIME, WINDOW_ROWS_MIN, Combiner
+from streamflow.engine.combine.contract import EVENTS, LATE, ON_TIME, WINDOW_ROWS_MIN, Combiner
+from streamflow.engine.combine.pre_aggregation import GAIN_MIN
 from streamflow.engine.held import (
     COMPACTION_BITS,
     Fired,

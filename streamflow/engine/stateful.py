@@ -15,7 +15,7 @@ from typing import Any
 
 from streamflow.base.errors import DataError
 from streamflow.engine.cells import Cell, cell_of
-from streamflow.engine.combine import KEY, window_bounds
+from streamflow.engine.combine.contract import KEY, window_bounds
 from streamflow.engine.context import StepContext
 from streamflow.engine.contexts import Contexts
 from streamflow.engine.heads import Late

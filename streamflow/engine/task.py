@@ -17,7 +17,9 @@ import polars as pl
 
 from streamflow.base.clock import Clock
 from streamflow.engine.calls import Calls
-from streamflow.engine.combine import PreAggregation, RowCombiner, combiner_of
+from streamflow.engine.combine import combiner_of
+from streamflow.engine.combine.pre_aggregation import PreAggregation
+from streamflow.engine.combine.rows import RowCombiner
 from streamflow.engine.context import DeadLetter, StepContext
 from streamflow.engine.file_formats import format_of
 from streamflow.engine.files import SHARDS_AT_ONCE, FilesHead, Position

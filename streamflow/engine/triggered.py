@@ -15,7 +15,8 @@ from typing import NamedTuple
 import polars as pl
 
 from streamflow.engine.accumulators import Accumulators, Place
-from streamflow.engine.combine import ACCUMULATOR, KEY, KEY_VALUE, RowCombiner
+from streamflow.engine.combine.contract import ACCUMULATOR, KEY, KEY_VALUE
+from streamflow.engine.combine.rows import RowCombiner
 from streamflow.engine.context import StepContext
 from streamflow.engine.heads import Late
 from streamflow.engine.history import ROWS, Row

@@ -6,7 +6,8 @@ import polars as pl
 from hypothesis import strategies as st
 
 import streamflow as sf
-from streamflow.engine.combine import ColumnCombiner, Combiner
+from streamflow.engine.combine.columns import ColumnCombiner
+from streamflow.engine.combine.contract import Combiner
 from streamflow.engine.context import DeadLetter, StepContext
 from streamflow.engine.heads import GroupingHead
 from streamflow.engine.ledger import Ledger

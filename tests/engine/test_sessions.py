@@ -12,7 +12,7 @@ from pipelines import ordered
 from reference_model import END, Model, Window
 
 import streamflow as sf
-from streamflow.engine.combine import ColumnCombiner
+from streamflow.engine.combine.columns import ColumnCombiner
 from streamflow.engine.context import StepContext
 from streamflow.engine.heads import GroupingHead
 from streamflow.engine.ledger import Ledger

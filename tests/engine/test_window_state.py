@@ -23,7 +23,8 @@ from state_making import (
     windowing,
 )
 
-from streamflow.engine.combine import EVENTS, LATE, ON_TIME, Combiner, RowCombiner
+from streamflow.engine.combine.contract import EVENTS, LATE, ON_TIME, Combiner
+from streamflow.engine.combine.rows import RowCombiner
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.state import Fired, WindowState

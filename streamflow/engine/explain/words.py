@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from streamflow.engine.combine import ACCUMULATOR, EVENTS, KEY, KEY_VALUE
+from streamflow.engine.combine.contract import ACCUMULATOR, EVENTS, KEY, KEY_VALUE
 from streamflow.engine.explain.diagram import BoxKind
 from streamflow.engine.sides import PANE_VALUES, SIDE
 from streamflow.model.batch import OFFSET, PANE, PANE_INFO, VALUE

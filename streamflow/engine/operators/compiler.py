@@ -3,7 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from streamflow.engine.calls import Calls
-from streamflow.engine.combine import KEY, ColumnCombiner, PreAggregation, RowCombiner, combiner_of
+from streamflow.engine.combine import combiner_of
+from streamflow.engine.combine.columns import ColumnCombiner
+from streamflow.engine.combine.contract import KEY
+from streamflow.engine.combine.pre_aggregation import PreAggregation
+from streamflow.engine.combine.rows import RowCombiner
 from streamflow.engine.history import Origin
 from streamflow.engine.operators.contract import Operator
 from streamflow.engine.operators.frames import FrameOperator, SchemaOperator, fused

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 
 from streamflow.base.errors import DataError
-from streamflow.engine.combine import EVENTS, WINDOW_ROWS_MIN, PreAggregation, windows_apart
+from streamflow.engine.combine.contract import EVENTS, WINDOW_ROWS_MIN, windows_apart
+from streamflow.engine.combine.pre_aggregation import PreAggregation
 from streamflow.engine.context import StepContext
 from streamflow.engine.outputs import json_event
 from streamflow.engine.slices import SHUFFLE_SEED, hashes
