@@ -11,7 +11,8 @@ from streamflow.engine.combine.contract import EVENTS
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.model.time import MAX_US
-from streamflow.model.window import WINDOW_END, Windowing
+from streamflow.model.window import WINDOW_END
+from streamflow.model.windowing import Windowing
 from streamflow.topics.protocol import SegmentInfo
 
 COMPACTION_BITS = 2

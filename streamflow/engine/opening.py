@@ -17,7 +17,7 @@ from streamflow.engine.stateful import StatefulHead
 from streamflow.engine.stores import ObjectsSink, open_sink
 from streamflow.engine.timejoin import TimeJoinHead
 from streamflow.engine.triggered import TriggeredHead
-from streamflow.model.window import Windowing
+from streamflow.model.windowing import Windowing
 from streamflow.topics.protocol import Claim, Log
 from streamflow.transforms.core import ParDo
 from streamflow.transforms.files import ReadFromFiles

@@ -15,7 +15,7 @@ from typing import Literal
 from streamflow.base.errors import PipelineError
 from streamflow.base.settings import Settings
 from streamflow.model.graph import Graph, Node, PCollection
-from streamflow.model.window import Windowing
+from streamflow.model.windowing import Windowing
 from streamflow.transforms.columns import FrameTransform
 from streamflow.transforms.combine import Aggregate
 from streamflow.transforms.core import Create, Flatten, ParDo, Reshuffle

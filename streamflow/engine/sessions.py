@@ -36,7 +36,8 @@ from streamflow.engine.lookback import late_and_dropped
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import cut, overlap, passes
 from streamflow.model.history import Kind
-from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, AccumulationMode, Windowing
+from streamflow.model.window import TIME, WINDOW_END, WINDOW_START
+from streamflow.model.windowing import AccumulationMode, Windowing
 from streamflow.topics.protocol import SegmentInfo
 
 _SESSION = "_session"

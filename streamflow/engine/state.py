@@ -34,7 +34,8 @@ from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import ALL, contains, cut, overlap, passes
 from streamflow.model.history import Kind
-from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, AccumulationMode, Windowing
+from streamflow.model.window import TIME, WINDOW_END, WINDOW_START
+from streamflow.model.windowing import AccumulationMode, Windowing
 from streamflow.topics.protocol import SegmentInfo
 
 _Choice = Callable[[pl.DataFrame], pl.DataFrame]

@@ -26,7 +26,8 @@ from streamflow.model.batch import Batch, Elements
 from streamflow.model.history import Kind
 from streamflow.model.panes import Added, Decision, Dropped, Fired, Merged, PaneMachine, Windows
 from streamflow.model.time import MAX_US, MIN_US
-from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, IntervalWindow, TimestampCombiner, Windowing
+from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, IntervalWindow
+from streamflow.model.windowing import TimestampCombiner, Windowing
 from streamflow.topics import codec
 from streamflow.topics.protocol import Record
 

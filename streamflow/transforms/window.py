@@ -10,22 +10,18 @@ from streamflow.model.graph import PCollection, Primitive, Shape
 from streamflow.model.time import Duration, DurationTypes, Timestamp, duration_us
 from streamflow.model.trigger import DefaultTrigger, TriggerFn, checked
 from streamflow.model.window import (
-    AccumulationMode,
     BoundedWindow,
-    ClosingBehavior,
     FixedWindows,
     GlobalWindow,
     GlobalWindows,
     IntervalWindow,
     NonMergingWindowFn,
-    OnTimeBehavior,
     Sessions,
     SlidingWindows,
-    TimestampCombiner,
     TimestampedValue,
     WindowFn,
-    Windowing,
 )
+from streamflow.model.windowing import AccumulationMode, ClosingBehavior, OnTimeBehavior, TimestampCombiner, Windowing
 from streamflow.transforms.outputs import WindowedValue
 
 __all__ = [

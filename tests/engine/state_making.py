@@ -14,7 +14,8 @@ from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.model.batch import PANE, Batch
 from streamflow.model.time import MIN_US, Duration
-from streamflow.model.window import TIME, WINDOW_START, AccumulationMode, Windowing
+from streamflow.model.window import TIME, WINDOW_START
+from streamflow.model.windowing import AccumulationMode, Windowing
 from streamflow.topics import codec
 from streamflow.topics.protocol import StateSegment
 

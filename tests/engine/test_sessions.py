@@ -21,7 +21,8 @@ from streamflow.engine.sessions import SessionState
 from streamflow.model.batch import PANE, PANE_INFO
 from streamflow.model.panes import PANE_ONLY, PaneInfo
 from streamflow.model.time import MAX_US, MIN_US
-from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, Sessions, Windowing
+from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, Sessions
+from streamflow.model.windowing import Windowing
 from streamflow.topics import codec
 from streamflow.topics.protocol import StateSegment
 

@@ -19,7 +19,7 @@ from streamflow.engine.combine.rows import RowCombiner
 from streamflow.engine.context import StepContext
 from streamflow.engine.memory import StateMemory
 from streamflow.model.batch import Elements
-from streamflow.model.window import AccumulationMode
+from streamflow.model.windowing import AccumulationMode
 from streamflow.topics.frames import read_compact
 from streamflow.topics.protocol import Log
 from streamflow.transforms.combine import CombinePerKey

@@ -12,7 +12,8 @@ from stateful_making import Machine
 
 import streamflow as sf
 from streamflow.coders import BooleanCoder, BytesCoder, StrUtf8Coder, VarIntCoder
-from streamflow.model.window import FixedWindows, Windowing
+from streamflow.model.window import FixedWindows
+from streamflow.model.windowing import Windowing
 from streamflow.transforms.timeutil import TimeDomain
 from streamflow.transforms.userstate import (
     BagStateSpec,

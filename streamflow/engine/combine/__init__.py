@@ -7,7 +7,7 @@ from streamflow.engine.combine.contract import Combiner
 from streamflow.engine.combine.pre_aggregation import PreAggregation
 from streamflow.engine.combine.rows import RowAggregate, RowCombiner
 from streamflow.engine.history import Origin
-from streamflow.model.window import Windowing
+from streamflow.model.windowing import Windowing
 from streamflow.transforms.combine import Aggregate
 from streamflow.transforms.grouping import Grouping, PerKey
 

@@ -19,7 +19,8 @@ from streamflow.engine.history import ROWS, Origin
 from streamflow.model.batch import PANE, Batch, OnBad, to_frame
 from streamflow.model.keys import key_text
 from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US
-from streamflow.model.window import WINDOW_END, WINDOW_START, Windowing
+from streamflow.model.window import WINDOW_END, WINDOW_START
+from streamflow.model.windowing import Windowing
 from streamflow.transforms.combine import LATE_EVENTS, WINDOW_COLUMNS, Aggregate
 
 _ROWS_CACHED_MAX = 50_000

@@ -11,7 +11,8 @@ import polars as pl
 from streamflow.model.batch import PANE_INFO, Batch, OnBad
 from streamflow.model.panes import PaneInfoTiming
 from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, MAX_US, Timestamp
-from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, IntervalWindow, Windowing
+from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, IntervalWindow
+from streamflow.model.windowing import Windowing
 from streamflow.transforms.combine import WINDOW_COLUMNS
 
 EVENTS = "_n"

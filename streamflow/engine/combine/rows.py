@@ -25,7 +25,8 @@ from streamflow.model.combiner import CombineFn
 from streamflow.model.keys import encode_key, key_text
 from streamflow.model.panes import PANE_ONLY, PaneInfo
 from streamflow.model.time import MAX_US
-from streamflow.model.window import GLOBAL_WINDOW, TIME, WINDOW_END, WINDOW_START, IntervalWindow, Windowing
+from streamflow.model.window import GLOBAL_WINDOW, TIME, WINDOW_END, WINDOW_START, IntervalWindow
+from streamflow.model.windowing import Windowing
 from streamflow.transforms.combine import LATE_EVENTS, Aggregate
 from streamflow.transforms.grouping import PerKey
 

@@ -18,7 +18,8 @@ from streamflow.model.batch import VALUE, Batch, Elements, OnBad, in_windows, to
 from streamflow.model.panes import PANE_UNKNOWN
 from streamflow.model.time import Timestamp
 from streamflow.model.user_metrics import at_step
-from streamflow.model.window import IntervalWindow, Windowing
+from streamflow.model.window import IntervalWindow
+from streamflow.model.windowing import Windowing
 from streamflow.transforms.core import DoFn, ParDo
 from streamflow.transforms.dofn import asks_window
 from streamflow.transforms.outputs import WindowedValue
