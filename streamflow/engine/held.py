@@ -94,6 +94,7 @@ class HeldState(ABC):
         return self.windowing.gone_at(end_us)
 
     def _gone(self, watermark_us: int) -> pl.Expr:
+        """Of each row, whether its window is not needed any more when the watermark stands there."""
         return (pl.col(WINDOW_END) + self.windowing.allowed_lateness_us).clip(upper_bound=MAX_US) <= watermark_us
 
     def _alike(self, frame: pl.DataFrame) -> pl.DataFrame:

@@ -221,10 +221,9 @@ def _meaning(node: Node) -> str:
     windowing = node.inputs[0].windowing if node.inputs else None
     if isinstance(transform, Aggregate):
         by = [str(expr) for expr in transform.by]
-        on_columns = (
-            "|columns" if windowing is not None and windowing.is_plain_sessions else ""
-        )  # state of another form
-        return f"{transform.keys}|{by}|{transform.aggregates}|{windowing}{on_columns}"
+        # Sessions on columns keep state of another form than those on rows, which were there before.
+        form = "|columns" if windowing is not None and windowing.is_plain_sessions else ""
+        return f"{transform.keys}|{by}|{transform.aggregates}|{windowing}{form}"
     if isinstance(transform, PerKey):
         inner = getattr(transform.fn, "fn", None)
         name = getattr(inner, "__qualname__", "" if inner is None else type(inner).__qualname__)

@@ -31,8 +31,8 @@ from streamflow.engine.held import (
     weights,
     window_ends,
 )
+from streamflow.engine.lateness import late_and_dropped
 from streamflow.engine.ledger import Ledger
-from streamflow.engine.lookback import late_and_dropped
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import cut, overlap, passes
 from streamflow.model.history import Kind

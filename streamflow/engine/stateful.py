@@ -17,7 +17,7 @@ from streamflow.base.errors import DataError
 from streamflow.engine.cells import Cell, cell_of
 from streamflow.engine.combine.contract import KEY, window_bounds
 from streamflow.engine.context import StepContext
-from streamflow.engine.contexts import Contexts
+from streamflow.engine.context_params import Contexts
 from streamflow.engine.heads import Late
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Delta

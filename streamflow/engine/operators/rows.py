@@ -10,7 +10,7 @@ import polars as pl
 from streamflow.engine.asynchronous import AsyncFn
 from streamflow.engine.calls import Calls
 from streamflow.engine.context import StepContext
-from streamflow.engine.contexts import Contexts
+from streamflow.engine.context_params import Contexts
 from streamflow.engine.operators.contract import Inner, Operator
 from streamflow.engine.outputs import Place, Placed, all_placed, finished, key_of, keyed_rows, with_tag, without_tags
 from streamflow.engine.sides import Views
