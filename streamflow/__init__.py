@@ -93,6 +93,7 @@ from streamflow.transforms.util import (
     Tee,
     ToString,
     Values,
+    WaitOn,
     WithKeys,
 )
 from streamflow.transforms.window import WindowInto
@@ -199,6 +200,7 @@ __all__ = [
     "TopicConfig",
     "Values",
     "Variance",
+    "WaitOn",
     "Where",
     "WindowInto",
     "WindowedValue",

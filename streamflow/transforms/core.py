@@ -228,9 +228,9 @@ class ParDo(Primitive):
         on_failure_callback: Callable[[Exception, Any], Any] | None = None,
         **of_beam: Any,
     ) -> Self:
-        """Give two PCollections: `good, bad = pcoll | Map(fn).with_exception_handling()`, under the tags `main_tag` (that
-        of `with_outputs(main=…)`, or "good") and `dead_letter_tag`. An element for which the
-        function raises `exc_class` is in the second one instead of in the dead-letter topic, as `(element, (class of
+        """Give two PCollections: `good, bad = pcoll | Map(fn).with_exception_handling()`, under the tags `main_tag` (by
+        default that of `with_outputs(main=…)`, or "good") and `dead_letter_tag`. An element for which the function
+        raises `exc_class` is in the second one instead of in the dead-letter topic, as `(element, (class of
         the exception, its repr, lines of the traceback))`. `partial`: keep what it had given before it raised.
         `on_failure_callback(error, element)` is called for each; after a crash again. What Beam takes besides
         (processes, time-outs, state) has no meaning here, and is ignored."""
