@@ -92,6 +92,7 @@ from streamflow.transforms.util import (
     Tee,
     ToString,
     Values,
+    WaitOn,
     WithKeys,
 )
 from streamflow.transforms.window import WindowInto
@@ -198,6 +199,7 @@ __all__ = [
     "TopicConfig",
     "Values",
     "Variance",
+    "WaitOn",
     "Where",
     "WindowInto",
     "WindowedValue",

@@ -83,6 +83,8 @@ class WindowInto(Primitive):
         lateness_us = duration_us(allowed_lateness)
         if lateness_us < 0:
             raise PipelineError(f"allowed_lateness can't be negative, got {allowed_lateness!r}.")
+        if late_to is not None and (not isinstance(late_to, str) or not late_to):
+            raise PipelineError(f"late_to takes the name of a topic, not {late_to!r}.")
         chosen = DefaultTrigger() if trigger is None else checked(trigger)
         if accumulation_mode is None:
             if chosen != DefaultTrigger():

@@ -266,6 +266,51 @@ def test_what_waits_for_the_clock_fires_for_the_last_time_before_its_window_goes
     assert len(m.state) == 0
 
 
+class Throttled(sf.DoFn):
+    """One element a second; `beats`: keeps on though nothing waits."""
+
+    WAITING, SENT = BagStateSpec("waiting"), CombiningValueStateSpec("sent", sum)
+    NEXT = TimerSpec("next", TimeDomain.REAL_TIME)
+
+    def __init__(self, beats: bool) -> None:
+        self.beats = beats
+
+    def process(
+        self,
+        element: Any,
+        waiting: Any = sf.DoFn.StateParam(WAITING),
+        following: Any = sf.DoFn.TimerParam(NEXT),
+    ) -> None:
+        waiting.add(element[1])
+        following.set_relative(1)
+
+    @on_timer(NEXT)
+    def send(
+        self,
+        waiting: Any = sf.DoFn.StateParam(WAITING),
+        sent: Any = sf.DoFn.StateParam(SENT),
+        following: Any = sf.DoFn.TimerParam(NEXT),
+    ) -> Iterator[Any]:
+        first, *others = [*waiting.read(), None]
+        waiting.clear()
+        for each in others[:-1]:
+            waiting.add(each)
+        sent.add(1)
+        yield first
+        if self.beats or len(others) > 1:
+            following.set_relative(1)
+
+
+@pytest.mark.parametrize(("beats", "end"), [(False, []), (True, [None])])
+def test_buffer_behind_a_timer_by_the_clock_is_emptied_before_its_window_goes(beats: bool, end: list[None]) -> None:
+    m = Machine(Throttled(beats), WINDOWS_OF_10)
+    m.step(at("a", 3), at("b", 3), at("c", 3), at("d", 3), at("x", 12), now=0)
+    assert m.step(now=1) == ["a", "x"]
+    assert m.step(to=15) == ["b", "c", "d", *end]
+    assert m.step(to=1e12) == [None] * beats
+    assert len(m.state) == 0
+
+
 def test_event_time_timer_beyond_its_window_fires_before_the_state_goes() -> None:
     m = Machine(Script(), WINDOWS_OF_10)
     m.step(at("event.set(500)", 3), at("notes.add(1)", 3))
