@@ -97,16 +97,9 @@ class KafkaLog:
             for record in records:
                 if record.topic == topic:
                     rules.check_partition(topic, record.partition, partitions)
-        each = [list(messages(record)) for record in records]
-        flat = [message for of_record in each for message in of_record]
-        offsets = await self._senders.publish(flat, self._clock.now_us() // 1000, records[0].topic, producer)
-        if offsets is None:
-            return []
-        firsts, at = [], 0
-        for of_record in each:
-            firsts.append(offsets[at] * SPAN)
-            at += len(of_record)
-        return firsts
+        sent = [messages(record) for record in records]
+        offsets = await self._senders.publish(sent, self._clock.now_us() // 1000, records[0].topic, producer)
+        return [] if offsets is None else [offset * SPAN for offset in offsets]
 
     def last_sequence(self, topic: str, producer: str) -> int:
         known = self._senders.known_sequence(topic, producer)
