@@ -18,7 +18,7 @@ from aiokafka.errors import (
 from streamflow.base.errors import ConflictError, StreamFlowError
 from streamflow.model.time import MIN_US
 from streamflow.topics import rules
-from streamflow.topics.kafka.connection import Address
+from streamflow.topics.kafka.connection import PATIENCE_S, Address, patiently
 from streamflow.topics.kafka.messages import Received, fitting
 from streamflow.topics.kafka.notes import Notes
 from streamflow.topics.kafka.unwrapped import unwrap
@@ -32,8 +32,6 @@ _FETCH_WAIT_MS = 20
 _FETCH_BYTES = 4 << 20
 """Compressed. aiokafka asks for more only when it has given all away."""
 _WAIT_S, _WAITS_MAX = 0.1, 300
-_PATIENCE_S = 60.0
-"""With a broker that gives nothing of what it has: as long as an election may take, and then some."""
 _RETENTION = "retention.ms"
 
 
@@ -131,7 +129,7 @@ class KafkaClient:
 
     async def partitions(self, name: str) -> int:
         """NotFoundError (with the closest names) if there is no such topic."""
-        found = (await self.admin.describe_topics([name]))[0]
+        found = (await patiently(lambda: self.admin.describe_topics([name])))[0]
         if found["error_code"] == UnknownTopicOrPartitionError.errno or not found["partitions"]:
             raise rules.unknown("topic", name, await self.names())
         if found["error_code"]:
@@ -152,7 +150,9 @@ class KafkaClient:
 
     async def bounds(self, place: TopicPartition) -> tuple[int, int]:
         """Kafka's offsets of the first message kept, and after the last one committed."""
-        begins, ends = await asyncio.gather(self._asker.beginning_offsets([place]), self._asker.end_offsets([place]))
+        begins, ends = await asyncio.gather(
+            patiently(lambda: self._asker.beginning_offsets([place])), patiently(lambda: self._asker.end_offsets([place]))
+        )
         return begins[place], ends[place]
 
     async def fetch(
@@ -170,7 +170,7 @@ class KafkaClient:
 
     async def _taken(self, place: TopicPartition, stop: int, max_events: int, max_bytes: int) -> list[Received]:
         taken: list[Received] = []
-        patient_until_s = time.monotonic() + _PATIENCE_S
+        patient_until_s = time.monotonic() + PATIENCE_S
         while self._next is not None and self._next[1] < stop and (max_events > 0 or not taken):
             if not self._left:
                 got = await self._consumer.getmany(place, timeout_ms=_POLL_MS, max_records=FETCH_MESSAGES_MAX)
@@ -187,9 +187,9 @@ class KafkaClient:
             # Beyond the messages: also past the marks of transactions.
             self._next = place, await self._consumer.position(place)
             if self._next != before:
-                patient_until_s = time.monotonic() + _PATIENCE_S
+                patient_until_s = time.monotonic() + PATIENCE_S
             elif time.monotonic() > patient_until_s:
-                raise KafkaTimeoutError(f"no answer for {_PATIENCE_S:.0f} s to reading '{place.topic}'")
+                raise KafkaTimeoutError(f"no answer for {PATIENCE_S:.0f} s to reading '{place.topic}'")
         return taken
 
     def _go_to(self, place: TopicPartition, first: int) -> None:

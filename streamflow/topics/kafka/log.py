@@ -10,7 +10,7 @@ from streamflow.base.errors import ConflictError
 from streamflow.topics import rules
 from streamflow.topics.kafka.backlogs import Counted
 from streamflow.topics.kafka.client import KafkaClient
-from streamflow.topics.kafka.connection import Address, LoopThread, parse
+from streamflow.topics.kafka.connection import Address, LoopThread, parse, real_reason
 from streamflow.topics.kafka.messages import SPAN, events_in, messages, records
 from streamflow.topics.kafka.publishing import Senders
 from streamflow.topics.partition import KeyHash, murmur2
@@ -185,5 +185,6 @@ class KafkaLog:
 async def _started(address: Address) -> KafkaClient:
     # Made where it runs: aiokafka's clients belong to the loop in which they are made.
     client = KafkaClient(address)
-    await client.start()
+    with real_reason():
+        await client.start()
     return client

@@ -7,22 +7,33 @@ true for as long as it is not refused.
 
 import asyncio
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    KafkaConnectionError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
+    ProducerFenced,
+    RequestTimedOutError,
+)
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streamflow.topics.kafka import notes
 from streamflow.topics.kafka.client import KafkaClient
+from streamflow.topics.kafka.connection import PATIENCE_S
 from streamflow.topics.kafka.messages import Messages
 from streamflow.topics.protocol import Producer
 
 REQUEST_BYTES_MAX = 16 << 20
 _BATCH_BYTES = 1 << 19
 _LINGER_MS = 5
+_AGAIN_S = 0.2
 _FENCED = (InvalidProducerEpoch, ProducerFenced)
+_AWAY = (KafkaConnectionError, NodeNotReadyError, KafkaTimeoutError, RequestTimedOutError, OSError)
 
 
 @dataclass(slots=True)
@@ -56,6 +67,7 @@ class Senders:
     ) -> list[int] | None:
         """Kafka's offset of the first message of each record; None if this sequence was published before."""
         name = None if producer is None else f"sequence/{topic}/{producer.name}"
+        until_s = time.monotonic() + PATIENCE_S
         async with self._sending:
             while True:
                 sender = await self._sender(name)
@@ -63,6 +75,13 @@ class Senders:
                     return None
                 try:
                     offsets = await self._send(sender.producer, messages, timestamp_ms, name, producer)
+                except _AWAY:
+                    # Whether it was committed is noted, if it has a name.
+                    await self._forget(name)
+                    if producer is None or time.monotonic() > until_s:
+                        raise
+                    await asyncio.sleep(_AGAIN_S)
+                    continue
                 except _FENCED:
                     # Another process has the name now, or our transaction took too long. What is committed tells
                     # whether it is to be published still.
