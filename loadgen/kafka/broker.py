@@ -4,6 +4,7 @@ Each broker is a JVM of its own and a KRaft controller too, so a cluster needs n
 """
 
 import base64
+import itertools
 import shutil
 import signal
 import socket
@@ -62,7 +63,7 @@ class _Ports:
 
 
 class Cluster:
-    """Brokers that keep their data in `folder`: as many as there are `ports`, or `brokers` on free ones.
+    """Brokers that keep their data in `folder`: `brokers` on free ports, or those that are in the folder already.
 
     `settings` go to each broker's server.properties; `listeners` are protocols that it speaks besides PLAINTEXT, each on
     a free port: SASL_PLAINTEXT, SSL, SASL_SSL, as the settings say. As a context manager it is started, and stopped at the end."""
@@ -77,7 +78,7 @@ class Cluster:
         listeners: Sequence[str] = (),
     ) -> None:
         self.folder, self.home = folder.absolute(), home or home_default()
-        self.ports = _free_ports(brokers, len(listeners))
+        self.ports = _kept_ports(self.folder) or _free_ports(brokers, len(listeners))
         self._listeners = tuple(listeners)
         self._settings = dict(settings or {})
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -212,6 +213,18 @@ def _properties(index: int, ports: Sequence[_Ports], listeners: Sequence[str], d
         "transaction.state.log.min.isr": str(max(1, min(2, len(ports)))),
         "group.initial.rebalance.delay.ms": "0",
     }
+
+
+def _kept_ports(folder: Path) -> list[_Ports]:
+    """Of the brokers that are in the folder; what they keep knows them by these."""
+    found = []
+    for nth in itertools.count(1):
+        properties = folder / f"broker-{nth}" / "server.properties"
+        if not properties.exists():
+            return found
+        told = dict(line.partition("=")[::2] for line in properties.read_text().splitlines())
+        numbers = [int(each.rpartition(":")[2]) for each in told["listeners"].split(",")]
+        found.append(_Ports(*numbers[:2], numbers[2:]))
 
 
 def _free_ports(brokers: int, more: int) -> list[_Ports]:

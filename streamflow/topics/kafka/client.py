@@ -151,7 +151,8 @@ class KafkaClient:
     async def bounds(self, place: TopicPartition) -> tuple[int, int]:
         """Kafka's offsets of the first message kept, and after the last one committed."""
         begins, ends = await asyncio.gather(
-            patiently(lambda: self._asker.beginning_offsets([place])), patiently(lambda: self._asker.end_offsets([place]))
+            patiently(lambda: self._asker.beginning_offsets([place])),
+            patiently(lambda: self._asker.end_offsets([place])),
         )
         return begins[place], ends[place]
 

@@ -27,6 +27,7 @@ class KafkaLog:
 
     key_hash: KeyHash = staticmethod(murmur2)
     record_bytes_max = RECORD_BYTES_MAX
+    offset_span = SPAN
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         address = parse(url)
