@@ -193,7 +193,7 @@ def kafka(
 
     **Example**
 
-    `loadgen kafka --data ./kafka` — then, elsewhere, `streamflow topic list --data kafka://…` with the address it prints
+    `loadgen kafka --data ./kafka` — then, elsewhere, `streamflow topic list --data` with the address that it prints
     """
     from loadgen.kafka.broker import Cluster
 

@@ -16,9 +16,10 @@ PEERS = ("flink", "spark", "bytewax", "bytewax-rows", "pathway")
 class Work:
     """What is measured, and how big it is unless told otherwise.
 
-    `module`: of a work with runners of its own (see `alone/__init__.py`); None: all systems answer it.
-    `systems`: whom it measures beside each other. `inputs`: it needs the input files. `options`: command-line options that it takes, with their defaults. `varied` is
-    measured at each of `points`, in one round. `rated`: events per second say something about it.
+    `module`: of a work with runners of its own (see `alone/__init__.py`); None: all systems answer it. `systems`: whom
+    such a work measures beside each other. `inputs`: it needs the input files. `options`: command-line options that it
+    takes, with their defaults. `varied` is measured at each of `points`, in one round. `rated`: events per second say
+    something about it.
     """
 
     help: str

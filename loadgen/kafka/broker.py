@@ -4,7 +4,6 @@ Each broker is a JVM of its own and a KRaft controller too, so a cluster needs n
 """
 
 import base64
-import itertools
 import shutil
 import signal
 import socket
@@ -65,8 +64,9 @@ class _Ports:
 class Cluster:
     """Brokers that keep their data in `folder`: `brokers` on free ports, or those that are in the folder already.
 
-    `settings` go to each broker's server.properties; `listeners` are protocols that it speaks besides PLAINTEXT, each on
-    a free port: SASL_PLAINTEXT, SSL, SASL_SSL, as the settings say. As a context manager it is started, and stopped at the end."""
+    `settings` go to each broker's server.properties; `listeners` are protocols that it speaks besides PLAINTEXT, each
+    on a free port: SASL_PLAINTEXT, SSL, SASL_SSL, as the settings say. As a context manager it is started, and stopped
+    at the end."""
 
     def __init__(
         self,
@@ -217,14 +217,12 @@ def _properties(index: int, ports: Sequence[_Ports], listeners: Sequence[str], d
 
 def _kept_ports(folder: Path) -> list[_Ports]:
     """Of the brokers that are in the folder; what they keep knows them by these."""
-    found = []
-    for nth in itertools.count(1):
-        properties = folder / f"broker-{nth}" / "server.properties"
-        if not properties.exists():
-            return found
+    found: list[_Ports] = []
+    while (properties := folder / f"broker-{len(found) + 1}" / "server.properties").exists():
         told = dict(line.partition("=")[::2] for line in properties.read_text().splitlines())
         numbers = [int(each.rpartition(":")[2]) for each in told["listeners"].split(",")]
-        found.append(_Ports(*numbers[:2], numbers[2:]))
+        found.append(_Ports(numbers[0], numbers[1], numbers[2:]))
+    return found
 
 
 def _free_ports(brokers: int, more: int) -> list[_Ports]:
@@ -237,8 +235,8 @@ def _free_ports(brokers: int, more: int) -> list[_Ports]:
     finally:
         for each in sockets:
             each.close()
-    each = 2 + more
-    return [_Ports(*numbers[at : at + 2], numbers[at + 2 : at + each]) for at in range(0, len(numbers), each)]
+    size = 2 + more
+    return [_Ports(numbers[at], numbers[at + 1], numbers[at + 2 : at + size]) for at in range(0, len(numbers), size)]
 
 
 def _answers(port: int) -> bool:

@@ -149,9 +149,7 @@ def tail(
             elif name.endswith(f".{DEAD_LETTER}") and isinstance(event.value, dict) and "error" in event.value:
                 _say_letter(event)
             else:
-                say(
-                    f"{iso_time(event.time_us)}  {event.partition}/{_place(event.offset, log.offset_span)}  {_text(event.value)}"
-                )
+                say(f"{iso_time(event.time_us)}  {_place(event, log.offset_span)}  {_text(event.value)}")
         if not events and not json:
             say(f"topic {name} holds no events")
 
@@ -167,10 +165,11 @@ def _newest(log: TopicLog, name: str, partition: int, n: int) -> Iterator[Event]
         back *= 2  # Kafka's marks of transactions take offsets too
 
 
-def _place(offset: int, span: int) -> str:
-    """An offset as its log's own tools show it; behind a dot which event of a message it is, if not the first."""
-    message, nth = divmod(offset, span)
-    return f"{message}.{nth}" if nth else f"{message}"
+def _place(event: Event, span: int) -> str:
+    """Partition and offset as the log's own tools show them; behind a dot which event of a message it is, if not the
+    first."""
+    message, nth = divmod(event.offset, span)
+    return f"{event.partition}/{message}.{nth}" if nth else f"{event.partition}/{message}"
 
 
 def _document(event: Event, span: int) -> dict[str, object]:

@@ -1,5 +1,5 @@
-"""A broker that is away for a while, in the middle of publishing and reading: calls wait and go on, nothing is lost, and
-nothing is there twice."""
+"""A broker that is away for a while, in the middle of publishing and reading: calls wait and go on, nothing is lost,
+and nothing is there twice."""
 
 import threading
 from collections.abc import Callable, Iterator

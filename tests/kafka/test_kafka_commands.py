@@ -8,8 +8,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-
 from cli.command import BIN, refused, told
+
 from streamflow.topics import codec
 from streamflow.topics.kafka import KafkaLog
 

@@ -1,5 +1,5 @@
-"""Kafka: the same events published or read by us and by plain clients, each in a process of its own, on a broker that is
-started for the run.
+"""Kafka: the same events published or read by us and by plain clients, each in a process of its own, on a broker that
+is started for the run.
 
 The plain clients always take single messages, as they have no envelopes. All publish compressed with zstd and
 acknowledged by all replicas, ours also in a transaction for each batch; all read what is committed. Timed are the
@@ -166,7 +166,7 @@ def read_confluent(job: Job, servers: str, watch: Watch) -> tuple[int, int]:
     events = checksum = 0
     while events < job.events:
         with watch:
-            values = [message.value() for message in consumer.consume(BATCH_EVENTS, _SILENT_S)]
+            values = [message.value() or b"" for message in consumer.consume(BATCH_EVENTS, _SILENT_S)]
         if not values:
             break
         events, checksum = events + len(values), checksum + _of_documents(values)

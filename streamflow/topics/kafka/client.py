@@ -21,7 +21,7 @@ from streamflow.topics import rules
 from streamflow.topics.kafka.connection import PATIENCE_S, Address, patiently
 from streamflow.topics.kafka.messages import Received, fitting
 from streamflow.topics.kafka.notes import Notes
-from streamflow.topics.kafka.unwrapped import unwrap
+from streamflow.topics.kafka.unwrapped import collecting_later, unwrap
 from streamflow.topics.protocol import TopicConfig, TopicInfo
 
 _REPLICATION = 3
@@ -174,7 +174,8 @@ class KafkaClient:
         patient_until_s = time.monotonic() + PATIENCE_S
         while self._next is not None and self._next[1] < stop and (max_events > 0 or not taken):
             if not self._left:
-                got = await self._consumer.getmany(place, timeout_ms=_POLL_MS, max_records=FETCH_MESSAGES_MAX)
+                with collecting_later():
+                    got = await self._consumer.getmany(place, timeout_ms=_POLL_MS, max_records=FETCH_MESSAGES_MAX)
                 self._left = got.get(place, [])
             count, events, size = fitting(self._left, stop, max_events, max_bytes, some=not taken)
             taken += self._left[:count]

@@ -214,8 +214,8 @@ def our_errors() -> Iterator[None]:
         raise StreamFlowError(f"Kafka refuses these credentials: {error}. Check user, password and ACLs") from error
     except ssl.SSLCertVerificationError as error:
         raise StreamFlowError(
-            f"Kafka's certificate is not trusted: {error}. Give the one of its authority with cafile=FILE, and the host "
-            "that it is made out to"
+            f"Kafka's certificate is not trusted: {error}. Give the one of its authority with cafile=FILE, and the "
+            "host that it is made out to"
         ) from error
     except (kafka.KafkaConnectionError, kafka.NodeNotReadyError, OSError) as error:
         raise StreamFlowError(f"Kafka can't be reached: {error}. Is it running, and is the address right?") from error

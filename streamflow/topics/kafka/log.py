@@ -13,6 +13,7 @@ from streamflow.topics.kafka.client import KafkaClient
 from streamflow.topics.kafka.connection import Address, LoopThread, parse, real_reason
 from streamflow.topics.kafka.messages import SPAN, events_in, messages, records
 from streamflow.topics.kafka.publishing import Senders
+from streamflow.topics.kafka.unwrapped import collecting_later
 from streamflow.topics.partition import KeyHash, murmur2
 from streamflow.topics.protocol import Backlog, Producer, Record, TopicConfig, TopicInfo
 
@@ -98,7 +99,8 @@ class KafkaLog:
             for record in records:
                 if record.topic == topic:
                     rules.check_partition(topic, record.partition, partitions)
-        sent = [messages(record) for record in records]
+        with collecting_later():
+            sent = [messages(record) for record in records]
         offsets = await self._senders.publish(sent, self._clock.now_us() // 1000, records[0].topic, producer)
         return [] if offsets is None else [offset * SPAN for offset in offsets]
 
@@ -137,7 +139,8 @@ class KafkaLog:
         if taken and taken[0].offset * SPAN + events_in(taken[0]) <= offset:
             # The message in which the offset lies ends before it.
             taken = await self._client.fetch(place, first + 1, stop, max_events=max_events, max_bytes=max_bytes)
-        found = list(records(topic, partition, taken, RECORD_BYTES_MAX))
+        with collecting_later():
+            found = list(records(topic, partition, taken, RECORD_BYTES_MAX))
         if found:
             self._after[place, found[-1].end] = taken[-1].offset + 1
             self._after.pop((place, offset), None)

@@ -26,6 +26,7 @@ from streamflow.topics.kafka import notes
 from streamflow.topics.kafka.client import KafkaClient
 from streamflow.topics.kafka.connection import PATIENCE_S
 from streamflow.topics.kafka.messages import Messages
+from streamflow.topics.kafka.unwrapped import collecting_later
 from streamflow.topics.protocol import Producer
 
 REQUEST_BYTES_MAX = 16 << 20
@@ -129,9 +130,11 @@ class Senders:
         """All in one transaction; Kafka's offset of the first message of each record."""
         async with through.transaction():
             # Batches made here cost a tenth of what aiokafka takes for messages one by one.
+            with collecting_later():
+                batches = _batches(through, messages, timestamp_ms)
             sent = [
                 (each.firsts, await through.send_batch(each.builder, each.topic, partition=each.partition))
-                for each in _batches(through, messages, timestamp_ms)
+                for each in batches
             ]
             if name is not None and producer is not None:
                 await notes.write(through, name, producer.sequence)
