@@ -3,12 +3,14 @@ and nothing is there twice."""
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from loadgen.kafka.broker import Cluster
+from streamflow.base.errors import StreamFlowError
 from streamflow.topics import codec
-from streamflow.topics.kafka import KafkaLog
+from streamflow.topics.kafka import KafkaLog, connection
 from streamflow.topics.protocol import Producer, TopicConfig
 
 pytestmark = pytest.mark.kafka
@@ -80,3 +82,16 @@ def test_broker_that_is_away_for_a_while_loses_and_doubles_nothing(
     theirs.close()
     assert not failed, failed
     assert read == [b"%d.%d" % (sequence, n) for sequence in range(BATCHES) for n in range(BATCH)]
+
+
+def test_broker_that_stays_away_is_told_when_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "PATIENCE_S", 0.5)
+    with Cluster(tmp_path / "gone") as gone:
+        log = KafkaLog(gone.url)
+        log.create_topic("t", TopicConfig(partitions=1))
+        gone.kill(0)
+        for call in (lambda: log.read("t", 0, 0), lambda: log.publish([codec.encode_json("t", 0, [b"1"], [0])])):
+            with pytest.raises(StreamFlowError, match=r"Is it running|can't be reached"):
+                call()
+        gone.restart(0)
+        log.close()
