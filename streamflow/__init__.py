@@ -31,15 +31,14 @@ from streamflow.model.statistics import ApproxDistinct, Quantiles, StdDev, Varia
 from streamflow.model.time import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, Timestamp
 from streamflow.model.watermark import BoundedDisorder, MarkerColumn, PublishedMarkers
 from streamflow.model.window import (
-    AccumulationMode,
     FixedWindows,
     GlobalWindows,
     IntervalWindow,
     Sessions,
     SlidingWindows,
-    TimestampCombiner,
     TimestampedValue,
 )
+from streamflow.model.windowing import AccumulationMode, TimestampCombiner
 from streamflow.runtime.pipeline import Pipeline, PipelineResult
 from streamflow.runtime.values import on_values
 from streamflow.topics import Publisher, connect
@@ -93,6 +92,7 @@ from streamflow.transforms.util import (
     Tee,
     ToString,
     Values,
+    WaitOn,
     WithKeys,
 )
 from streamflow.transforms.window import WindowInto
@@ -199,6 +199,7 @@ __all__ = [
     "TopicConfig",
     "Values",
     "Variance",
+    "WaitOn",
     "Where",
     "WindowInto",
     "WindowedValue",

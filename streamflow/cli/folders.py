@@ -1,6 +1,6 @@
 """From --data and the names on a command line to what is there; errors say what to type instead."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,6 +23,12 @@ def data_folder(data: Path, hint: str = RUN_FIRST) -> Path:
         what = "holds no StreamFlow data" if data.is_dir() else "holds no StreamFlow data: there is no such folder"
         raise NotFoundError(f"'{data}' {what}. {hint}")
     return data
+
+
+def stores_in(data: Path, folder_of: Callable[[Path], Path]) -> Path:
+    """Where its tables, or its row stores, are. They are all there is where a run had its log in memory."""
+    there = folder_of(data)
+    return there if there.is_dir() else folder_of(data_folder(data))
 
 
 @contextmanager

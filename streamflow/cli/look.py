@@ -8,7 +8,7 @@ import polars as pl
 import typer
 
 from streamflow.base.errors import NotFoundError
-from streamflow.cli.folders import data_folder, live_workers, opened
+from streamflow.cli.folders import live_workers, opened, stores_in
 from streamflow.cli.options import Data, Json
 from streamflow.cli.output import iso_time, print_frame, print_json, print_table, say, time_text, told_errors
 from streamflow.cli.progress import pipeline_watermark
@@ -53,7 +53,7 @@ def sql(
         # Here, not above: the stores' libraries would be loaded by every worker, which is started by this command too.
         from streamflow.stores.table import Catalog
 
-        catalog = Catalog(tables_folder(data_folder(data)))
+        catalog = Catalog(stores_in(data, tables_folder))
         if query is not None:
             print_frame(catalog.sql(query), as_json=json)
             return
@@ -86,7 +86,7 @@ def row(
     with told_errors():
         from streamflow.stores.widerow import WideRowStore, row_folder, row_stores, rows_as_dicts
 
-        names = row_stores(rows_folder(data_folder(data)))
+        names = row_stores(stores_in(data, rows_folder))
         if store is None:
             _list_stores(data, names, as_json=json)
             return

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from streamflow.engine.combine import RowCombiner
+from streamflow.engine.combine.rows import RowCombiner
 from streamflow.engine.keyed import KeyedState
 from streamflow.model.panes import WindowPanes
 from streamflow.model.window import IntervalWindow

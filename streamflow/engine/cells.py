@@ -5,7 +5,7 @@ entries, and a value that can't be kept is found where it is written.
 """
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from streamflow.base.errors import DataError
@@ -27,6 +27,8 @@ from streamflow.transforms.userstate import (
 
 PIECE_BYTES_MAX = 4_096
 """Values of a bag lie together up to this size, which is what adding one to it writes at most, besides the value."""
+_STATE = b"s"
+"""What the names of entries begin with that are no timers."""
 _SIZE = struct.Struct("<I")
 _TIME = struct.Struct(">Q")
 _TIME_BIAS = 1 << 63
@@ -219,7 +221,12 @@ _CELLS: dict[type[StateSpec], type[Cell]] = {
 def prefix_of(name: str) -> bytes:
     """What the names of this state's entries begin with."""
     encoded = name.encode()
-    return b"s" + _SIZE.pack(len(encoded)) + encoded
+    return _STATE + _SIZE.pack(len(encoded)) + encoded
+
+
+def state_bytes(entries: Mapping[bytes, bytes]) -> int:
+    """How much a key and window have in state; their timers do not count."""
+    return sum(len(name) + len(value) for name, value in entries.items() if name.startswith(_STATE))
 
 
 def cell_of(

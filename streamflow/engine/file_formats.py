@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from streamflow.base.errors import DataError
-from streamflow.engine.operators import fitted
+from streamflow.engine.bisection import fitted
 from streamflow.engine.source import SourceDecoder, event_times
 from streamflow.model.batch import OFFSET, Batch, Elements, OnBad
 from streamflow.model.time import EARLIEST_US

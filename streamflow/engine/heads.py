@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import polars as pl
 
 from streamflow.base.errors import DataError
-from streamflow.engine.combine import ColumnCombiner, Combiner, pane_columns
+from streamflow.engine.combine.columns import ColumnCombiner
+from streamflow.engine.combine.contract import Combiner, pane_columns
 from streamflow.engine.context import StepContext
 from streamflow.engine.held import HeldState, window_ends
 from streamflow.engine.history import without_rows
@@ -25,7 +26,8 @@ from streamflow.engine.stores import Sink, SinkWriter
 from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, public, tell, together
 from streamflow.model.time import MAX_US, MIN_US
 from streamflow.model.watermark import BoundedDisorder, MarkerColumn, PublishedMarkers, WatermarkPolicy
-from streamflow.model.window import TIME, Windowing
+from streamflow.model.window import TIME
+from streamflow.model.windowing import Windowing
 from streamflow.topics import codec
 from streamflow.topics.frames import write_compact
 from streamflow.topics.protocol import Kind, Record, SegmentInfo, StateSegment

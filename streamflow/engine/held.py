@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from streamflow.engine.combine import EVENTS
+from streamflow.engine.combine.contract import EVENTS
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.model.time import MAX_US
-from streamflow.model.window import WINDOW_END, Windowing
+from streamflow.model.window import WINDOW_END
+from streamflow.model.windowing import Windowing
 from streamflow.topics.protocol import SegmentInfo
 
 COMPACTION_BITS = 2
@@ -93,6 +94,7 @@ class HeldState(ABC):
         return self.windowing.gone_at(end_us)
 
     def _gone(self, watermark_us: int) -> pl.Expr:
+        """Of each row, whether its window is not needed any more when the watermark stands there."""
         return (pl.col(WINDOW_END) + self.windowing.allowed_lateness_us).clip(upper_bound=MAX_US) <= watermark_us
 
     def _alike(self, frame: pl.DataFrame) -> pl.DataFrame:

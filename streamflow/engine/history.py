@@ -33,7 +33,7 @@ _ROW = {"topic": pl.String(), "partition": pl.Int64(), "offset": pl.Int64(), "ti
 ROWS_TYPE = pl.List(pl.Struct(_ROW))
 _PANE = ("pane", "timing", "is_last", "events")
 
-Row = Mapping[str, Any]
+InputRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Origin:
         named = (value.cast(dtype).alias(name) for value, (name, dtype) in zip(values, _ROW.items(), strict=True))
         return pl.struct(*named).alias(ROWS)
 
-    def row(self, offset: int, time_us: int) -> Row:
+    def row(self, offset: int, time_us: int) -> InputRow:
         known = offset if self.has_offsets else -1
         return {"topic": self.topic, "partition": self.partition, "offset": known, "time_us": time_us}
 
@@ -82,7 +82,7 @@ class PaneRecorder:
         kind = pl.lit(Kind.PANE.value).alias("kind")
         self._add(panes.select(pl.Series("key", keys, pl.String), *_BOUNDS, kind, *_PANE), watermark_us)
 
-    def row_came(self, key: str, window: IntervalWindow, row: Row, kind: Kind, watermark_us: int) -> None:
+    def row_came(self, key: str, window: IntervalWindow, row: InputRow, kind: Kind, watermark_us: int) -> None:
         """The same for a single row, in the window of which it became part."""
         self._single(key, window, kind, watermark_us, row)
 

@@ -29,10 +29,10 @@ _PLACE = ("_l", "_r")
 
 
 class Matcher(Protocol):
-    def due(self, side: int) -> pl.Expr:
+    def due_at(self, side: int) -> pl.Expr:
         """The watermark at which a row of that side is due."""
 
-    def gone(self, side: int) -> pl.Expr:
+    def gone_at(self, side: int) -> pl.Expr:
         """The watermark at which it is not needed any more."""
 
     def holds(self, side: int) -> bool:
@@ -64,17 +64,17 @@ class IntervalMatcher:
         lasting = match.upper_us + self._wait_us[RIGHT], self._wait_us[LEFT] - match.lower_us
         self._keep_us = [lasting[side] if match.outer[1 - side] else self._wait_us[side] for side in (LEFT, RIGHT)]
 
-    def due(self, side: int) -> pl.Expr:
+    def due_at(self, side: int) -> pl.Expr:
         return passed(self._wait_us[side])
 
-    def gone(self, side: int) -> pl.Expr:
+    def gone_at(self, side: int) -> pl.Expr:
         return passed(self._keep_us[side])
 
     def holds(self, side: int) -> bool:
         return self.match.outer[side]
 
     def living(self, side: int, rows: pl.DataFrame, watermark_us: int) -> pl.DataFrame:
-        return rows.filter(self.gone(side) > watermark_us)
+        return rows.filter(self.gone_at(side) > watermark_us)
 
     def results(self, kept: Sides, fresh: Sides, before_us: int, after_us: int) -> Iterator[pl.DataFrame]:
         for part in _parts(fresh[LEFT]):
@@ -95,7 +95,7 @@ class IntervalMatcher:
 
     def _alone(self, side: int, kept: Sides, fresh: Sides, before_us: int, after_us: int) -> Iterator[pl.DataFrame]:
         """Rows of that side that become due and have had no partner."""
-        due = self.due(side).is_between(before_us + 1, after_us)
+        due = self.due_at(side).is_between(before_us + 1, after_us)
         for part in _parts(pl.concat([kept[side].filter(due), fresh[side].filter(due)])):
             others = pl.concat([self._near(side, part, rows[1 - side]) for rows in (kept, fresh)])
             pairs = self._pairs(part, others) if side == LEFT else self._pairs(others, part)
@@ -128,7 +128,7 @@ class IntervalMatcher:
 
     def _indexed(self, rows: pl.DataFrame, side: int, *more: pl.Expr) -> pl.LazyFrame:
         place = pl.int_range(pl.len(), dtype=pl.UInt32).alias(_PLACE[side])
-        due, seen = self.due(side).alias(f"{_DUE}{side}"), pl.col(SEEN).alias(f"{SEEN}{side}")
+        due, seen = self.due_at(side).alias(f"{_DUE}{side}"), pl.col(SEEN).alias(f"{SEEN}{side}")
         return rows.lazy().select(*self.join.keys, place, due, seen, *more)
 
 
@@ -139,19 +139,19 @@ class AsOfMatcher:
         self.join, self.match = join, match
         self._wait_us = (match.tolerance_us or 0) if match.forward else 0
 
-    def due(self, side: int) -> pl.Expr:
-        return passed(self._wait_us) if side == LEFT else self.gone(RIGHT)
+    def due_at(self, side: int) -> pl.Expr:
+        return passed(self._wait_us) if side == LEFT else self.gone_at(RIGHT)
 
-    def gone(self, side: int) -> pl.Expr:
+    def gone_at(self, side: int) -> pl.Expr:
         if side == LEFT:
-            return self.due(LEFT)
+            return self.due_at(LEFT)
         return pl.lit(MAX_US, pl.Int64) if self.match.tolerance_us is None else passed(self.match.tolerance_us)
 
     def holds(self, side: int) -> bool:
         return side == LEFT
 
     def living(self, side: int, rows: pl.DataFrame, watermark_us: int) -> pl.DataFrame:
-        rows = rows.filter(self.gone(side) > watermark_us)
+        rows = rows.filter(self.gone_at(side) > watermark_us)
         if side == LEFT or self.match.forward:
             return rows
         # What is still to come of the left is not before the watermark: of what is, it can only want the newest.
@@ -162,7 +162,7 @@ class AsOfMatcher:
     def results(self, kept: Sides, fresh: Sides, before_us: int, after_us: int) -> Iterator[pl.DataFrame]:
         if after_us <= before_us:
             return
-        due = self.due(LEFT).is_between(before_us + 1, after_us)
+        due = self.due_at(LEFT).is_between(before_us + 1, after_us)
         for part in _parts(pl.concat([kept[LEFT].filter(due), fresh[LEFT].filter(due)])):
             keys = part.select(self.join.keys).unique()
             rights = pl.concat([rows[RIGHT].join(keys, on=self.join.keys, how="semi") for rows in (kept, fresh)])

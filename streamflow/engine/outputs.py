@@ -8,11 +8,12 @@ import orjson
 import polars as pl
 
 from streamflow.base.errors import DataError, PipelineError
-from streamflow.engine.combine import KEY
+from streamflow.engine.combine.contract import KEY
 from streamflow.model.batch import OFFSET, VALUE, Elements, OnBad, pickled
 from streamflow.model.keys import encode_key
 from streamflow.model.time import EARLIEST_US, EVENT_MAX_US, EVENT_MIN_US, MAX_US
-from streamflow.model.window import IntervalWindow, TimestampedValue, Windowing
+from streamflow.model.window import IntervalWindow, TimestampedValue
+from streamflow.model.windowing import Windowing
 from streamflow.topics import codec
 from streamflow.transforms.core import DoFn
 from streamflow.transforms.outputs import TaggedOutput, WindowedValue, iterated

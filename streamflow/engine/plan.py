@@ -15,7 +15,7 @@ from typing import Literal
 from streamflow.base.errors import PipelineError
 from streamflow.base.settings import Settings
 from streamflow.model.graph import Graph, Node, PCollection
-from streamflow.model.window import Windowing
+from streamflow.model.windowing import Windowing
 from streamflow.transforms.columns import FrameTransform
 from streamflow.transforms.combine import Aggregate
 from streamflow.transforms.core import Create, Flatten, ParDo, Reshuffle
@@ -221,10 +221,9 @@ def _meaning(node: Node) -> str:
     windowing = node.inputs[0].windowing if node.inputs else None
     if isinstance(transform, Aggregate):
         by = [str(expr) for expr in transform.by]
-        on_columns = (
-            "|columns" if windowing is not None and windowing.is_plain_sessions else ""
-        )  # state of another form
-        return f"{transform.keys}|{by}|{transform.aggregates}|{windowing}{on_columns}"
+        # Sessions on columns keep state of another form than those on rows, which were there before.
+        form = "|columns" if windowing is not None and windowing.is_plain_sessions else ""
+        return f"{transform.keys}|{by}|{transform.aggregates}|{windowing}{form}"
     if isinstance(transform, PerKey):
         inner = getattr(transform.fn, "fn", None)
         name = getattr(inner, "__qualname__", "" if inner is None else type(inner).__qualname__)

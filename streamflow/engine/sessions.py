@@ -18,7 +18,8 @@ from itertools import accumulate, pairwise
 
 import polars as pl
 
-from streamflow.engine.combine import EVENTS, LATE, ON_TIME, ColumnCombiner
+from streamflow.engine.combine.columns import ColumnCombiner
+from streamflow.engine.combine.contract import EVENTS, LATE, ON_TIME
 from streamflow.engine.held import (
     COMPACTION_BITS,
     Fired,
@@ -30,12 +31,13 @@ from streamflow.engine.held import (
     weights,
     window_ends,
 )
+from streamflow.engine.lateness import late_and_dropped
 from streamflow.engine.ledger import Ledger
-from streamflow.engine.lookback import late_and_dropped
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import cut, overlap, passes
 from streamflow.model.history import Kind
-from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, AccumulationMode, Windowing
+from streamflow.model.window import TIME, WINDOW_END, WINDOW_START
+from streamflow.model.windowing import AccumulationMode, Windowing
 from streamflow.topics.protocol import SegmentInfo
 
 _SESSION = "_session"

@@ -13,7 +13,7 @@ from itertools import groupby
 
 import polars as pl
 
-from streamflow.engine.combine import window_bounds
+from streamflow.engine.combine.contract import window_bounds
 from streamflow.engine.context import StepContext
 from streamflow.engine.heads import Late
 from streamflow.engine.keyed import KeyedState
@@ -22,7 +22,8 @@ from streamflow.engine.sides import PANE_VALUES, SIDE, Views
 from streamflow.engine.source import with_offsets
 from streamflow.model.batch import OFFSET, Batch, Elements, to_elements
 from streamflow.model.time import MAX_US
-from streamflow.model.window import GLOBAL_WINDOW, TIME, WINDOW_END, WINDOW_START, IntervalWindow, Windowing
+from streamflow.model.window import GLOBAL_WINDOW, TIME, WINDOW_END, WINDOW_START, IntervalWindow
+from streamflow.model.windowing import Windowing
 from streamflow.topics.frames import read_stream, write_stream
 from streamflow.topics.protocol import Record
 from streamflow.transforms.combine import LATE_EVENTS

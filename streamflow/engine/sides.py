@@ -19,10 +19,11 @@ import polars as pl
 from streamflow.base.errors import DataError
 from streamflow.engine.context import StepContext
 from streamflow.engine.keyed import KeyedState
-from streamflow.engine.spread import storable
+from streamflow.engine.operators.leaves import storable
 from streamflow.model.batch import OFFSET, Batch, to_elements
 from streamflow.model.time import MAX_US
-from streamflow.model.window import GLOBAL_WINDOW, TIME, WINDOW_END, WINDOW_START, IntervalWindow, Windowing
+from streamflow.model.window import GLOBAL_WINDOW, TIME, WINDOW_END, WINDOW_START, IntervalWindow
+from streamflow.model.windowing import Windowing
 from streamflow.topics import codec
 from streamflow.topics.protocol import Record
 from streamflow.transforms.core import ParDo

@@ -18,8 +18,8 @@ import orjson
 import polars as pl
 
 from streamflow.base.errors import DataError
+from streamflow.engine.bisection import fitted
 from streamflow.engine.kernel import plain_decoder
-from streamflow.engine.operators import fitted
 from streamflow.model.batch import OFFSET, Batch, Elements, OnBad, tell, to_elements
 from streamflow.model.schema import Schema
 from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US, timestamp_us

@@ -17,7 +17,8 @@ from itertools import chain
 
 import polars as pl
 
-from streamflow.engine.combine import EVENTS, GAIN_MIN, LATE, ON_TIME, WINDOW_ROWS_MIN, Combiner
+from streamflow.engine.combine.contract import EVENTS, LATE, ON_TIME, WINDOW_ROWS_MIN, Combiner
+from streamflow.engine.combine.pre_aggregation import GAIN_MIN
 from streamflow.engine.held import (
     COMPACTION_BITS,
     Fired,
@@ -33,7 +34,8 @@ from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.slices import ALL, contains, cut, overlap, passes
 from streamflow.model.history import Kind
-from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, AccumulationMode, Windowing
+from streamflow.model.window import TIME, WINDOW_END, WINDOW_START
+from streamflow.model.windowing import AccumulationMode, Windowing
 from streamflow.topics.protocol import SegmentInfo
 
 _Choice = Callable[[pl.DataFrame], pl.DataFrame]

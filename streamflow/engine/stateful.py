@@ -3,7 +3,8 @@ their time.
 
 In a step the elements come first, at the watermark before it; what an element sets that is due already fires before the
 next element. Then the watermark moves, and timers that it has passed fire, also those that they set. Before a window's
-state goes, its timers by the clock fire for the last time, whatever the clock says: nothing that waits is lost.
+state goes, its timers by the clock fire for the last time, whatever the clock says, and those that they set as long as
+there is less and less state of that key: what waits comes out, a timer that sets itself for ever comes to its end.
 """
 
 import copy
@@ -14,10 +15,10 @@ from functools import partial
 from typing import Any
 
 from streamflow.base.errors import DataError
-from streamflow.engine.cells import Cell, cell_of
-from streamflow.engine.combine import KEY, window_bounds
+from streamflow.engine.cells import Cell, cell_of, state_bytes
+from streamflow.engine.combine.contract import KEY, window_bounds
 from streamflow.engine.context import StepContext
-from streamflow.engine.contexts import Contexts
+from streamflow.engine.context_params import Contexts
 from streamflow.engine.heads import Late
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Delta
@@ -213,9 +214,7 @@ class StatefulHead:
                 yield from self._due(context)
         self._watermark_us = after_us
         yield from self._due(context)
-        for timer in self.timers.closing(after_us):
-            yield -1, self._timer(timer, context)
-        yield from self._passed(context)
+        yield from self._closed(after_us, context)
         self.state.expire(after_us)
 
     def _due(self, context: StepContext) -> Iterator[tuple[int, list[Placed]]]:
@@ -223,6 +222,19 @@ class StatefulHead:
         yield from self._passed(context)
         while (timer := self.timers.take(CLOCK, self.now_us)) is not None:
             yield -1, self._timer(timer, context)
+            yield from self._passed(context)
+
+    def _closed(self, after_us: int, context: StepContext) -> Iterator[tuple[int, list[Placed]]]:
+        """Timers by the clock whose windows go."""
+        before: dict[tuple[bytes, IntervalWindow], int] = {}
+        while closing := self.timers.closing(after_us):
+            places = {(timer.key, timer.window) for timer in closing}
+            kept = {place: state_bytes(self.state.entries(*place)) for place in places}
+            for timer in closing:
+                place = timer.key, timer.window
+                if place not in before or 0 < kept[place] < before[place]:
+                    yield -1, self._timer(timer, context)
+            before |= kept
             yield from self._passed(context)
 
     def _passed(self, context: StepContext) -> Iterator[tuple[int, list[Placed]]]:

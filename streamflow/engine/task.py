@@ -10,44 +10,28 @@ A task that was fenced learns it from the refused commit, and must be thrown awa
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import polars as pl
 
-from streamflow.base.clock import Clock
-from streamflow.engine.calls import Calls
-from streamflow.engine.combine import PreAggregation, RowCombiner, combiner_of
-from streamflow.engine.context import DeadLetter, StepContext
-from streamflow.engine.file_formats import format_of
-from streamflow.engine.files import SHARDS_AT_ONCE, FilesHead, Position
-from streamflow.engine.heads import GroupingHead, Head, Late, LogHead, SinkHead, SourceHead, StoreHead
+from streamflow.engine.context import StepContext
+from streamflow.engine.files import SHARDS_AT_ONCE, FilesHead
+from streamflow.engine.heads import SinkHead
 from streamflow.engine.history import Origin, PaneRecorder
-from streamflow.engine.keyed import KeyedState
-from streamflow.engine.ledger import Ledger
-from streamflow.engine.memory import StateMemory
-from streamflow.engine.operators import Publish, compile_steps
+from streamflow.engine.opening import open_head
+from streamflow.engine.operators.compiler import compile_steps
 from streamflow.engine.pace import BEHIND_S, CALLING_EVENTS_FIRST, calling_events, rest_s
-from streamflow.engine.plan import Plan, Stage
+from streamflow.engine.plan import Stage
+from streamflow.engine.setting import Setting
 from streamflow.engine.sidehead import SidesHead
 from streamflow.engine.sides import closes, mark
-from streamflow.engine.sinks import ObjectsHead, commit_first, sink_start
-from streamflow.engine.source import SourceDecoder
-from streamflow.engine.stateful import StatefulHead
-from streamflow.engine.stores import ObjectsSink, open_sink
-from streamflow.engine.timejoin import TimeJoinHead
-from streamflow.engine.triggered import TriggeredHead
+from streamflow.engine.sinks import ObjectsHead, commit_first
 from streamflow.model.batch import OFFSET, together
 from streamflow.model.time import MAX_US
 from streamflow.model.user_metrics import add, at_step, is_users, recording
 from streamflow.model.watermark import Horizon, advance, source_watermark
 from streamflow.topics import codec
-from streamflow.topics.protocol import Claim, Kind, Log, Record, Snapshot, StepCommit
-from streamflow.transforms.core import ParDo
-from streamflow.transforms.files import ReadFromFiles
-from streamflow.transforms.grouping import Grouping
+from streamflow.topics.protocol import Claim, Kind, Record, Snapshot, StepCommit
 from streamflow.transforms.io import ReadFromTopic, WriteToTopic
-from streamflow.transforms.time_joins import TimeJoin
 
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the histograms of step and commit times."""
@@ -61,24 +45,7 @@ ALONE_ROWS_MIN = 500
 ROWS_WAITING_MAX = 250_000
 """Outputs of a step are encoded once there are so many: a large window gives more rows than memory has room for."""
 
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What all tasks of a worker share. `data`: the folder of the stores, if there is one. `pre_aggregations`: by
-    label, what has been learnt of grouping before the shuffle; `calls`: the event loop of async functions; `failed`:
-    the first bad event of this worker, if there was one."""
-
-    plan: Plan
-    log: Log
-    data: Path | None
-    clock: Clock
-    memory: StateMemory
-    pre_aggregations: dict[str, PreAggregation] = field(default_factory=dict)
-    calls: Calls = field(default_factory=Calls)
-    failed: list[DeadLetter] = field(default_factory=list)
-
-
-_STATEFUL = ("grouping", "stateful", "join", "sides")
+_KEEPING = ("grouping", "stateful", "join", "sides")
 """Kinds of stages that keep a state of their own."""
 
 
@@ -99,10 +66,8 @@ class Task:
         self._horizon = Horizon(-1, self.watermark_us)
         self.stepped_s = self.rested_s = self.clock.monotonic_s()
         self._begin()
-        self._head = _open_head(setting, stage, claim)
-        self.needs_commits = stage.kind in ("grouping", "stateful", "join", "sides") or isinstance(
-            self._head, ObjectsHead
-        )
+        self._head = open_head(setting, stage, claim)
+        self.needs_commits = stage.kind in _KEEPING or isinstance(self._head, ObjectsHead)
         """Its next step may ask the log for what the one before has committed, or commit something itself."""
         self._operators = compile_steps(
             stage.steps,
@@ -361,62 +326,6 @@ def histogram(name: str, seconds: float) -> dict[str, float]:
     return {f"{name}_count": 1, f"{name}_sum": seconds, f"{name}_le:{bound:g}": 1}
 
 
-def _open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
-    transform = stage.node.transform
-    if isinstance(transform, ReadFromTopic):
-        first_offset = transform.first_offset(claim.state.task.partition)
-        decoder, policy = SourceDecoder(transform), transform.watermark
-        return SourceHead(decoder, stage.node.label, first_offset, transform.from_time_us, policy)
-    if isinstance(transform, Grouping):
-        windowing = stage.node.inputs[0].windowing
-        combiner = combiner_of(transform, windowing, rows_only=setting.plan.settings.rows_only)
-        ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
-        segments_max = setting.plan.settings.compact_segments
-        late = _late(setting, stage, claim)
-        if isinstance(combiner, RowCombiner) and not windowing.is_plain:
-            watermark_us = claim.state.watermark_us
-            state = KeyedState(ledger, windowing.gone_at, watermark_us, segments_max, setting.memory)
-            by_bundle = setting.plan.settings.triggers_by_bundle
-            label = stage.node.label
-            return TriggeredHead(combiner, windowing, state, watermark_us, label, late, by_bundle=by_bundle)
-        return GroupingHead(combiner, windowing, ledger, setting.memory, segments_max, stage.node.label, late)
-    if isinstance(transform, TimeJoin):
-        ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
-        return TimeJoinHead(transform, ledger, claim.state.watermark_us, setting.plan.settings.compact_segments)
-    if isinstance(transform, ParDo):
-        windowing, segments_max = stage.node.inputs[0].windowing, setting.plan.settings.compact_segments
-        ledger = Ledger(claim.segments, lambda sequence: _read_state(setting.log, claim, sequence))
-        if stage.kind == "sides":
-            kept_us = claim.state.output_watermark_us
-            state = KeyedState(ledger, windowing.gone_at, kept_us, segments_max, setting.memory)
-            return SidesHead(transform, windowing, state, _late(setting, stage, claim))
-        state = KeyedState(ledger, windowing.gone_at, claim.state.watermark_us, segments_max, setting.memory)
-        return StatefulHead(transform, state, windowing.gone_at, stage.node.label, _late(setting, stage, claim))
-    if stage.kind == "sink":
-        writer = open_sink(stage, setting.data)
-        try:
-            start = sink_start(setting.log, claim, writer)
-            if isinstance(writer, ObjectsSink):
-                return ObjectsHead(writer, start, setting.log, claim, stage.node.label)
-            return StoreHead(writer, start, claim.state.epoch, stage.node.label)
-        except BaseException:
-            writer.close()
-            raise
-    if isinstance(transform, ReadFromFiles):
-        sequence = claim.segments[0].sequence if claim.segments else None
-        position = None if sequence is None else Position.from_json(_read_state(setting.log, claim, sequence))
-        settings, offset = setting.plan.settings, claim.state.offset
-        return FilesHead(format_of(transform), settings, stage.node.label, offset, position, sequence)
-    return LogHead()
-
-
-def _late(setting: Setting, stage: Stage, claim: Claim) -> Late | None:
-    if stage.late_to is None:
-        return None
-    partitions = setting.log.topic(stage.late_to).config.partitions
-    return Publish(stage.node.label, stage.late_to, claim.state.task.partition % partitions).run
-
-
 def _is_read(snapshot: Snapshot, files: Stage) -> bool:
     """Whether all shards of a stage of files are there, and finished."""
     listed = snapshot.topics[files.topic].watermark_us >= MAX_US
@@ -425,8 +334,3 @@ def _is_read(snapshot: Snapshot, files: Stage) -> bool:
         for task, state in snapshot.tasks.items()
         if task.stage == files.name
     )
-
-
-def _read_state(log: Log, claim: Claim, sequence: int) -> bytes:
-    (payload,) = log.read_state(claim.state.task, claim.state.epoch, [sequence])
-    return payload

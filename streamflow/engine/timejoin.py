@@ -99,7 +99,7 @@ class TimeJoinHead:
         late = rows.filter(pl.col(TIME) < before_us).height
         if not late:
             return rows
-        open_ = rows.filter(self._matcher.due(side) > before_us)
+        open_ = rows.filter(self._matcher.due_at(side) > before_us)
         dropped = rows.height - open_.height
         context.counts["dropped"] += dropped
         context.counts["late"] += late - dropped
@@ -108,7 +108,7 @@ class TimeJoinHead:
     def _keep(self, side: int, rows: pl.DataFrame) -> None:
         """Beside those that are kept, of which those go that are not needed any more, if they may be half."""
         kept = pl.concat([self._kept[side], rows]) if rows.height else self._kept[side]
-        gone = kept.select((self._matcher.gone(side) <= self._watermark_us).sum()).item()
+        gone = kept.select((self._matcher.gone_at(side) <= self._watermark_us).sum()).item()
         if 2 * gone > kept.height or kept.height > 2 * self._needed[side] + _SPARE_ROWS:
             kept = self._matcher.living(side, kept, self._watermark_us)
             self._needed[side] = kept.height
@@ -118,14 +118,14 @@ class TimeJoinHead:
         """The earliest time of a row that is to come out, with that time, when it is due."""
         if not self._matcher.holds(side):
             return MAX_US
-        waiting = self._matcher.due(side) > self._watermark_us
+        waiting = self._matcher.due_at(side) > self._watermark_us
         earliest = self._kept[side].filter(waiting)[TIME].min()
         return earliest if isinstance(earliest, int) else MAX_US
 
     def _persist(self, delta: Delta, side: int, rows: pl.DataFrame, stamp: int) -> None:
         if not rows.height:
             return
-        gone = self._matcher.gone(side)
+        gone = self._matcher.gone_at(side)
         low_us, high_us = rows.select(gone.min().alias("low"), gone.max().alias("high")).row(0)
         sequence, size = self._ledger.next_sequence(), int(rows.estimated_size())
         info = SegmentInfo(sequence, stamp, self._watermark_us, rows.height, size, low_us, high_us, _SLICES[side])

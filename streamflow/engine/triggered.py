@@ -1,5 +1,5 @@
-"""The head of groupings with triggers or merging windows: one event at a time through the pane machine, accumulators
-follow its decisions.
+"""The head of groupings on the row path with triggers of their own or merging windows: one event at a time through the
+pane machine, accumulators follow its decisions.
 
 In a step the clock comes first, then the events in the order of the log, then the watermark: what fires does not depend
 on how events fall into steps. The machine's windows stand in memory as objects; after a claim they are made from the
@@ -15,17 +15,19 @@ from typing import NamedTuple
 import polars as pl
 
 from streamflow.engine.accumulators import Accumulators, Place
-from streamflow.engine.combine import ACCUMULATOR, KEY, KEY_VALUE, RowCombiner
+from streamflow.engine.combine.contract import ACCUMULATOR, KEY, KEY_VALUE
+from streamflow.engine.combine.rows import RowCombiner
 from streamflow.engine.context import StepContext
 from streamflow.engine.heads import Late
-from streamflow.engine.history import ROWS, Row
+from streamflow.engine.history import ROWS, InputRow
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Delta
 from streamflow.model.batch import Batch, Elements
 from streamflow.model.history import Kind
 from streamflow.model.panes import Added, Decision, Dropped, Fired, Merged, PaneMachine, Windows
 from streamflow.model.time import MAX_US, MIN_US
-from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, IntervalWindow, TimestampCombiner, Windowing
+from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, IntervalWindow
+from streamflow.model.windowing import TimestampCombiner, Windowing
 from streamflow.topics import codec
 from streamflow.topics.protocol import Record
 
@@ -38,7 +40,7 @@ class _Event(NamedTuple):
 
     key: bytes
     accumulator: bytes
-    row: Row | None
+    row: InputRow | None
 
 
 class TriggeredHead:

@@ -109,6 +109,12 @@ class FastPrimitivesCoder(PickleCoder):
     def __init__(self, fallback_coder: Coder | None = None) -> None: ...
 
 
+class RowCoder(PickleCoder):
+    """Named tuples and Rows; here pickled, whatever `schema` is. As keys they need no coder."""
+
+    def __init__(self, schema: Any = None) -> None: ...
+
+
 class BytesCoder(Coder):
     def encode(self, value: bytes) -> bytes:
         return bytes(value)

@@ -13,7 +13,7 @@ from typing import Any, Self
 import polars as pl
 
 from streamflow.base.errors import PipelineError, TypeCheckError
-from streamflow.model.window import Windowing
+from streamflow.model.windowing import Windowing
 
 Columns = Mapping[str, pl.DataType]
 

@@ -19,15 +19,8 @@ from typing import Any
 
 from streamflow.model.time import MAX_US
 from streamflow.model.trigger import Moment, State
-from streamflow.model.window import (
-    AccumulationMode,
-    ClosingBehavior,
-    IntervalWindow,
-    OnTimeBehavior,
-    TimestampCombiner,
-    WindowFn,
-    Windowing,
-)
+from streamflow.model.window import IntervalWindow, WindowFn
+from streamflow.model.windowing import AccumulationMode, ClosingBehavior, OnTimeBehavior, TimestampCombiner, Windowing
 
 
 class PaneInfoTiming(IntEnum):

@@ -9,7 +9,8 @@ import msgspec
 
 from streamflow.engine.plan import Plan, Stage
 from streamflow.model.watermark import BoundedDisorder, WatermarkPolicy
-from streamflow.model.window import AccumulationMode, FixedWindows
+from streamflow.model.window import FixedWindows
+from streamflow.model.windowing import AccumulationMode
 from streamflow.topics import codec
 from streamflow.topics.protocol import Log, TopicConfig
 from streamflow.transforms.io import ReadFromTopic

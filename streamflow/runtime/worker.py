@@ -27,7 +27,8 @@ from streamflow.engine.calls import Calls
 from streamflow.engine.context import DeadLetter
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.plan import Plan
-from streamflow.engine.task import Setting, Task
+from streamflow.engine.setting import Setting
+from streamflow.engine.task import Task
 from streamflow.runtime.assignment import coordinate
 from streamflow.runtime.processes import give_back_memory, is_alive, started_at
 from streamflow.runtime.progress import stage_watermarks

@@ -16,7 +16,8 @@ from streamflow.base.clock import ManualClock
 from streamflow.base.errors import FencedError, StreamFlowError
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.plan import Plan
-from streamflow.engine.task import Setting, Task
+from streamflow.engine.setting import Setting
+from streamflow.engine.task import Task
 from streamflow.runtime.progress import is_finished, stage_watermarks
 from streamflow.testing.crashing import Died, WrappedLog
 from streamflow.topics.protocol import Assignment, Log, Snapshot, StepCommit, TaskId, WorkerInfo

@@ -18,7 +18,8 @@ import polars as pl
 from streamflow.base.errors import PipelineError
 from streamflow.model.graph import Graph, Node, PCollection
 from streamflow.model.time import MIN_US
-from streamflow.model.window import TIME, AccumulationMode
+from streamflow.model.window import TIME
+from streamflow.model.windowing import AccumulationMode
 from streamflow.runtime.pipeline import Pipeline, newest_dead_letters
 from streamflow.topics import codec
 from streamflow.topics.protocol import Log, TopicConfig

@@ -36,7 +36,8 @@ from streamflow.model.time import (
     Timestamp,
     TimestampTypes,
 )
-from streamflow.model.window import GLOBAL_WINDOW, IntervalWindow, TimestampedValue, Windowing
+from streamflow.model.window import GLOBAL_WINDOW, IntervalWindow, TimestampedValue
+from streamflow.model.windowing import Windowing
 from streamflow.runtime.launch import publish_elements
 from streamflow.runtime.pipeline import Pipeline
 from streamflow.topics.protocol import Log

@@ -144,7 +144,12 @@ def json_lines(record: Record) -> bytes | memoryview | None:
 def json_documents(record: Record) -> list[bytes]:
     """The documents of a JSON record, one by one. CorruptionError as `decode`."""
     _, documents, stream = _parts(record)
-    sizes = _checked(record, lambda: read_stream(stream, [_SIZE, TIME])).get_column(_SIZE).to_list()
+    index = _checked(record, lambda: read_stream(stream, [_SIZE, TIME]))
+    if index.schema.get(_SIZE) != pl.UInt32 or index[_SIZE].null_count():
+        raise CorruptionError(
+            f"{_where(record)} has no index of its documents. Republish it or move the reader past it"
+        )
+    sizes = index[_SIZE].to_list()
     if sum(sizes) + len(sizes) != len(documents):
         raise CorruptionError(
             f"{_where(record)} holds {len(documents)} bytes of documents, but its index says {sum(sizes)}. "
@@ -249,6 +254,8 @@ def _checked(record: Record, read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
             f"{_where(record)} holds {frame.height} rows with '{TIME}' {frame.schema.get(TIME)}, but its "
             f"index says {record.count} rows. Republish it or move the reader past it"
         )
+    if frame[TIME].null_count():
+        raise CorruptionError(f"{_where(record)} has rows without '{TIME}'. Republish it or move the reader past it")
     return frame
 
 

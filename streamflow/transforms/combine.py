@@ -16,7 +16,7 @@ from streamflow.model.aggregates import AggregateFn, ColumnLike
 from streamflow.model.combiner import CombineFn, ListCombineFn, MergingCombineFn, PartialCombineFn
 from streamflow.model.expressions import row_expression
 from streamflow.model.graph import PCollection, PTransform, Shape
-from streamflow.model.window import AccumulationMode
+from streamflow.model.windowing import AccumulationMode
 from streamflow.transforms.columns import RESERVED_PREFIX, resolve_columns
 from streamflow.transforms.core import DoFn, Map, MapTuple, ParDo
 from streamflow.transforms.grouping import Grouping, PerKey, combine_fn, has_sides

@@ -219,7 +219,7 @@ class ParDo(Primitive):
 
     def with_exception_handling(
         self,
-        main_tag: str = "good",
+        main_tag: str | None = None,
         dead_letter_tag: str = "bad",
         *,
         exc_class: type[Exception] | tuple[type[Exception], ...] = Exception,
@@ -228,8 +228,9 @@ class ParDo(Primitive):
         on_failure_callback: Callable[[Exception, Any], Any] | None = None,
         **of_beam: Any,
     ) -> Self:
-        """Give two PCollections: `good, bad = pcoll | Map(fn).with_exception_handling()`. An element for which the
-        function raises `exc_class` is in the second one instead of in the dead-letter topic, as `(element, (class of
+        """Give two PCollections: `good, bad = pcoll | Map(fn).with_exception_handling()`, under the tags `main_tag` (by
+        default that of `with_outputs(main=…)`, or "good") and `dead_letter_tag`. An element for which the function
+        raises `exc_class` is in the second one instead of in the dead-letter topic, as `(element, (class of
         the exception, its repr, lines of the traceback))`. `partial`: keep what it had given before it raised.
         `on_failure_callback(error, element)` is called for each; after a crash again. What Beam takes besides
         (processes, time-outs, state) has no meaning here, and is ignored."""
@@ -240,7 +241,8 @@ class ParDo(Primitive):
         guarded = copy.copy(self)
         guarded.fn = Guarded(self.fn, dead_letter_tag, exc_class, partial, on_failure_callback)
         guarded._check_handling()
-        return guarded.with_outputs(dead_letter_tag, main=main_tag, allow_unknown_tags=True)
+        unknown = self.tags is None or self.allow_unknown_tags
+        return guarded.with_outputs(dead_letter_tag, main=main_tag or self.main or "good", allow_unknown_tags=unknown)
 
     def with_error_handler(self, error_handler: Any, **options: Any) -> PTransform:
         """The same, the failed elements going to an ErrorHandler (`streamflow.transforms.error_handling`); what is

@@ -20,7 +20,8 @@ from streamflow.model.coders import Coder, StrUtf8Coder
 from streamflow.model.graph import Node, PCollection, Primitive, PTransform, Shape
 from streamflow.model.schema import Schema, SchemaLike, schema_of
 from streamflow.model.time import TimestampTypes, timestamp_us
-from streamflow.model.window import TIME, AccumulationMode, Windowing
+from streamflow.model.window import TIME
+from streamflow.model.windowing import AccumulationMode, Windowing
 from streamflow.transforms.core import Flatten, Map
 from streamflow.transforms.io import ReadFromTopic, StoreSink, check_time_field
 

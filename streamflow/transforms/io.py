@@ -13,7 +13,8 @@ from streamflow.model.graph import Node, PCollection, Primitive, Shape
 from streamflow.model.schema import Schema, SchemaLike, schema_of
 from streamflow.model.time import DurationTypes
 from streamflow.model.watermark import BoundedDisorder, MarkerColumn, WatermarkPolicy
-from streamflow.model.window import TIME, AccumulationMode, Windowing
+from streamflow.model.window import TIME
+from streamflow.model.windowing import AccumulationMode, Windowing
 from streamflow.transforms.columns import resolve_columns
 
 

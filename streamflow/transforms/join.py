@@ -11,7 +11,7 @@ import polars as pl
 from streamflow.base.errors import PipelineError
 from streamflow.model.collecting import CollectList
 from streamflow.model.graph import PCollection, PTransform, Shape
-from streamflow.model.window import AccumulationMode, Windowing
+from streamflow.model.windowing import AccumulationMode, Windowing
 from streamflow.transforms.columns import FrameTransform, missing_column
 from streamflow.transforms.combine import WINDOW_COLUMNS, Aggregate
 from streamflow.transforms.core import FlatMapTuple, Flatten

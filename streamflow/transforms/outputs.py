@@ -56,7 +56,7 @@ def iterated(outputs: Any) -> Sequence[Any]:
     """What a function that gives any number of outputs has given. DataError for what is surely one output instead."""
     if outputs is None:
         return ()
-    if isinstance(outputs, (str, bytes, dict)):
+    if isinstance(outputs, (str, bytes, dict)) or not hasattr(type(outputs), "__iter__"):
         kind = type(outputs).__name__
         raise DataError(f"a function must return an iterable of outputs, got a {kind}. Wrap it in a list, or use Map.")
     return list(outputs)

@@ -18,7 +18,8 @@ from streamflow.model.graph import Columns, PCollection, Primitive, PTransform, 
 from streamflow.model.keys import encode_key
 from streamflow.model.schema import Field, Schema
 from streamflow.model.time import EVENT_MAX_US, DurationTypes, duration_us
-from streamflow.model.window import TIME, Windowing
+from streamflow.model.window import TIME
+from streamflow.model.windowing import Windowing
 from streamflow.transforms.columns import AsColumns, FrameTransform
 from streamflow.transforms.core import Flatten, Map
 from streamflow.transforms.join import check_two, join_keys, known_columns, right_names

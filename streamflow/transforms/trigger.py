@@ -10,7 +10,7 @@ from streamflow.model.trigger import (
     Never,
     TriggerFn,
 )
-from streamflow.model.window import AccumulationMode
+from streamflow.model.windowing import AccumulationMode
 
 __all__ = [
     "AccumulationMode",

@@ -158,9 +158,10 @@ class TimerSpec:
     now on, `clear()`.
 
     It fires once: an event-time timer when the watermark has come to its timestamp, a processing-time timer when the
-    worker's clock has; at the latest when its window's state goes. What the callback gives has, for an event-time
-    timer, the timer's timestamp; for a processing-time timer the time of the element that set it, which holds the
-    watermark until then.
+    worker's clock has; at the latest when its window's state goes. Processing-time timers that are set by then fire too
+    as long as the calls leave less and less state, so that a buffer is emptied. What the callback gives has, for an
+    event-time timer, the timer's timestamp; for a processing-time timer the time of the element that set it, which
+    holds the watermark until then.
     """
 
     def __init__(self, name: str, time_domain: str) -> None:

@@ -13,6 +13,7 @@ from streamflow.transforms.batching import BatchElements, GroupIntoBatches
 from streamflow.transforms.combine import CombinePerKey
 from streamflow.transforms.core import DoFn, FlatMap, Flatten, Map, MapTuple, Reshuffle
 from streamflow.transforms.ptransform import ptransform_fn
+from streamflow.transforms.sides import AsIter
 
 __all__ = [
     "BatchElements",
@@ -29,6 +30,7 @@ __all__ = [
     "Tee",
     "ToString",
     "Values",
+    "WaitOn",
     "WithKeys",
 ]
 
@@ -205,6 +207,20 @@ class ToString:
     def Iterables(pcoll: PCollection, delimiter: str | None = None) -> Any:  # noqa: N802
         """[1, 2, 3] → "1,2,3"."""
         return pcoll | Map(lambda items: (delimiter or ",").join(map(str, items)))
+
+
+class WaitOn(PTransform):
+    """The same elements, each once what the other PCollections have in its window is complete: `pcoll | WaitOn(done)`.
+    They wait as for a side input."""
+
+    def __init__(self, *to_be_waited_on: PCollection) -> None:
+        if not to_be_waited_on or not all(isinstance(pcoll, PCollection) for pcoll in to_be_waited_on):
+            raise PipelineError(f"WaitOn takes the PCollections to wait for, not {to_be_waited_on!r}.")
+        self.to_be_waited_on = to_be_waited_on
+
+    def expand(self, pcoll: PCollection) -> Any:
+        ends = [other | f"End-{place}" >> FlatMap(lambda _: ()) for place, other in enumerate(self.to_be_waited_on)]
+        return pcoll | "Wait" >> Map(lambda element, *_: element, *map(AsIter, ends))
 
 
 class Reify:

@@ -10,22 +10,18 @@ from streamflow.model.graph import PCollection, Primitive, Shape
 from streamflow.model.time import Duration, DurationTypes, Timestamp, duration_us
 from streamflow.model.trigger import DefaultTrigger, TriggerFn, checked
 from streamflow.model.window import (
-    AccumulationMode,
     BoundedWindow,
-    ClosingBehavior,
     FixedWindows,
     GlobalWindow,
     GlobalWindows,
     IntervalWindow,
     NonMergingWindowFn,
-    OnTimeBehavior,
     Sessions,
     SlidingWindows,
-    TimestampCombiner,
     TimestampedValue,
     WindowFn,
-    Windowing,
 )
+from streamflow.model.windowing import AccumulationMode, ClosingBehavior, OnTimeBehavior, TimestampCombiner, Windowing
 from streamflow.transforms.outputs import WindowedValue
 
 __all__ = [
@@ -87,6 +83,8 @@ class WindowInto(Primitive):
         lateness_us = duration_us(allowed_lateness)
         if lateness_us < 0:
             raise PipelineError(f"allowed_lateness can't be negative, got {allowed_lateness!r}.")
+        if late_to is not None and (not isinstance(late_to, str) or not late_to):
+            raise PipelineError(f"late_to takes the name of a topic, not {late_to!r}.")
         chosen = DefaultTrigger() if trigger is None else checked(trigger)
         if accumulation_mode is None:
             if chosen != DefaultTrigger():

@@ -92,3 +92,10 @@ def test_a_place_that_can_not_be_a_folder_is_refused(command: str, place: str, f
     said = refused(*command.split(), "--data", place)
     assert place in said
     assert said.startswith("error: ")
+
+
+def test_tables_and_rows_of_a_run_with_its_log_in_memory_can_be_looked_at(folder: Path) -> None:
+    with sf.Pipeline(data=folder / "data") as p:
+        p | sf.Create([{"a": 41}]) | sf.AsColumns({"a": int}) | sf.WriteToTable("t")
+    assert "41" in ok("streamflow sql 'select a from t' --data data", folder)
+    assert "holds no StreamFlow data" in refused("status", "--data", str(folder / "data"))

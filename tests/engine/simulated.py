@@ -7,7 +7,8 @@ import streamflow as sf
 from streamflow.base.clock import ManualClock
 from streamflow.base.errors import FencedError
 from streamflow.engine.memory import StateMemory
-from streamflow.engine.task import Setting, Task
+from streamflow.engine.setting import Setting
+from streamflow.engine.task import Task
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_finished, stage_watermarks
 from streamflow.topics.protocol import Assignment, Log, Snapshot, TaskId, WorkerInfo

@@ -6,14 +6,16 @@ import polars as pl
 from hypothesis import strategies as st
 
 import streamflow as sf
-from streamflow.engine.combine import ColumnCombiner, Combiner
+from streamflow.engine.combine.columns import ColumnCombiner
+from streamflow.engine.combine.contract import Combiner
 from streamflow.engine.context import DeadLetter, StepContext
 from streamflow.engine.heads import GroupingHead
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.model.batch import PANE, Batch
 from streamflow.model.time import MIN_US, Duration
-from streamflow.model.window import TIME, WINDOW_START, AccumulationMode, Windowing
+from streamflow.model.window import TIME, WINDOW_START
+from streamflow.model.windowing import AccumulationMode, Windowing
 from streamflow.topics import codec
 from streamflow.topics.protocol import StateSegment
 

@@ -15,7 +15,7 @@ from streamflow.engine.outputs import keyed_rows
 from streamflow.engine.stateful import StatefulHead
 from streamflow.model.batch import Elements
 from streamflow.model.time import MIN_US, timestamp_us
-from streamflow.model.window import Windowing
+from streamflow.model.windowing import Windowing
 from streamflow.topics import codec
 from streamflow.topics.protocol import Record
 from streamflow.transforms.core import ParDo

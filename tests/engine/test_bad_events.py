@@ -292,9 +292,11 @@ def test_timestamp_that_can_be_none_loses_only_its_element(seconds: float) -> No
     assert [origin(letter) for letter in letters] == [("Stamp", "in", PARTITION, 13)]
 
 
-def test_text_from_a_flat_map_is_refused_for_it_would_be_taken_apart() -> None:
-    _, letters, _ = run([GOOD], lambda pcoll: pcoll | sf.FlatMap(lambda row: "abc"))
-    assert "must return an iterable of outputs, got a str" in letters[0]["error"]
+@pytest.mark.parametrize("given", ["abc", 7])
+def test_what_is_no_iterable_of_outputs_is_refused_with_a_hint_text_too(given: Any) -> None:
+    _, letters, _ = run([GOOD], lambda pcoll: pcoll | sf.FlatMap(lambda row: given))
+    kind = type(given).__name__
+    assert f"must return an iterable of outputs, got a {kind}. Wrap it in a list, or use Map" in letters[0]["error"]
 
 
 def test_branches_fail_each_for_itself() -> None:

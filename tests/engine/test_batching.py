@@ -8,7 +8,8 @@ from stateful_making import Machine
 
 import streamflow as sf
 from streamflow.base.clock import ManualClock
-from streamflow.model.window import FixedWindows, Windowing
+from streamflow.model.window import FixedWindows
+from streamflow.model.windowing import Windowing
 from streamflow.transforms import util
 from streamflow.transforms.batching import _GroupIntoBatches
 from streamflow.utils.sharded_key import ShardedKey

@@ -191,6 +191,10 @@ VALUES: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
         lambda p: (p | sf.Create([1]) | sf.Map(str).with_outputs("a", main="m")).b,
         r"Map\(str\) has no output 'b', but \['a', 'm'\]. Name it in with_outputs",
     ),
+    "late events to what is no topic": (
+        lambda p: p | sf.Create([1]) | sf.WindowInto(sf.FixedWindows(1), late_to=5),  # type: ignore[arg-type]
+        "takes the name of a topic, not 5",
+    ),
     "a threshold of bad elements": (
         lambda p: p | sf.Create([1]) | sf.Map(str).with_exception_handling(threshold=0.5),
         "Count those of the second output",

@@ -6,7 +6,8 @@ import pytest
 from stateful_making import Machine
 
 import streamflow as sf
-from streamflow.model.window import FixedWindows, Windowing
+from streamflow.model.window import FixedWindows
+from streamflow.model.windowing import Windowing
 from streamflow.testing.test_pipeline import TestPipeline
 from streamflow.testing.util import assert_that, equal_to
 from streamflow.transforms.deduplicate import Deduplicate, DeduplicatePerKey, _FirstFn

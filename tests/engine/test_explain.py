@@ -23,9 +23,10 @@ from streamflow.engine.explain.runs import as_run, query
 from streamflow.engine.explain.svg import placed
 from streamflow.engine.explain.words import columns, duration
 from streamflow.engine.explain.written import as_written
-from streamflow.engine.operators import FrameOperator, Shuffle, compile_steps
+from streamflow.engine.operators.compiler import compile_steps
+from streamflow.engine.operators.frames import FrameOperator
+from streamflow.engine.operators.leaves import Shuffle, Spread
 from streamflow.engine.plan import build_plan
-from streamflow.engine.spread import Spread
 from streamflow.examples import ads, flights
 from streamflow.examples.nexmark import q3, q4, q5, q8
 from streamflow.model.batch import OFFSET

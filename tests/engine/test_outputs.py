@@ -163,6 +163,14 @@ def test_other_exceptions_than_asked_for_are_dead_letters_and_tags_go_with_handl
     assert [letter["input"] for letter in result.dead_letters] == [0]
 
 
+def test_exception_handling_keeps_the_tags_that_with_outputs_gave() -> None:
+    handled = sf.Map(lambda n: 1 / n).with_outputs("half", main="m").with_exception_handling(dead_letter_tag="b")
+    found, _ = run(lambda p: {"m": (p | sf.Create([1, 0]) | handled).m})
+    assert found == {"m": [1.0]}
+    with pytest.raises(sf.PipelineError, match="no output 'good', but \\['b', 'half', 'm'\\]"):
+        _ = (sf.Pipeline() | sf.Create([1]) | handled).good
+
+
 class Ending(sf.DoFn):
     """Gives at the end of each bundle how many there were, into the window of the last."""
 

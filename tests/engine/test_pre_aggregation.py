@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import streamflow as sf
-from streamflow.engine.combine import PreAggregation
+from streamflow.engine.combine.pre_aggregation import PreAggregation
 from streamflow.stores.table import Catalog
 from streamflow.topics import Publisher
 

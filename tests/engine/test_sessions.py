@@ -12,7 +12,7 @@ from pipelines import ordered
 from reference_model import END, Model, Window
 
 import streamflow as sf
-from streamflow.engine.combine import ColumnCombiner
+from streamflow.engine.combine.columns import ColumnCombiner
 from streamflow.engine.context import StepContext
 from streamflow.engine.heads import GroupingHead
 from streamflow.engine.ledger import Ledger
@@ -21,7 +21,8 @@ from streamflow.engine.sessions import SessionState
 from streamflow.model.batch import PANE, PANE_INFO
 from streamflow.model.panes import PANE_ONLY, PaneInfo
 from streamflow.model.time import MAX_US, MIN_US
-from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, Sessions, Windowing
+from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, Sessions
+from streamflow.model.windowing import Windowing
 from streamflow.topics import codec
 from streamflow.topics.protocol import StateSegment
 

@@ -16,7 +16,8 @@ from streamflow.engine.sidehead import SidesHead
 from streamflow.engine.sides import Beside, Broadcast, closes, mark
 from streamflow.model.batch import Elements, to_elements
 from streamflow.model.time import MAX_US, MIN_US
-from streamflow.model.window import IntervalWindow, Windowing
+from streamflow.model.window import IntervalWindow
+from streamflow.model.windowing import Windowing
 from streamflow.topics import codec
 from streamflow.topics.protocol import Record
 from streamflow.transforms.core import ParDo

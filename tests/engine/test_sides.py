@@ -15,6 +15,7 @@ from streamflow.engine.plan import build_plan
 from streamflow.runtime.launch import launch
 from streamflow.runtime.progress import is_drained
 from streamflow.runtime.worker import Worker
+from streamflow.testing import TestPipeline, TestStream
 from streamflow.topics.protocol import Log
 from streamflow.transforms import trigger
 from streamflow.transforms.userstate import ReadModifyWriteStateSpec
@@ -423,3 +424,24 @@ def test_side_inputs_that_cannot_work_are_refused(build: Any, error: str) -> Non
     p = sf.Pipeline()
     with pytest.raises(PipelineError, match=error):
         build(p, p | "One" >> sf.Create([1]))
+
+
+def test_wait_on_gives_elements_once_the_others_are_complete_in_their_window() -> None:
+    stream = (
+        TestStream()
+        .add_elements([sf.TimestampedValue("first", 1), sf.TimestampedValue("second", 11)], tag="main")
+        .add_elements([sf.TimestampedValue("other", 2)], tag="others")
+        .advance_watermark_to(10, tag="others")
+        .advance_processing_time(1)
+        .add_elements([sf.TimestampedValue("third", 3)], tag="main")
+        .advance_watermark_to_infinity(tag="main")
+        .advance_watermark_to_infinity(tag="others")
+    )
+    got: list[str] = []
+    with TestPipeline() as p:
+        outputs = p | stream
+        main, others = (outputs[tag] | tag >> sf.WindowInto(sf.FixedWindows(10)) for tag in ("main", "others"))
+        main | sf.WaitOn(others) | sf.Map(got.append)
+    assert got == ["first", "third", "second"]
+    with pytest.raises(PipelineError, match="takes the PCollections to wait for"):
+        sf.WaitOn()

@@ -14,11 +14,12 @@ from state_making import ACCUMULATING, DISCARDING, SIZE, Event, Keeper, Pane, co
 
 import streamflow as sf
 from streamflow.engine import memory, task
-from streamflow.engine.combine import EVENTS, Combiner, RowCombiner
+from streamflow.engine.combine.contract import EVENTS, Combiner
+from streamflow.engine.combine.rows import RowCombiner
 from streamflow.engine.context import StepContext
 from streamflow.engine.memory import StateMemory
 from streamflow.model.batch import Elements
-from streamflow.model.window import AccumulationMode
+from streamflow.model.windowing import AccumulationMode
 from streamflow.topics.frames import read_compact
 from streamflow.topics.protocol import Log
 from streamflow.transforms.combine import CombinePerKey

@@ -12,7 +12,8 @@ from stateful_making import Machine
 
 import streamflow as sf
 from streamflow.coders import BooleanCoder, BytesCoder, StrUtf8Coder, VarIntCoder
-from streamflow.model.window import FixedWindows, Windowing
+from streamflow.model.window import FixedWindows
+from streamflow.model.windowing import Windowing
 from streamflow.transforms.timeutil import TimeDomain
 from streamflow.transforms.userstate import (
     BagStateSpec,
@@ -262,6 +263,51 @@ def test_what_waits_for_the_clock_fires_for_the_last_time_before_its_window_goes
     assert m.step(to=15) == ["k.clock.set(2000)#1000"]
     assert m.head.due_us == 1_000_000_000
     assert m.step(to=1e12) == ["k.#1000"]
+    assert len(m.state) == 0
+
+
+class Throttled(sf.DoFn):
+    """One element a second; `beats`: keeps on though nothing waits."""
+
+    WAITING, SENT = BagStateSpec("waiting"), CombiningValueStateSpec("sent", sum)
+    NEXT = TimerSpec("next", TimeDomain.REAL_TIME)
+
+    def __init__(self, beats: bool) -> None:
+        self.beats = beats
+
+    def process(
+        self,
+        element: Any,
+        waiting: Any = sf.DoFn.StateParam(WAITING),
+        following: Any = sf.DoFn.TimerParam(NEXT),
+    ) -> None:
+        waiting.add(element[1])
+        following.set_relative(1)
+
+    @on_timer(NEXT)
+    def send(
+        self,
+        waiting: Any = sf.DoFn.StateParam(WAITING),
+        sent: Any = sf.DoFn.StateParam(SENT),
+        following: Any = sf.DoFn.TimerParam(NEXT),
+    ) -> Iterator[Any]:
+        first, *others = [*waiting.read(), None]
+        waiting.clear()
+        for each in others[:-1]:
+            waiting.add(each)
+        sent.add(1)
+        yield first
+        if self.beats or len(others) > 1:
+            following.set_relative(1)
+
+
+@pytest.mark.parametrize(("beats", "end"), [(False, []), (True, [None])])
+def test_buffer_behind_a_timer_by_the_clock_is_emptied_before_its_window_goes(beats: bool, end: list[None]) -> None:
+    m = Machine(Throttled(beats), WINDOWS_OF_10)
+    m.step(at("a", 3), at("b", 3), at("c", 3), at("d", 3), at("x", 12), now=0)
+    assert m.step(now=1) == ["a", "x"]
+    assert m.step(to=15) == ["b", "c", "d", *end]
+    assert m.step(to=1e12) == [None] * beats
     assert len(m.state) == 0
 
 

@@ -23,13 +23,15 @@ from state_making import (
     windowing,
 )
 
-from streamflow.engine.combine import EVENTS, LATE, ON_TIME, Combiner, RowCombiner
+from streamflow.engine.combine.contract import EVENTS, LATE, ON_TIME, Combiner
+from streamflow.engine.combine.rows import RowCombiner
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.engine.state import Fired, WindowState
 from streamflow.model.batch import Elements
 from streamflow.model.time import MIN_US
-from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, AccumulationMode, Windowing
+from streamflow.model.window import TIME, WINDOW_END, WINDOW_START
+from streamflow.model.windowing import AccumulationMode, Windowing
 from streamflow.topics.frames import read_compact
 from streamflow.transforms.combine import CombinePerKey
 

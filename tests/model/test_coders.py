@@ -124,6 +124,19 @@ def test_objects_are_keys_by_a_deterministic_coder() -> None:
         coders.registry.register_coder(Word, WordCoder())  # type: ignore[arg-type]
 
 
+def test_rows_have_a_coder_that_can_be_registered_and_as_keys_need_none() -> None:
+    class Purchase(typing.NamedTuple):
+        user: str
+        cost: float
+
+    own, known = dict(coders.registry.own), dict(coders.registry._coders)
+    try:
+        coders.registry.register_coder(Purchase, coders.RowCoder)
+        assert encode_key(Purchase("a", 1.5)) == encode_key(("a", 1.5))
+    finally:
+        coders.registry.own, coders.registry._coders = own, known
+
+
 TYPES: list[tuple[Any, coders.Coder]] = [
     (int, INT),
     (tuple[str, int], coders.TupleCoder([TEXT, INT])),

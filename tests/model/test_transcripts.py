@@ -22,7 +22,8 @@ import streamflow as sf
 from streamflow.base.errors import PipelineError
 from streamflow.model.panes import Added, Decision, Dropped, Fired, Gone, Merged, PaneMachine, WindowPanes
 from streamflow.model.time import MAX_US, MIN_US, Timestamp
-from streamflow.model.window import IntervalWindow, Windowing
+from streamflow.model.window import IntervalWindow
+from streamflow.model.windowing import Windowing
 from streamflow.transforms import trigger, window
 
 S = 1_000_000

@@ -33,8 +33,8 @@ from streamflow.model.window import (
     SlidingWindows,
     TimestampedValue,
     WindowFn,
-    Windowing,
 )
+from streamflow.model.windowing import Windowing
 
 times = st.integers(min_value=-(10**15), max_value=10**15)
 spans = st.integers(min_value=1, max_value=10**7)

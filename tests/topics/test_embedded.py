@@ -250,6 +250,30 @@ def test_folder_of_an_older_format_is_refused(tmp_path: Path, embedded: Embedded
         EmbeddedLog(tmp_path / "log")
 
 
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("UPDATE chunk SET count = 2 WHERE offset = 2", "has 2 events after offset 2, but .* has 1 there"),
+        ("UPDATE chunk SET offset = 7 WHERE offset = 2", "offset 7 .* after offset 2"),
+        ("DELETE FROM chunk WHERE offset = 1", "offset 2 .* after offset 1"),
+        ("DELETE FROM part WHERE partition = 0", "has lost partition 0 of topic 't'"),
+        ("DELETE FROM meta", "has lost what it knows of the folder"),
+    ],
+)
+def test_database_that_contradicts_itself_or_the_segments_is_corruption(
+    tmp_path: Path, published: EmbeddedLog, statement: str, says: str
+) -> None:
+    alter(tmp_path / "log", statement)
+
+    def use() -> None:
+        with closing(EmbeddedLog(tmp_path / "log")) as again:
+            again.read("t", 0, 0)
+            again.end("t", 0)
+
+    with pytest.raises(CorruptionError, match=f"{says}.* Restore"):
+        use()
+
+
 def test_state_whose_file_was_lost_is_corruption_and_not_a_fence(embedded: EmbeddedLog) -> None:
     make.pipeline(embedded)
     epoch = make.take(embedded, make.task()).state.epoch

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from streamflow.engine.combine import ACCUMULATOR, EVENTS, KEY, ColumnCombiner
+from streamflow.engine.combine.columns import ColumnCombiner
+from streamflow.engine.combine.contract import ACCUMULATOR, EVENTS, KEY
 from streamflow.engine.explain.diagram import Box, Diagram, Edge, Frame
 from streamflow.engine.explain.words import columns, heads, in_stage, kind_of, schema, split
 from streamflow.engine.plan import Plan, Stage, Step

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from streamflow.engine.combine import ACCUMULATOR, EVENTS, KEY, KEY_VALUE
+from streamflow.engine.combine.contract import ACCUMULATOR, EVENTS, KEY, KEY_VALUE
 from streamflow.engine.explain.diagram import BoxKind
 from streamflow.engine.sides import PANE_VALUES, SIDE
 from streamflow.model.batch import OFFSET, PANE, PANE_INFO, VALUE
@@ -18,16 +18,8 @@ from streamflow.model.graph import Primitive, Shape
 from streamflow.model.time import Duration
 from streamflow.model.trigger import DefaultTrigger
 from streamflow.model.watermark import BoundedDisorder
-from streamflow.model.window import (
-    TIME,
-    WINDOW_END,
-    WINDOW_START,
-    AccumulationMode,
-    FixedWindows,
-    GlobalWindows,
-    SlidingWindows,
-    Windowing,
-)
+from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, FixedWindows, GlobalWindows, SlidingWindows
+from streamflow.model.windowing import AccumulationMode, Windowing
 from streamflow.transforms.columns import AsColumns, SelectColumns, Where, WithColumns
 from streamflow.transforms.combine import Aggregate
 from streamflow.transforms.core import Create, ParDo, Reshuffle

@@ -22,7 +22,7 @@ from streamflow.topics.embedded.segments import (
     segment_paths,
 )
 from streamflow.topics.embedded.topic_rows import Chunk
-from streamflow.topics.embedded.truth import Truth
+from streamflow.topics.embedded.truth import DATABASE, Truth
 from streamflow.topics.partition import KeyHash
 from streamflow.topics.protocol import (
     RECORD_BYTES_MAX,
@@ -137,6 +137,7 @@ class EmbeddedLog:
             # Pruned after the selection; what is selected now is there, unless a file was lost.
             chunks = select()
             entries = self._read_all([chunk.place for chunk in chunks])
+        _check_index(topic, partition, chunks, entries)
         return [
             Record(
                 topic,
@@ -351,6 +352,19 @@ def _within(chunks: Iterator[Chunk], end: int | None, max_events: int, max_bytes
             break
         taken.append(chunk)
     return taken
+
+
+def _check_index(topic: str, partition: int, chunks: Sequence[Chunk], entries: Sequence[Entry]) -> None:
+    """The database's pages have no checksum, those of entries cover their counts, and offsets have no gaps."""
+    end = chunks[0].offset if chunks else 0
+    for chunk, entry in zip(chunks, entries, strict=True):
+        if chunk.offset != end or chunk.count != entry.count:
+            raise CorruptionError(
+                f"the database of the log says that offset {chunk.offset} of topic '{topic}' partition {partition} has "
+                f"{chunk.count} events after offset {end}, but '{chunk.place.path}' has {entry.count} there. Restore "
+                f"'{DATABASE}' from a copy"
+            )
+        end = chunk.offset + chunk.count
 
 
 def _record_entry(record: Record) -> tuple[str, Entry]:

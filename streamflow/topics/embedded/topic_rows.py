@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from streamflow.base.errors import NotFoundError
+from streamflow.base.errors import CorruptionError, NotFoundError
 from streamflow.model.time import MIN_US
 from streamflow.topics import rules
 from streamflow.topics.embedded.segments import Place
@@ -237,6 +237,9 @@ def _part(db: sqlite3.Connection, topic: str, part: tuple[int, int]) -> tuple[in
     row = db.execute("SELECT next_offset, next_byte FROM part WHERE topic_id = ? AND partition = ?", part).fetchone()
     if row is None:
         rules.check_partition(topic, part[1], _locate(db, topic)[1])
+        raise CorruptionError(
+            f"the database of the log has lost partition {part[1]} of topic '{topic}'. Restore it from a copy"
+        )
     return int(row[0]), int(row[1])
 
 

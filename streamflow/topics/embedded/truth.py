@@ -1,4 +1,4 @@
-"""The database that says what is true: schema, connections and transactions. No statement on its rows.
+"""The database that says what is true: connections and transactions. No statement on its rows.
 
 Two connections for each handle: one that writes, under a lock, in exclusive transactions; one that reads and
 so notices what any other connection commits, this handle's writing one included. Tables:
@@ -25,6 +25,7 @@ from pathlib import Path
 import polars as pl
 
 from streamflow.base.errors import ConflictError, CorruptionError, PipelineError, StreamFlowError
+from streamflow.topics.embedded.schema import SCHEMA
 from streamflow.topics.embedded.segments import sync_folder
 from streamflow.topics.embedded.signal import Signal
 
@@ -39,101 +40,6 @@ _LOOK_S = 1.0
 _POLL_MIN_S = 0.001
 _POLL_MAX_S = 0.02
 """Without signals, a wait looks this often at first and after a while: latency against an idle worker's CPU time."""
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE topic (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    partitions INTEGER NOT NULL,
-    retention_s REAL NOT NULL,
-    internal INTEGER NOT NULL,
-    watermark_us INTEGER NOT NULL
-) STRICT;
-CREATE TABLE part (
-    topic_id INTEGER NOT NULL REFERENCES topic ON DELETE CASCADE,
-    partition INTEGER NOT NULL,
-    next_offset INTEGER NOT NULL DEFAULT 0,
-    next_byte INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (topic_id, partition)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE file (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    path TEXT NOT NULL UNIQUE,
-    refs INTEGER NOT NULL DEFAULT 0
-) STRICT;
-CREATE TABLE chunk (
-    topic_id INTEGER NOT NULL REFERENCES topic ON DELETE CASCADE,
-    partition INTEGER NOT NULL,
-    offset INTEGER NOT NULL,
-    count INTEGER NOT NULL,
-    byte_start INTEGER NOT NULL,
-    file_id INTEGER NOT NULL,
-    pos INTEGER NOT NULL,
-    len INTEGER NOT NULL,
-    published_us INTEGER NOT NULL,
-    PRIMARY KEY (topic_id, partition, offset)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE producer (
-    topic_id INTEGER NOT NULL REFERENCES topic ON DELETE CASCADE,
-    name TEXT NOT NULL,
-    sequence INTEGER NOT NULL,
-    PRIMARY KEY (topic_id, name)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE pipeline (
-    name TEXT PRIMARY KEY,
-    fingerprint TEXT NOT NULL,
-    stopping INTEGER NOT NULL DEFAULT 0,
-    workers_wanted INTEGER
-) STRICT, WITHOUT ROWID;
-CREATE TABLE task (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    pipeline TEXT NOT NULL REFERENCES pipeline ON DELETE CASCADE,
-    stage TEXT NOT NULL,
-    partition INTEGER NOT NULL,
-    topic_id INTEGER NOT NULL REFERENCES topic,
-    offset INTEGER NOT NULL DEFAULT 0,
-    watermark_us INTEGER NOT NULL,
-    hold_us INTEGER NOT NULL,
-    epoch INTEGER NOT NULL,
-    owner TEXT,
-    assigned TEXT,
-    counters BLOB NOT NULL DEFAULT x'7b7d',
-    UNIQUE (pipeline, stage, partition)
-) STRICT;
-CREATE INDEX task_topic ON task (topic_id, partition);
-CREATE TABLE state (
-    task_id INTEGER NOT NULL REFERENCES task ON DELETE CASCADE,
-    sequence INTEGER NOT NULL,
-    file_id INTEGER NOT NULL,
-    pos INTEGER NOT NULL,
-    len INTEGER NOT NULL,
-    stamp INTEGER NOT NULL,
-    watermark_us INTEGER NOT NULL,
-    rows INTEGER NOT NULL,
-    memory_bytes INTEGER NOT NULL,
-    low_us INTEGER NOT NULL,
-    high_us INTEGER NOT NULL,
-    slice INTEGER NOT NULL,
-    PRIMARY KEY (task_id, sequence)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE worker (
-    id TEXT PRIMARY KEY,
-    pipeline TEXT NOT NULL REFERENCES pipeline ON DELETE CASCADE,
-    pid INTEGER NOT NULL,
-    process_started REAL NOT NULL,
-    heartbeat_us INTEGER NOT NULL,
-    draining INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TRIGGER chunk_added AFTER INSERT ON chunk BEGIN
-    UPDATE file SET refs = refs + 1 WHERE id = new.file_id; END;
-CREATE TRIGGER chunk_dropped AFTER DELETE ON chunk BEGIN
-    UPDATE file SET refs = refs - 1 WHERE id = old.file_id; END;
-CREATE TRIGGER state_added AFTER INSERT ON state BEGIN
-    UPDATE file SET refs = refs + 1 WHERE id = new.file_id; END;
-CREATE TRIGGER state_dropped AFTER DELETE ON state BEGIN
-    UPDATE file SET refs = refs - 1 WHERE id = old.file_id; END;
-"""
 
 
 class Truth:
@@ -183,7 +89,7 @@ class Truth:
                     f"the log in '{self._folder}' can only be read: its files may not be written to. "
                     "Change their permissions, or use a copy"
                 )
-            with _translated(self._folder):
+            with _translated(self._folder, writer):
                 if not durable:
                     writer.execute("PRAGMA synchronous = NORMAL")
                 writer.execute("BEGIN IMMEDIATE")
@@ -205,7 +111,7 @@ class Truth:
         """All reads inside see the same instant; never waits for a writer."""
         with self._read_lock:
             self._check_usable()
-            with _translated(self._folder):
+            with _translated(self._folder, self._reader):
                 self._reader.execute("BEGIN")
                 try:
                     yield self._reader
@@ -325,7 +231,12 @@ class Truth:
                 f"{SCHEMA_VERSION}. Finish it with the version that made it, or begin a new folder"
             )
         stored = connection.execute("SELECT value FROM meta WHERE key = ?", (_ROW_HASH_KEY,)).fetchone()
-        if stored is None or stored[0] != row_hash():
+        if stored is None:
+            raise CorruptionError(
+                f"the database of the log in '{self._folder}' is damaged: it has lost what it knows of the folder. "
+                f"Restore '{DATABASE}' from a copy"
+            )
+        if stored[0] != row_hash():
             raise ConflictError(
                 f"state and shuffles in '{self._folder}' were partitioned by another Polars version, whose row hash "
                 f"differs from that of {pl.__version__}. Install the earlier version, or begin a new folder"
@@ -333,7 +244,7 @@ class Truth:
 
     def _create(self, writer: sqlite3.Connection) -> None:
         writer.executescript(
-            f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; "
+            f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; "
             f"PRAGMA user_version = {SCHEMA_VERSION}; "
             f"INSERT INTO meta VALUES ('{_ROW_HASH_KEY}', '{row_hash()}'); COMMIT;"
         )
@@ -373,12 +284,19 @@ def _connect_readonly(folder: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def _translated(folder: Path) -> Iterator[None]:
+def _translated(folder: Path, connection: sqlite3.Connection | None = None) -> Iterator[None]:
+    """Errors of SQLite as ours. With the connection also those that rows of a damaged database lead to."""
     try:
         yield
-    except sqlite3.DatabaseError as error:
+    except (StreamFlowError, sqlite3.ProgrammingError):
+        raise
+    except (sqlite3.DatabaseError, TypeError, ValueError, LookupError) as error:
         code = getattr(error, "sqlite_errorcode", None)
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        damaged = code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        if not damaged and code in (None, sqlite3.SQLITE_ERROR):
+            # Tables, columns and texts that this version's statements had found before.
+            damaged = str(error).startswith(("no such", "Could not decode")) or _fails_check(connection)
+        if damaged:
             raise CorruptionError(
                 f"the database of the log in '{folder}' is damaged: {error}. Restore '{DATABASE}' from a copy"
             ) from error
@@ -388,3 +306,11 @@ def _translated(folder: Path) -> Iterator[None]:
                 "Check its files' permissions and the space on the disk"
             ) from error
         raise
+
+
+def _fails_check(connection: sqlite3.Connection | None) -> bool:
+    """Looks through all of the database, so only to explain an error."""
+    try:
+        return connection is not None and connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",)
+    except sqlite3.DatabaseError:
+        return True

@@ -35,7 +35,8 @@ _ENVELOPE = struct.Struct("<BIqq")
 _DIGITS_MAX = 20
 """Longer numbers are no times, and take long to read."""
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
+"""Other clients may send a header without a value."""
 
 
 class Received(Protocol):
@@ -165,9 +166,9 @@ def events_in(message: Received) -> int:
 def event_time_us(message: Received) -> int:
     """Its header's time; the timestamp of a message without one, or with one that is no time."""
     for name, value in message.headers:
-        if name == TIME_HEADER and len(value) <= _DIGITS_MAX and value.removeprefix(b"-").isdigit():
+        if name == TIME_HEADER and value and len(value) <= _DIGITS_MAX and value.removeprefix(b"-").isdigit():
             return max(MIN_US, min(int(value), MAX_US))
-    return message.timestamp * 1000
+    return max(MIN_US, min(message.timestamp * 1000, MAX_US))
 
 
 def _plain(topic: str, partition: int, run: Sequence[Received]) -> Record:
@@ -212,7 +213,7 @@ def _times_alone(run: Sequence[Received]) -> list[int] | None:
 def _attributes(message: Received) -> Attributes | None:
     headers = [(name, value) for name, value in message.headers if not name.startswith(PREFIX)]
     # Other clients may send more than an event can have here.
-    return {name: value.decode(errors="replace") for name, value in headers[: codec.ATTRIBUTES_MAX]} or None
+    return {name: (value or b"").decode(errors="replace") for name, value in headers[: codec.ATTRIBUTES_MAX]} or None
 
 
 def _envelope(topic: str, partition: int, message: Received) -> Record | None:
@@ -227,8 +228,10 @@ def _envelope(topic: str, partition: int, message: Received) -> Record | None:
 def _kind(message: Received) -> tuple[Kind, int, int, int] | None:
     """Of an envelope: its kind, its events, the range of their times. None for a plain message."""
     for name, value in message.headers:
-        if name == KIND_HEADER and len(value) == _ENVELOPE.size and message.value is not None:
+        if name == KIND_HEADER and value and len(value) == _ENVELOPE.size and message.value is not None:
             kind, count, low_us, high_us = _ENVELOPE.unpack(value)
-            if kind in (Kind.ARROW, Kind.FRAME, Kind.MARK) and 0 < count <= SPAN:
+            envelope = kind in (Kind.ARROW, Kind.FRAME, Kind.MARK) and 0 < count <= SPAN
+            # The times of a mark are no times of events.
+            if envelope and (kind == Kind.MARK or MIN_US <= low_us <= high_us <= MAX_US):
                 return Kind(kind), count, low_us, high_us
     return None
