@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -74,10 +75,10 @@ class KafkaClient:
             raise
 
     async def close(self) -> None:
-        await self._consumer.stop()
-        await self._asker.stop()
-        await self.notes.close()
-        await self.admin.close()
+        for closing in (self._consumer.stop(), self._asker.stop(), self.notes.close(), self.admin.close()):
+            # aiokafka cancels what waits for a broker that has gone, and may say so here.
+            with suppress(asyncio.CancelledError):
+                await closing
 
     async def note(self, name: str, default: Any) -> Any:
         """The newest value committed under a name."""

@@ -197,16 +197,17 @@ def _times_alone(run: Sequence[Received]) -> list[int] | None:
     headers = [message.headers for message in run]
     counts = {*map(len, headers)}
     if counts == {0}:
-        return [message.timestamp * 1000 for message in run]
-    if counts != {1} or {each[0][0] for each in headers} != {TIME_HEADER}:
+        times_us = [message.timestamp * 1000 for message in run]
+    elif counts != {1} or {each[0][0] for each in headers} != {TIME_HEADER}:
         return None
-    texts = [each[0][1] for each in headers]
-    if None in texts or max(map(len, texts)) > _DIGITS_MAX or not b"".join(texts).replace(b"-", b"").isdigit():
-        return None
-    try:
-        times_us = list(map(int, texts))
-    except ValueError:  # a sign where none belongs
-        return None
+    else:
+        texts = [each[0][1] or b"" for each in headers]
+        if max(map(len, texts)) > _DIGITS_MAX or not b"".join(texts).replace(b"-", b"").isdigit():
+            return None
+        try:
+            times_us = list(map(int, texts))
+        except ValueError:  # none, or a sign where it does not belong
+            return None
     return times_us if min(times_us) >= MIN_US and max(times_us) <= MAX_US else None
 
 
