@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -181,6 +182,25 @@ def nexmark(
 
     settings = Settings(to, partitions, format.value, rate, None, max_events, batch, end)
     _publish("nexmark", datasets, settings, as_json=json)
+
+
+@app.command(no_args_is_help=True)
+def kafka(
+    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Where it keeps its data; made if missing.")],
+    brokers: Annotated[int, typer.Option(min=1, help="How many, if the folder is new.")] = 1,
+) -> None:
+    """Start a Kafka on this machine, for trying, until Ctrl-C. Needs Java, and Maven the first time.
+
+    **Example**
+
+    `loadgen kafka --data ./kafka` — then, elsewhere, `streamflow topic list --data` with the address that it prints
+    """
+    from loadgen.kafka.broker import Cluster
+
+    with _stopped_by_signals() as stop, Cluster(data, brokers=brokers) as cluster:
+        typer.echo(cluster.url)
+        typer.echo("Ctrl-C stops it; what is published stays in the folder.", err=True)
+        stop.wait()
 
 
 app.command(no_args_is_help=True, help=bench_cli.bench_help())(bench_cli.bench)

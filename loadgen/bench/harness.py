@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from loadgen.bench.inputs import Inputs, folder_of, written
 from loadgen.bench.job import Job
 from loadgen.bench.measure import Usage, measure
 from loadgen.bench.reference import reference, same
-from loadgen.bench.result import OURS, Run
+from loadgen.bench.result import Run
 from loadgen.bench.systems import SYSTEMS
 from loadgen.bench.works import Work, work_named
 from streamflow.base.errors import DataError, StreamFlowError
@@ -96,8 +97,8 @@ def _compared(plan: Plan, name: str, work: Work) -> Iterator[Run]:
 def _alone(plan: Plan, name: str, work: Work, module: str) -> Iterator[Run]:
     inputs, measured = plan.inputs(work), importlib.import_module(module)
     for _ in range(plan.repeat or work.repeat):
-        for parameters in work.parameters(plan.options, plan.points):
-            with _job(plan, name, OURS, inputs, parameters) as (job, path):
+        for system, parameters in product(work.systems, work.parameters(plan.options, plan.points)):
+            with _job(plan, name, system, inputs, parameters) as (job, path):
                 measured.prepare(job)
                 command = [sys.executable, "-m", "loadgen.bench.child", module, str(path)]
                 usage, told = _done(job, path, command)

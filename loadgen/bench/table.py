@@ -14,8 +14,9 @@ HIDDEN = "—"
 
 def tables(found: Sequence[Median]) -> list[Table]:
     """What was compared, and what StreamFlow did alone: one table of each, if there is any."""
-    both = [median for median in found if median.run.work in compared()]
-    single = [median.run for median in found if median.run.work not in compared()]
+    beside = {*compared(), *(name for name, work in WORKS.items() if len(work.systems) > 1)}
+    both = [median for median in found if median.run.work in beside]
+    single = [median.run for median in found if median.run.work not in beside]
     return ([rates(both)] if both else []) + ([alone(single)] if single else [])
 
 

@@ -5,6 +5,7 @@ To add one that measures StreamFlow alone: a module in `alone/` and an entry her
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from loadgen.bench.result import OURS
 from streamflow.base.errors import DataError
 
 PEERS = ("flink", "spark", "bytewax", "bytewax-rows", "pathway")
@@ -15,9 +16,10 @@ PEERS = ("flink", "spark", "bytewax", "bytewax-rows", "pathway")
 class Work:
     """What is measured, and how big it is unless told otherwise.
 
-    `module`: of a work that measures StreamFlow alone (see `alone/__init__.py`); None: all systems answer it.
-    `inputs`: it needs the input files. `options`: command-line options that it takes, with their defaults. `varied` is
-    measured at each of `points`, in one round. `rated`: events per second say something about it.
+    `module`: of a work with runners of its own (see `alone/__init__.py`); None: all systems answer it. `systems`: whom
+    such a work measures beside each other. `inputs`: it needs the input files. `options`: command-line options that it
+    takes, with their defaults. `varied` is measured at each of `points`, in one round. `rated`: events per second say
+    something about it.
     """
 
     help: str
@@ -29,6 +31,7 @@ class Work:
     varied: str | None = None
     points: Sequence[int] = ()
     rated: bool = True
+    systems: Sequence[str] = (OURS,)
 
     def parameters(self, given: Mapping[str, float], points: Sequence[int]) -> list[dict[str, float]]:
         """Of each run of a round. `given` over the defaults, as far as the work takes them; `points` over its own."""
@@ -50,6 +53,10 @@ def _acks(help: str) -> Work:
     return Work(help, "loadgen.bench.alone.acks", 500_000, varied="lease", points=(1, 10, 100, 1_000))
 
 
+def _kafka(help: str) -> Work:
+    return Work(help, "loadgen.bench.alone.kafka", 500_000, repeat=3, systems=(OURS, "aiokafka", "confluent"))
+
+
 _PUBLISH, _CONSUME, _SCALE = (f"loadgen.bench.alone.{name}" for name in ("publish", "consume", "scale"))
 _LATENCY, _RECOVERY, _IDLE = (f"loadgen.bench.alone.{name}" for name in ("latency", "recovery", "idle"))
 _MESSAGES = "loadgen.bench.alone.messages"
@@ -66,6 +73,10 @@ WORKS: Mapping[str, Work] = {
     "publish-envelope": Work("the same with batch envelopes", _PUBLISH, 2_000_000),
     "consume-json": Work("one process reads and decodes a topic of JSON events", _CONSUME, inputs=True),
     "consume-envelope": Work("the same from batch envelopes", _CONSUME, inputs=True),
+    "kafka-publish-json": _kafka("single messages onto Kafka, and how plain clients do it"),
+    "kafka-publish-envelope": _kafka("batch envelopes onto Kafka, beside single messages of plain clients"),
+    "kafka-consume-json": _kafka("single messages from Kafka, and how plain clients read them"),
+    "kafka-consume-envelope": _kafka("batch envelopes from Kafka, beside single messages to plain clients"),
     "acks-in-order": _acks("acks of a subscription, one id a call, leases of so many messages"),
     "acks-random": _acks("the same in any order, with 10,000 messages out"),
     "acks-embedded": Work(

@@ -58,18 +58,28 @@ def prepare(home: Path) -> None:
 class _Ports:
     broker: int
     controller: int
+    more: Sequence[int] = ()
 
 
 class Cluster:
-    """Brokers that keep their data in `folder`: as many as there are `ports`, or `brokers` on free ones.
+    """Brokers that keep their data in `folder`: `brokers` on free ports, or those that are in the folder already.
 
-    `settings` go to each broker's server.properties. As a context manager it is started, and stopped at the end."""
+    `settings` go to each broker's server.properties; `listeners` are protocols that it speaks besides PLAINTEXT, each
+    on a free port: SASL_PLAINTEXT, SSL, SASL_SSL, as the settings say. As a context manager it is started, and stopped
+    at the end."""
 
     def __init__(
-        self, folder: Path, *, home: Path | None = None, brokers: int = 1, settings: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        home: Path | None = None,
+        brokers: int = 1,
+        settings: Mapping[str, str] | None = None,
+        listeners: Sequence[str] = (),
     ) -> None:
         self.folder, self.home = folder.absolute(), home or home_default()
-        self.ports = _free_ports(brokers)
+        self.ports = _kept_ports(self.folder) or _free_ports(brokers, len(listeners))
+        self._listeners = tuple(listeners)
         self._settings = dict(settings or {})
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -77,6 +87,11 @@ class Cluster:
     def servers(self) -> str:
         """`host:port,…`, as clients want it."""
         return ",".join(f"{HOST}:{ports.broker}" for ports in self.ports)
+
+    def servers_of(self, listener: str) -> str:
+        """The same for one of `listeners`."""
+        nth = self._listeners.index(listener)
+        return ",".join(f"{HOST}:{ports.more[nth]}" for ports in self.ports)
 
     @property
     def url(self) -> str:
@@ -150,7 +165,7 @@ class Cluster:
         if self._properties(index).exists():
             return
         self._folder(index).mkdir(parents=True)
-        lines = {**_properties(index, self.ports, self._folder(index) / "data"), **self._settings}
+        lines = {**_properties(index, self.ports, self._listeners, self._folder(index) / "data"), **self._settings}
         self._properties(index).write_text("".join(f"{key}={value}\n" for key, value in lines.items()))
         voters = ",".join(
             f"{nth + 1}@{HOST}:{ports.controller}:{directory}"
@@ -174,14 +189,18 @@ class Cluster:
             time.sleep(_POLL_S)
 
 
-def _properties(index: int, ports: Sequence[_Ports], data: Path) -> dict[str, str]:
+def _properties(index: int, ports: Sequence[_Ports], listeners: Sequence[str], data: Path) -> dict[str, str]:
     copies = str(min(3, len(ports)))
     own = ports[index]
+    spoken = [("PLAINTEXT", own.broker), ("CONTROLLER", own.controller), *zip(listeners, own.more, strict=True)]
     return {
         "process.roles": "broker,controller",
         "node.id": str(index + 1),
         "controller.quorum.bootstrap.servers": ",".join(f"{HOST}:{each.controller}" for each in ports),
-        "listeners": f"PLAINTEXT://{HOST}:{own.broker},CONTROLLER://{HOST}:{own.controller}",
+        "listeners": ",".join(f"{name}://{HOST}:{port}" for name, port in spoken),
+        "listener.security.protocol.map": ",".join(
+            f"{name}:{'PLAINTEXT' if name == 'CONTROLLER' else name}" for name, _ in spoken
+        ),
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "PLAINTEXT",
         "log.dirs": str(data),
@@ -196,9 +215,19 @@ def _properties(index: int, ports: Sequence[_Ports], data: Path) -> dict[str, st
     }
 
 
-def _free_ports(brokers: int) -> list[_Ports]:
+def _kept_ports(folder: Path) -> list[_Ports]:
+    """Of the brokers that are in the folder; what they keep knows them by these."""
+    found: list[_Ports] = []
+    while (properties := folder / f"broker-{len(found) + 1}" / "server.properties").exists():
+        told = dict(line.partition("=")[::2] for line in properties.read_text().splitlines())
+        numbers = [int(each.rpartition(":")[2]) for each in told["listeners"].split(",")]
+        found.append(_Ports(numbers[0], numbers[1], numbers[2:]))
+    return found
+
+
+def _free_ports(brokers: int, more: int) -> list[_Ports]:
     """Ports that nobody listens on now. They are held together until all are known, so no two are the same."""
-    sockets = [socket.socket() for _ in range(2 * brokers)]
+    sockets = [socket.socket() for _ in range((2 + more) * brokers)]
     try:
         for each in sockets:
             each.bind((HOST, 0))
@@ -206,7 +235,8 @@ def _free_ports(brokers: int) -> list[_Ports]:
     finally:
         for each in sockets:
             each.close()
-    return [_Ports(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+    size = 2 + more
+    return [_Ports(numbers[at], numbers[at + 1], numbers[at + 2 : at + size]) for at in range(0, len(numbers), size)]
 
 
 def _answers(port: int) -> bool:

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from streamflow.base.errors import ConflictError, NotFoundError
 from streamflow.runtime.hints import sentence
 from streamflow.runtime.processes import is_alive
-from streamflow.topics import open_log, rules
-from streamflow.topics.protocol import Log, Snapshot, TopicInfo, WorkerInfo
+from streamflow.topics import open_log, rules, topics_at
+from streamflow.topics.protocol import Log, Snapshot, TopicInfo, TopicLog, WorkerInfo
 
+_KAFKA = "kafka://"
 RUN_FIRST = "Give the folder that `streamflow run --data` was given."
 
 
@@ -39,6 +41,22 @@ def opened(data: Path, hint: str = RUN_FIRST) -> Iterator[Log]:
         log.close()
 
 
+@contextmanager
+def opened_topics(data: str, hint: str, *, new: bool = False) -> Iterator[TopicLog]:
+    """The topics of a folder that is there already, or may be `new`, or of a Kafka."""
+    place: str | Path = data if data.startswith(_KAFKA) else Path(data)
+    log = topics_at(place if new or isinstance(place, str) else data_folder(place, hint))
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def shown_data(data: str) -> str:
+    """What --data was, fit to be printed: of an address no credentials and no options."""
+    return f"{_KAFKA}{urlsplit(data).netloc.rpartition('@')[2]}" if data.startswith(_KAFKA) else data
+
+
 def known_pipeline(log: Log, name: str) -> str:
     """NotFoundError if no pipeline of that name has run here."""
     names = log.pipelines()
@@ -48,7 +66,7 @@ def known_pipeline(log: Log, name: str) -> str:
     return name
 
 
-def known_topic(log: Log, name: str) -> TopicInfo:
+def known_topic(log: TopicLog, name: str) -> TopicInfo:
     """NotFoundError with the closest of the topics that are the user's own."""
     infos = {info.name: info for info in log.topics()}
     if name not in infos:
@@ -57,7 +75,7 @@ def known_topic(log: Log, name: str) -> TopicInfo:
     return infos[name]
 
 
-def own_topic(log: Log, name: str) -> TopicInfo:
+def own_topic(log: TopicLog, name: str) -> TopicInfo:
     """The same for a topic that is to be written to; ConflictError if it is a pipeline's internal one."""
     info = known_topic(log, name)
     if info.config.internal:

@@ -10,6 +10,12 @@ from streamflow.runtime.work import Until
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 Data = Annotated[Path, typer.Option("--data", "-d", help="The folder that holds topics, state, tables and rows.")]
+TopicsData = Annotated[
+    str,
+    typer.Option(
+        "--data", "-d", help="The folder that holds the topics, or the address of a Kafka: kafka://host:9092."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Target = Annotated[str, typer.Argument(help="The pipeline: package.module[:name] or path/file.py[:name].")]
 Name = Annotated[str, typer.Argument(help="The pipeline's name.")]

@@ -9,20 +9,20 @@ import orjson
 import typer
 
 from streamflow.base.errors import ConflictError
-from streamflow.cli.folders import known_topic, opened, own_topic
-from streamflow.cli.options import Data, Json
+from streamflow.cli.folders import known_topic, opened_topics, own_topic, shown_data
+from streamflow.cli.options import Json, TopicsData
 from streamflow.cli.output import iso_time, print_json, print_table, say, say_problem, time_of, told_errors
 from streamflow.engine.plan import DEAD_LETTER
 from streamflow.model.time import MAX_US
 from streamflow.runtime.events import Event, events_of
 from streamflow.runtime.hints import command, count
-from streamflow.topics import Publisher, open_log
+from streamflow.topics import Publisher
 from streamflow.topics.protocol import (
     PARTITIONS_DEFAULT,
     RETENTION_DEFAULT_S,
-    Log,
     TopicConfig,
     TopicInfo,
+    TopicLog,
 )
 
 app = typer.Typer(help="Topics: list, create, publish to them, end them, and look into them.", no_args_is_help=True)
@@ -34,17 +34,17 @@ DAY_S = 86_400
 
 @app.command("list", epilog="Example:\n\n`streamflow topic list --data demo-data`")
 def list_(
-    data: Data,
+    data: TopicsData,
     all_: Annotated[bool, typer.Option("--all", help="With the internal ones: the logs between stages.")] = False,
     json: Json = False,
 ) -> None:
     """All topics with their partitions and events."""
-    with told_errors(), opened(data, _create("NAME", data)) as log:
+    with told_errors(), opened_topics(data, _create("NAME", data)) as log:
         rows = [_row(log, info) for info in log.topics() if all_ or not info.config.internal]
         if json:
             print_json(rows)
         elif not rows:
-            say(f"no topics in '{data}' yet")
+            say(f"no topics in '{shown_data(data)}' yet")
         else:
             names = [name for name in rows[0] if all_ or name != "internal"]
             print_table(names, [[row[name] for name in names] for row in rows])
@@ -53,7 +53,7 @@ def list_(
 @app.command(epilog="Example:\n\n`streamflow topic create clicks --data demo-data --partitions 16 --retention-days 7`")
 def create(
     name: Topic,
-    data: Data,
+    data: TopicsData,
     partitions: Annotated[
         int | None, typer.Option(min=1, help=f"How many readers can share it; default: {PARTITIONS_DEFAULT}.")
     ] = None,
@@ -61,22 +61,18 @@ def create(
     / DAY_S,
 ) -> None:
     """Create a topic (and the folder, if it is new). One that exists already stays as it is."""
-    with told_errors():
-        log = open_log(data)
-        try:
-            known = next((info for info in log.topics() if info.name == name), None)
-            if known is None:
-                config = TopicConfig(partitions or PARTITIONS_DEFAULT, retention_days * DAY_S)
-                say(f"topic {name}: {_partitions(log.create_topic(name, config))}")
-            elif partitions in (None, known.config.partitions):
-                say(f"topic {name} exists already: {_partitions(known)}")
-            else:
-                raise ConflictError(
-                    f"topic '{name}' exists already with {_partitions(known)}, not {partitions}: keys would move. "
-                    "Use another name."
-                )
-        finally:
-            log.close()
+    with told_errors(), opened_topics(data, _create(name, data), new=True) as log:
+        known = next((info for info in log.topics() if info.name == name), None)
+        if known is None:
+            config = TopicConfig(partitions or PARTITIONS_DEFAULT, retention_days * DAY_S)
+            say(f"topic {name}: {_partitions(log.create_topic(name, config))}")
+        elif partitions in (None, known.config.partitions):
+            say(f"topic {name} exists already: {_partitions(known)}")
+        else:
+            raise ConflictError(
+                f"topic '{name}' exists already with {_partitions(known)}, not {partitions}: keys would move. "
+                "Use another name."
+            )
 
 
 @app.command(
@@ -87,7 +83,7 @@ def create(
 )
 def publish(
     name: Topic,
-    data: Data,
+    data: TopicsData,
     end: Annotated[bool, typer.Option("--end", help="Say that no more events follow: all windows close.")] = False,
     watermark: Annotated[
         str | None,
@@ -99,7 +95,7 @@ def publish(
     ] = None,
 ) -> None:
     """Publish standard input, a JSON document per line, with the present time as event time."""
-    with told_errors(), opened(data, _create(name, data)) as log:
+    with told_errors(), opened_topics(data, _create(name, data)) as log:
         own_topic(log, name)
         marked_us = None if watermark is None else time_of(watermark)
         publisher = Publisher(log, name)
@@ -117,9 +113,9 @@ def publish(
 
 
 @app.command("end", epilog="Example:\n\n`streamflow topic end clicks --data demo-data`")
-def end_(name: Topic, data: Data) -> None:
+def end_(name: Topic, data: TopicsData) -> None:
     """Say that no more events follow: all windows of its readers close, and `run --until finished` returns."""
-    with told_errors(), opened(data, _create(name, data)) as log:
+    with told_errors(), opened_topics(data, _create(name, data)) as log:
         ended = own_topic(log, name).watermark_us >= MAX_US
         Publisher(log, name).end()
         say(f"topic {name}: {'was ended already' if ended else 'ended'}")
@@ -132,7 +128,7 @@ def end_(name: Topic, data: Data) -> None:
 )
 def tail(
     name: Topic,
-    data: Data,
+    data: TopicsData,
     n: Annotated[int, typer.Option("-n", min=1, help="How many events.")] = 10,
     partition: Annotated[int | None, typer.Option(min=0, help="Only of this partition.")] = None,
     json: Json = False,
@@ -141,7 +137,7 @@ def tail(
 
     With --json a JSON document per line. Of a dead-letter topic: where an event failed, why, and what it was.
     """
-    with told_errors(), opened(data, _create(name, data)) as log:
+    with told_errors(), opened_topics(data, _create(name, data)) as log:
         partitions = range(known_topic(log, name).config.partitions) if partition is None else (partition,)
         events = sorted(
             (event for each in partitions for event in _newest(log, name, each, n)),
@@ -149,25 +145,38 @@ def tail(
         )[-n:]
         for event in events:
             if json:
-                print_json(_document(event))
+                print_json(_document(event, log.offset_span))
             elif name.endswith(f".{DEAD_LETTER}") and isinstance(event.value, dict) and "error" in event.value:
                 _say_letter(event)
             else:
-                say(f"{iso_time(event.time_us)}  {event.partition}/{event.offset}  {_text(event.value)}")
+                say(f"{iso_time(event.time_us)}  {_place(event, log.offset_span)}  {_text(event.value)}")
         if not events and not json:
             say(f"topic {name} holds no events")
 
 
-def _newest(log: Log, name: str, partition: int, n: int) -> Iterator[Event]:
-    start = max(0, log.end(name, partition) - n)
-    for record in log.read(name, partition, start):
-        yield from events_of(record, start)
+def _newest(log: TopicLog, name: str, partition: int, n: int) -> Iterator[Event]:
+    end, back = log.end(name, partition), n
+    while True:
+        start = max(0, end - back * log.offset_span)
+        newest = [event for record in log.read(name, partition, start) for event in events_of(record, start)]
+        if len(newest) >= n or not start:
+            yield from newest[-n:]
+            return
+        back *= 2  # Kafka's marks of transactions take offsets too
 
 
-def _document(event: Event) -> dict[str, object]:
+def _place(event: Event, span: int) -> str:
+    """Partition and offset as the log's own tools show them; behind a dot which event of a message it is, if not the
+    first."""
+    message, nth = divmod(event.offset, span)
+    return f"{event.partition}/{message}.{nth}" if nth else f"{event.partition}/{message}"
+
+
+def _document(event: Event, span: int) -> dict[str, object]:
     return {
         "partition": event.partition,
-        "offset": event.offset,
+        "offset": event.offset // span,
+        **({"index": event.offset % span} if span > 1 else {}),
         "time": iso_time(event.time_us),
         "event": event.value,
     }
@@ -187,12 +196,15 @@ def _text(value: object) -> str:
     return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
-def _row(log: Log, info: TopicInfo) -> dict[str, object]:
+def _row(log: TopicLog, info: TopicInfo) -> dict[str, object]:
     partitions = info.config.partitions
     return {
         "topic": info.name,
         "partitions": partitions,
-        "events": sum(log.end(info.name, partition) for partition in range(partitions)),
+        # What Kafka's offsets count are messages and marks of transactions.
+        "events" if log.offset_span == 1 else "offsets": sum(
+            log.end(info.name, partition) // log.offset_span for partition in range(partitions)
+        ),
         "internal": info.config.internal,
         "ended": info.watermark_us >= MAX_US,
     }
@@ -202,5 +214,5 @@ def _partitions(info: TopicInfo) -> str:
     return count(info.config.partitions, "partition")
 
 
-def _create(name: str, data: object) -> str:
-    return f"Create a topic in it: {command(f'topic create {name}', str(data))}."
+def _create(name: str, data: str) -> str:
+    return f"Create a topic in it: {command(f'topic create {name}', shown_data(data))}."

@@ -24,12 +24,13 @@ def events_of(record: Record, start: int) -> Iterator[Event]:
         told = "(marker: no earlier event follows here)"
         yield Event(codec.marked_us(record), record.partition, record.offset, told)
         return
-    frame = codec.decode(record)[max(0, start - record.offset) :]
+    skipped = max(0, -(-(start - record.offset) // record.stride))
+    frame = codec.decode(record)[skipped:]
     is_json = record.kind is Kind.JSON
     values = map(_parsed, frame[codec.JSON]) if is_json else frame.drop(codec.TIME).iter_rows(named=True)
-    offset = max(record.offset, start)
+    offset = record.offset + skipped * record.stride
     for nth, (time_us, value) in enumerate(zip(frame[codec.TIME], values, strict=True)):
-        yield Event(time_us, record.partition, offset + nth, value)
+        yield Event(time_us, record.partition, offset + nth * record.stride, value)
 
 
 def event_at(log: TopicLog, topic: str, partition: int, offset: int) -> Event | None:

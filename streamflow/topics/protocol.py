@@ -252,6 +252,10 @@ class TopicLog(Protocol):
     def record_bytes_max(self) -> int:
         """How large a record should be at most."""
 
+    @property
+    def offset_span(self) -> int:
+        """How many offsets here are one of the log's own: 1 but for Kafka, whose messages may hold many events."""
+
     def create_topic(self, name: str, config: TopicConfig | None = None) -> TopicInfo:
         """Create, or return the existing one. ConflictError if it exists with another partition count.
         Names: 1-200 of `[A-Za-z0-9._-]`, first a letter or digit; else DataError."""

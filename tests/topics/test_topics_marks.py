@@ -29,8 +29,8 @@ def test_mark_takes_an_offset_and_has_no_rows(watermark_us: int) -> None:
 
 def test_mark_stays_a_mark_between_events_on_kafka() -> None:
     event, mark = codec.encode_json("t", 0, [b"{}"], [3]), codec.encode_mark("t", 0, 12)
-    sent = [message for record in (event, mark, event) for message in messages(record)]
-    received = [Received(n, message.value, message.headers) for n, message in enumerate(sent)]
+    sent = [messages(record) for record in (event, mark, event)]
+    received = [Received(n, *each.values, *each.headers) for n, each in enumerate(sent)]
     read = list(records("t", 0, received, bytes_max=1_000))
     assert [(record.kind, record.offset) for record in read] == [
         (Kind.JSON, 0),

@@ -1,4 +1,5 @@
-"""Works that measure StreamFlow alone: one module each, named in `works.py`, with
+"""Works that measure StreamFlow alone, or beside clients in our own environment: one module each, named in
+`works.py`, with
 
 - `RUNNERS`: what runs in the measured process (see `job.py`);
 - `prepare(job)`: called before it, in the harness, and not measured;

@@ -53,6 +53,7 @@ class EmbeddedLog:
 
     key_hash: KeyHash = staticmethod(crc32)
     record_bytes_max = RECORD_BYTES_MAX
+    offset_span = 1
 
     def __init__(self, folder: str | Path, *, clock: Clock | None = None, roll_bytes: int = ROLL_BYTES) -> None:
         """Create the folder if it is not there. One that may not be written to can be read.

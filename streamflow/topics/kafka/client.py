@@ -1,19 +1,28 @@
 """What is said to Kafka about topics, and reading what is committed: coroutines of one event loop."""
 
 import asyncio
+import time
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import InvalidPartitionsError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import (
+    InvalidPartitionsError,
+    KafkaTimeoutError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
 from streamflow.base.errors import ConflictError, StreamFlowError
 from streamflow.model.time import MIN_US
 from streamflow.topics import rules
-from streamflow.topics.kafka.connection import Address
-from streamflow.topics.kafka.messages import Received, events_in
+from streamflow.topics.kafka.connection import PATIENCE_S, Address, patiently
+from streamflow.topics.kafka.messages import Received, fitting
 from streamflow.topics.kafka.notes import Notes
+from streamflow.topics.kafka.unwrapped import collecting_later, unwrap
 from streamflow.topics.protocol import TopicConfig, TopicInfo
 
 _REPLICATION = 3
@@ -21,6 +30,8 @@ _REPLICATION = 3
 FETCH_MESSAGES_MAX = 10_000
 _POLL_MS = 200
 _FETCH_WAIT_MS = 20
+_FETCH_BYTES = 4 << 20
+"""Compressed. aiokafka asks for more only when it has given all away."""
 _WAIT_S, _WAITS_MAX = 0.1, 300
 _RETENTION = "retention.ms"
 
@@ -35,19 +46,26 @@ class KafkaClient:
         self.admin = AIOKafkaAdminClient(**self.options)
         reading = {**self.options, "isolation_level": "read_committed", "enable_auto_commit": False}
         # It never reads beyond what it knows to be there, so there is nothing to wait for at the end.
-        self._consumer = AIOKafkaConsumer(**reading, auto_offset_reset="none", fetch_max_wait_ms=_FETCH_WAIT_MS)
+        self._consumer = AIOKafkaConsumer(
+            **reading,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            max_partition_fetch_bytes=_FETCH_BYTES,
+        )
         # Reads nothing: a broker answers what a connection asks one by one, and a fetch may wait for half a second.
         self._asker = AIOKafkaConsumer(**reading)
         self.notes = Notes(AIOKafkaConsumer(**reading, auto_offset_reset="earliest"), self._asker)
         self._reading = asyncio.Lock()
         self._noting = asyncio.Lock()
         self._next: tuple[TopicPartition, int] | None = None
-        """What the consumer would give next."""
+        """What is to be read next: first what is left here, then what the consumer gives."""
+        self._left: list[Received] = []
 
     async def start(self) -> None:
         try:
             await self.admin.start()
             await self._consumer.start()
+            unwrap(self._consumer)
             await self._asker.start()
             if self.address.replication is None:
                 self.replication = min(_REPLICATION, len((await self.admin.describe_cluster())["brokers"]))
@@ -57,10 +75,10 @@ class KafkaClient:
             raise
 
     async def close(self) -> None:
-        await self._consumer.stop()
-        await self._asker.stop()
-        await self.notes.close()
-        await self.admin.close()
+        for closing in (self._consumer.stop(), self._asker.stop(), self.notes.close(), self.admin.close()):
+            # aiokafka cancels what waits for a broker that has gone, and may say so here.
+            with suppress(asyncio.CancelledError):
+                await closing
 
     async def note(self, name: str, default: Any) -> Any:
         """The newest value committed under a name."""
@@ -91,7 +109,7 @@ class KafkaClient:
     async def delete_topic(self, name: str) -> None:
         async with self._reading:
             self._consumer.unsubscribe()
-            self._next = None
+            self._next, self._left = None, []
         answer = await self.admin.delete_topics([name])
         for _, code, *_ in answer.topic_error_codes:
             if code:
@@ -112,7 +130,7 @@ class KafkaClient:
 
     async def partitions(self, name: str) -> int:
         """NotFoundError (with the closest names) if there is no such topic."""
-        found = (await self.admin.describe_topics([name]))[0]
+        found = (await patiently(lambda: self.admin.describe_topics([name])))[0]
         if found["error_code"] == UnknownTopicOrPartitionError.errno or not found["partitions"]:
             raise rules.unknown("topic", name, await self.names())
         if found["error_code"]:
@@ -133,7 +151,10 @@ class KafkaClient:
 
     async def bounds(self, place: TopicPartition) -> tuple[int, int]:
         """Kafka's offsets of the first message kept, and after the last one committed."""
-        begins, ends = await asyncio.gather(self._asker.beginning_offsets([place]), self._asker.end_offsets([place]))
+        begins, ends = await asyncio.gather(
+            patiently(lambda: self._asker.beginning_offsets([place])),
+            patiently(lambda: self._asker.end_offsets([place])),
+        )
         return begins[place], ends[place]
 
     async def fetch(
@@ -151,19 +172,27 @@ class KafkaClient:
 
     async def _taken(self, place: TopicPartition, stop: int, max_events: int, max_bytes: int) -> list[Received]:
         taken: list[Received] = []
-        events = size = 0
-        while self._next is not None and self._next[1] < stop:
-            wanted = max(1, min(FETCH_MESSAGES_MAX, max_events - events))
-            got = await self._consumer.getmany(place, timeout_ms=_POLL_MS, max_records=wanted)
-            for message in got.get(place, []):
-                events += events_in(message)
-                size += len(message.value or b"")
-                if message.offset >= stop or (taken and (events > max_events or size > max_bytes)):
-                    self._next = None
-                    return taken
-                taken.append(message)
+        patient_until_s = time.monotonic() + PATIENCE_S
+        while self._next is not None and self._next[1] < stop and (max_events > 0 or not taken):
+            if not self._left:
+                with collecting_later():
+                    got = await self._consumer.getmany(place, timeout_ms=_POLL_MS, max_records=FETCH_MESSAGES_MAX)
+                self._left = got.get(place, [])
+            count, events, size = fitting(self._left, stop, max_events, max_bytes, some=not taken)
+            taken += self._left[:count]
+            max_events, max_bytes = max_events - events, max_bytes - size
+            if count < len(self._left):
+                self._left = self._left[count:]
+                self._next = place, self._left[0].offset
+                break
+            self._left = []
+            before = self._next
             # Beyond the messages: also past the marks of transactions.
             self._next = place, await self._consumer.position(place)
+            if self._next != before:
+                patient_until_s = time.monotonic() + PATIENCE_S
+            elif time.monotonic() > patient_until_s:
+                raise KafkaTimeoutError(f"no answer for {PATIENCE_S:.0f} s to reading '{place.topic}'")
         return taken
 
     def _go_to(self, place: TopicPartition, first: int) -> None:
@@ -172,7 +201,7 @@ class KafkaClient:
         self._consumer.resume(place)
         if self._next != (place, first):
             self._consumer.seek(place, first)
-            self._next = place, first
+            self._next, self._left = (place, first), []
 
     async def _until(self, name: str, *, partitions: int) -> None:
         """Kafka answers before all brokers know. 0 partitions: it is gone."""

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import ssl
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,6 +16,9 @@ from streamflow.base.errors import DataError, FencedError, NotFoundError, Pipeli
 _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _PORT = 9092
+PATIENCE_S = 60.0
+"""With a broker that is away: as long as a restart or an election may take, and then some."""
+_AGAIN_S = 0.2
 
 _TLS = ("cafile", "certfile", "keyfile", "password")
 _OWN = ("replication",)
@@ -140,6 +144,49 @@ class LoopThread:
         self._loop.close()
 
 
+class _Reasons(logging.Handler):
+    """The errors that a thread's log lines speak of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.errors: list[BaseException] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread and isinstance(record.args, tuple):
+            self.errors += [each for each in record.args if isinstance(each, BaseException)]
+
+
+@contextmanager
+def real_reason() -> Iterator[None]:
+    """Within, a connection that can't be made fails with its reason: aiokafka tells that to its log alone."""
+    from aiokafka.errors import KafkaConnectionError
+
+    reasons, log = _Reasons(), logging.getLogger("aiokafka")
+    log.addHandler(reasons)
+    try:
+        yield
+    except KafkaConnectionError as error:
+        raise reasons.errors[-1] if reasons.errors else error from error
+    finally:
+        log.removeHandler(reasons)
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer to a question that may be asked again: while Kafka is away, or elects, it is, for `PATIENCE_S`."""
+    from aiokafka.errors import KafkaError
+
+    until_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return await ask()
+        except (KafkaError, OSError) as error:
+            away = isinstance(error, OSError) or error.retriable
+            if not away or time.monotonic() > until_s:
+                raise
+            await asyncio.sleep(_AGAIN_S)
+
+
 @contextmanager
 def our_errors() -> Iterator[None]:
     """What Kafka and its client say, as errors of StreamFlow with a hint."""
@@ -158,8 +205,18 @@ def our_errors() -> Iterator[None]:
         ) from error
     except (kafka.ProducerFenced, kafka.InvalidProducerEpoch, kafka.CommitFailedError) as error:
         raise FencedError(f"another process has taken over: {error}") from error
-    except (kafka.AuthenticationFailedError, kafka.TopicAuthorizationFailedError) as error:
+    except (
+        kafka.AuthenticationFailedError,
+        kafka.SaslAuthenticationFailed,
+        kafka.UnsupportedSaslMechanismError,
+        kafka.TopicAuthorizationFailedError,
+    ) as error:
         raise StreamFlowError(f"Kafka refuses these credentials: {error}. Check user, password and ACLs") from error
+    except ssl.SSLCertVerificationError as error:
+        raise StreamFlowError(
+            f"Kafka's certificate is not trusted: {error}. Give the one of its authority with cafile=FILE, and the "
+            "host that it is made out to"
+        ) from error
     except (kafka.KafkaConnectionError, kafka.NodeNotReadyError, OSError) as error:
         raise StreamFlowError(f"Kafka can't be reached: {error}. Is it running, and is the address right?") from error
     except kafka.KafkaError as error:

@@ -10,9 +10,10 @@ from streamflow.base.errors import ConflictError
 from streamflow.topics import rules
 from streamflow.topics.kafka.backlogs import Counted
 from streamflow.topics.kafka.client import KafkaClient
-from streamflow.topics.kafka.connection import Address, LoopThread, parse
+from streamflow.topics.kafka.connection import Address, LoopThread, parse, real_reason
 from streamflow.topics.kafka.messages import SPAN, events_in, messages, records
 from streamflow.topics.kafka.publishing import Senders
+from streamflow.topics.kafka.unwrapped import collecting_later
 from streamflow.topics.partition import KeyHash, murmur2
 from streamflow.topics.protocol import Backlog, Producer, Record, TopicConfig, TopicInfo
 
@@ -27,6 +28,7 @@ class KafkaLog:
 
     key_hash: KeyHash = staticmethod(murmur2)
     record_bytes_max = RECORD_BYTES_MAX
+    offset_span = SPAN
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         address = parse(url)
@@ -97,16 +99,10 @@ class KafkaLog:
             for record in records:
                 if record.topic == topic:
                     rules.check_partition(topic, record.partition, partitions)
-        each = [list(messages(record)) for record in records]
-        flat = [message for of_record in each for message in of_record]
-        offsets = await self._senders.publish(flat, self._clock.now_us() // 1000, records[0].topic, producer)
-        if offsets is None:
-            return []
-        firsts, at = [], 0
-        for of_record in each:
-            firsts.append(offsets[at] * SPAN)
-            at += len(of_record)
-        return firsts
+        with collecting_later():
+            sent = [messages(record) for record in records]
+        offsets = await self._senders.publish(sent, self._clock.now_us() // 1000, records[0].topic, producer)
+        return [] if offsets is None else [offset * SPAN for offset in offsets]
 
     def last_sequence(self, topic: str, producer: str) -> int:
         known = self._senders.known_sequence(topic, producer)
@@ -143,7 +139,8 @@ class KafkaLog:
         if taken and taken[0].offset * SPAN + events_in(taken[0]) <= offset:
             # The message in which the offset lies ends before it.
             taken = await self._client.fetch(place, first + 1, stop, max_events=max_events, max_bytes=max_bytes)
-        found = list(records(topic, partition, taken, RECORD_BYTES_MAX))
+        with collecting_later():
+            found = list(records(topic, partition, taken, RECORD_BYTES_MAX))
         if found:
             self._after[place, found[-1].end] = taken[-1].offset + 1
             self._after.pop((place, offset), None)
@@ -192,5 +189,6 @@ class KafkaLog:
 async def _started(address: Address) -> KafkaClient:
     # Made where it runs: aiokafka's clients belong to the loop in which they are made.
     client = KafkaClient(address)
-    await client.start()
+    with real_reason():
+        await client.start()
     return client

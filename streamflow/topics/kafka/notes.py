@@ -12,6 +12,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
+from streamflow.topics.kafka.connection import patiently
+
 TOPIC = "__streamflow"
 _PLACE = TopicPartition(TOPIC, 0)
 
@@ -36,7 +38,7 @@ class Notes:
 
     async def refresh(self) -> Mapping[str, Any]:
         """All that was committed before this call."""
-        end = (await self._asker.end_offsets([_PLACE]))[_PLACE]
+        end = (await patiently(lambda: self._asker.end_offsets([_PLACE])))[_PLACE]
         while await self._consumer.position(_PLACE) < end:
             for message in (await self._consumer.getmany(_PLACE, timeout_ms=200)).get(_PLACE, []):
                 name = message.key.decode()

@@ -37,6 +37,7 @@ class MemoryLog:
 
     key_hash: KeyHash = staticmethod(crc32)
     record_bytes_max = RECORD_BYTES_MAX
+    offset_span = 1
 
     def __init__(self, name: str = "", *, clock: Clock | None = None) -> None:
         self.url = f"memory://{name}"
