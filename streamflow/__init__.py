@@ -5,7 +5,9 @@
 Names that are Apache Beam's mean what they mean there; `Select`, `Where`, `WithColumns`, `Aggregate` work on columns.
 """
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from polars import col, lit
 
@@ -43,7 +45,6 @@ from streamflow.model.windowing import AccumulationMode, TimestampCombiner
 from streamflow.runtime.pipeline import Pipeline, PipelineResult
 from streamflow.runtime.values import on_values
 from streamflow.topics import Publisher, open_log
-from streamflow.topics.client import Flow, PublishFlow, connect, connect_sync
 from streamflow.topics.protocol import TopicConfig
 from streamflow.topics.subscriptions import AckStatus, DeadLetterPolicy, RetryPolicy, SubscriptionSettings
 from streamflow.transforms import combiners, core, trigger, window
@@ -103,6 +104,9 @@ from streamflow.transforms.window import WindowInto
 __version__ = version("streamflow")
 
 PTransform.on_values = on_values
+
+if TYPE_CHECKING:
+    from streamflow.topics.client import Flow, PublishFlow, connect, connect_sync
 
 __all__ = [
     "MAX_TIMESTAMP",
@@ -241,3 +245,12 @@ __all__ = [
     "utils",
     "window",
 ]
+
+_OF_CLIENT = ("Flow", "PublishFlow", "connect", "connect_sync")
+
+
+def __getattr__(name: str) -> Any:
+    """The client, when it is asked for: a worker has no use for it, nor for the asyncio that it brings."""
+    if name in _OF_CLIENT:
+        return getattr(import_module("streamflow.topics.client"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
