@@ -26,7 +26,7 @@ from streamflow.base.errors import (
 from streamflow.base.settings import Settings
 from streamflow.model.aggregates import AggregateFn, Count, Max, Mean, Min, Sum
 from streamflow.model.calendar_windows import CalendarWindows
-from streamflow.model.collecting import CollectList, CollectSet, First, Last, TopK
+from streamflow.model.collecting import CollectList, CollectMap, CollectSet, First, Last, TopK
 from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PCollection, PTransform
 from streamflow.model.row import Row
@@ -127,6 +127,7 @@ __all__ = [
     "CalendarWindows",
     "CoGroupByKey",
     "CollectList",
+    "CollectMap",
     "CollectSet",
     "CombineFn",
     "CombineGlobally",

@@ -1,5 +1,5 @@
-"""Aggregates that keep values as they are: First, Last, TopK, CollectList, CollectSet. For what is the base of all, see
-`aggregates`.
+"""Aggregates that keep values as they are: First, Last, TopK, CollectList, CollectSet, CollectMap. For what is the base
+of all, see `aggregates`.
 
 Where values are equal in what they are chosen or ordered by, the values themselves decide: no answer depends on how
 events fell into batches.
@@ -16,10 +16,11 @@ import polars as pl
 
 from streamflow.base.errors import DataError, PipelineError
 from streamflow.model.aggregates import AggregateFn, ColumnLike
+from streamflow.model.expressions import row_expression
 from streamflow.model.window import TIME
 
 _AT = "time"
-_VALUE = "value"
+_KEY, _VALUE = "key", "value"
 
 
 def listed(expr: pl.Expr, present: pl.Expr) -> pl.Expr:
@@ -201,3 +202,64 @@ class CollectSet(AggregateFn):
 
     def extract_output(self, accumulator: set[Any]) -> list[Any]:
         return sorted(accumulator, key=order)
+
+
+class CollectMap(_Timed):
+    """A list of `{key, value}` in the order of the keys, for columns have no dicts: of each key the value of the latest
+    event time; of several at that time, the greatest. Events without a key or a value are skipped."""
+
+    def __init__(self, key: ColumnLike, column: ColumnLike) -> None:
+        super().__init__(column)
+        self.key, self.key_expr = key, row_expression(key)
+
+    def partial(self, out: str) -> Sequence[pl.Expr]:
+        return [self._newest(self._entries().filter(self._present())).alias(out)]
+
+    def single(self, out: str) -> Sequence[pl.Expr]:
+        return [listed(self._entries(), self._present()).alias(out)]
+
+    def merge(self, out: str) -> Sequence[pl.Expr]:
+        return [self._newest(gathered(out))]
+
+    def final(self, out: str) -> pl.Expr:
+        entry = pl.element()
+        return pl.col(out).list.eval(pl.struct(entry.struct.field(_KEY), entry.struct.field(_VALUE)))
+
+    def _present(self) -> pl.Expr:
+        return self.key_expr.is_not_null() & self.expr.is_not_null()
+
+    def _entries(self) -> pl.Expr:
+        return pl.struct(self.key_expr.alias(_KEY), pl.col(TIME).alias(_AT), self.expr.alias(_VALUE))
+
+    def _newest(self, entries: pl.Expr) -> pl.Expr:
+        ordered = entries.sort()
+        key = ordered.struct.field(_KEY)
+        return ordered.filter((key != key.shift(-1)).fill_null(True))
+
+    def value(self, row: dict[str, Any]) -> Any:
+        timed = super().value(row)
+        key = row[self.key] if isinstance(self.key, str) else pl.DataFrame([row]).select(self.key_expr).item()
+        return None if timed is None or key is None else (key, *timed)
+
+    def create_accumulator(self) -> dict[Any, tuple[int, Any]]:
+        return {}
+
+    def add_value(self, accumulator: dict[Any, tuple[int, Any]], value: Any) -> dict[Any, tuple[int, Any]]:
+        key, time, newer = value
+        known = accumulator.get(key)
+        if known is None or (time, order(newer)) > (known[0], order(known[1])):
+            accumulator[key] = time, newer
+        return accumulator
+
+    def merge_accumulators(self, accumulators: Iterable[dict[Any, tuple[int, Any]]]) -> dict[Any, tuple[int, Any]]:
+        merged = self.create_accumulator()
+        for part in accumulators:
+            for key, (time, value) in part.items():
+                self.add_value(merged, (key, time, value))
+        return merged
+
+    def extract_output(self, accumulator: dict[Any, tuple[int, Any]]) -> list[dict[str, Any]]:
+        return [{_KEY: key, _VALUE: accumulator[key][1]} for key in sorted(accumulator, key=order)]
+
+    def __repr__(self) -> str:
+        return f"CollectMap({self.key}, {self.column})"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streamflow.base.errors import DataError, PipelineError
 from streamflow.model.aggregates import AggregateFn, RecordCombineFn
-from streamflow.model.collecting import CollectList, CollectSet, First, Last, TopK
+from streamflow.model.collecting import CollectList, CollectMap, CollectSet, First, Last, TopK
 from streamflow.model.statistics import ApproxDistinct, Quantiles, StdDev, Variance
 
 Event = tuple[Any, int]
@@ -48,6 +48,12 @@ def different(events: Sequence[Event]) -> list[Any]:
     return found
 
 
+def newest(events: Sequence[Event]) -> list[Any]:
+    """By each value as the key: the sum of value and time, which is greatest at the latest time."""
+    found = {value: value + time for value, time in sorted(events, key=lambda event: event[1])}
+    return [{"key": key, "value": found[key]} for key in sorted(found)]
+
+
 def quantile(events: Sequence[Event], q: float) -> float | None:
     """Of three digits; nearest rank."""
     kept = sorted(pl.Series([float(v) for v, _ in events if v == v], dtype=pl.Float64).round_sig_figs(3).to_list())
@@ -67,6 +73,7 @@ PLAIN: dict[str, tuple[AggregateFn, Plain, frozenset[str]]] = {
     "top, reversed": (TopK("v", 3, reverse=True), lambda es: values(es)[:3], ALL),
     "list": (CollectList("v"), in_time, ALL),
     "set": (CollectSet("v"), different, ALL),
+    "map": (CollectMap("v", pl.col("v") + pl.col("_time")), newest, NUMBERS),
     "distinct": (ApproxDistinct("v", size=64), lambda es: len(different(es)), ALL),
     "quantile": (Quantiles("v", 0.7), lambda es: quantile(es, 0.7), NUMBERS | {"float"}),
     "quantiles": (
