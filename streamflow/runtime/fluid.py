@@ -1,0 +1,114 @@
+"""A fluid model of workers that share partitions: how far behind the hottest of them gets, and for how long. Pure.
+
+Nothing in here knows of prices or decisions; `autoscaler` asks it what a number of workers would bring.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+SHIFT_SAMPLES = 2
+"""So many samples in a row on one side, far off, are a new level; fewer may be a hiccup."""
+SHIFT_DEVIATIONS = 3.0
+DEVIATION_MIN = 0.03
+"""Of the level: what counts as noise in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A noisy rate: its smoothed value, its usual deviation, and the samples that may be the start of another level.
+
+    Samples near the level are smoothed exponentially; SHIFT_SAMPLES in a row that are far off on one side replace it,
+    as smoothing across a step would be wrong before and after."""
+
+    value: float = math.nan
+    deviation: float = 0.0
+    odd: tuple[float, ...] = ()
+
+    @property
+    def known(self) -> bool:
+        return not math.isnan(self.value)
+
+    def seen(self, sample: float, weight: float) -> "Level":
+        """`weight`: of the sample against the past, in (0, 1]."""
+        if not self.known:
+            return Level(sample, DEVIATION_MIN * sample)
+        off = sample - self.value
+        usual = max(self.deviation, DEVIATION_MIN * self.value)
+        if abs(off) > SHIFT_DEVIATIONS * usual:
+            odd = (*self.odd, sample) if self.odd and (self.odd[0] > self.value) == (off > 0) else (sample,)
+            if len(odd) >= SHIFT_SAMPLES:
+                return Level(odd[-1], min(self.deviation, DEVIATION_MIN * odd[-1]))
+            return replace(self, odd=odd)
+        return Level(self.value + weight * off, self.deviation + weight * (abs(off) - self.deviation))
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds of work per event as a line over the number of workers, `alone + shared × workers`: what is shared (a
+    disk, a sink, memory bandwidth) makes each event dearer as workers are added (Gunther's contention term). Fitted
+    by least squares that forget, and hold on to `shared = 0` while there is no evidence."""
+
+    weight: float = 0.0
+    n: float = 0.0
+    nn: float = 0.0
+    s: float = 0.0
+    ns: float = 0.0
+
+    def seen(self, workers: int, seconds: float, weight: float) -> "Cost":
+        keep = 1 - weight
+        return Cost(
+            self.weight * keep + weight,
+            self.n * keep + weight * workers,
+            self.nn * keep + weight * workers**2,
+            self.s * keep + weight * seconds,
+            self.ns * keep + weight * workers * seconds,
+        )
+
+    @property
+    def shared(self) -> float:
+        mean_n, mean_s = self.n / self.weight, self.s / self.weight
+        spread = self.nn / self.weight - mean_n**2
+        slope = (self.ns / self.weight - mean_n * mean_s) / (spread + 0.05 * mean_n**2 + 0.25)
+        return min(max(0.0, slope), mean_s / mean_n)
+
+    def at(self, workers: float) -> float:
+        """Seconds of work per event."""
+        return self.s / self.weight + self.shared * (workers - self.n / self.weight)
+
+
+def hottest(loads: Sequence[float], held: int) -> float:
+    """What the worker with the heaviest partition has, if everyone holds `held` partitions: that one, and the rest as
+    they are on average."""
+    if not loads:
+        return 0.0
+    top = max(loads)
+    return top + (held - 1) * (sum(loads) - top) / max(1, len(loads) - 1)
+
+
+def useful_counts(partitions: int, least: int, most: int) -> list[int]:
+    """Numbers of workers within the bounds that differ in how many partitions the fullest worker holds: of those that
+    don't, the smallest."""
+    most = max(least, min(most, partitions))
+    first = {math.ceil(partitions / n): n for n in range(most, max(1, least) - 1, -1)} if partitions else {}
+    counts = sorted({least, *first.values()})
+    return counts or [least]
+
+
+def seconds_over(queue: float, arrivals: float, phases: Iterable[tuple[float, float]], limit: float) -> float:
+    """How long the queue is above the limit. `phases`: (seconds, events/s taken out), one after the other."""
+    over = 0.0
+    for seconds, out in phases:
+        end = max(0.0, queue + (arrivals - out) * seconds)
+        if queue > limit and end > limit:
+            over += seconds
+        elif queue > limit or end > limit:
+            over += seconds * (max(queue, end) - limit) / abs(end - queue) if end > 0 else (queue - limit) / (out - arrivals)
+        queue = end
+    return over
+
+
+def queue_after(queue: float, arrivals: float, phases: Iterable[tuple[float, float]]) -> float:
+    for seconds, out in phases:
+        queue = max(0.0, queue + (arrivals - out) * seconds)
+    return queue
