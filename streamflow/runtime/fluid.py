@@ -4,7 +4,7 @@ Nothing in here knows of prices or decisions; `autoscaler` asks it what a number
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 SHIFT_SAMPLES = 2
@@ -43,40 +43,6 @@ class Level:
         return Level(self.value + weight * off, self.deviation + weight * (abs(off) - self.deviation))
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Seconds of work per event as a line over the number of workers, `alone + shared × workers`: what is shared (a
-    disk, a sink, memory bandwidth) makes each event dearer as workers are added (Gunther's contention term). Fitted
-    by least squares that forget, and hold on to `shared = 0` while there is no evidence."""
-
-    weight: float = 0.0
-    n: float = 0.0
-    nn: float = 0.0
-    s: float = 0.0
-    ns: float = 0.0
-
-    def seen(self, workers: int, seconds: float, weight: float) -> "Cost":
-        keep = 1 - weight
-        return Cost(
-            self.weight * keep + weight,
-            self.n * keep + weight * workers,
-            self.nn * keep + weight * workers**2,
-            self.s * keep + weight * seconds,
-            self.ns * keep + weight * workers * seconds,
-        )
-
-    @property
-    def shared(self) -> float:
-        mean_n, mean_s = self.n / self.weight, self.s / self.weight
-        spread = self.nn / self.weight - mean_n**2
-        slope = (self.ns / self.weight - mean_n * mean_s) / (spread + 0.05 * mean_n**2 + 0.25)
-        return min(max(0.0, slope), mean_s / mean_n)
-
-    def at(self, workers: float) -> float:
-        """Seconds of work per event."""
-        return self.s / self.weight + self.shared * (workers - self.n / self.weight)
-
-
 def hottest(loads: Sequence[float], held: int) -> float:
     """What the worker with the heaviest partition has, if everyone holds `held` partitions: that one, and the rest as
     they are on average."""
@@ -95,20 +61,12 @@ def useful_counts(partitions: int, least: int, most: int) -> list[int]:
     return counts or [least]
 
 
-def seconds_over(queue: float, arrivals: float, phases: Iterable[tuple[float, float]], limit: float) -> float:
-    """How long the queue is above the limit. `phases`: (seconds, events/s taken out), one after the other."""
-    over = 0.0
-    for seconds, out in phases:
-        end = max(0.0, queue + (arrivals - out) * seconds)
-        if queue > limit and end > limit:
-            over += seconds
-        elif queue > limit or end > limit:
-            over += seconds * (max(queue, end) - limit) / abs(end - queue) if end > 0 else (queue - limit) / (out - arrivals)
-        queue = end
-    return over
-
-
-def queue_after(queue: float, arrivals: float, phases: Iterable[tuple[float, float]]) -> float:
-    for seconds, out in phases:
-        queue = max(0.0, queue + (arrivals - out) * seconds)
-    return queue
+def flow(queue: float, arrivals: float, seconds: float, out: float, limit: float) -> tuple[float, float]:
+    """A queue (events) after so many seconds of arrivals and of what is taken out (events/s), and how long it was above
+    the limit meanwhile. It changes linearly, and not below 0."""
+    end = max(0.0, queue + (arrivals - out) * seconds)
+    if queue > limit and end > limit:
+        return end, seconds
+    if queue <= limit and end <= limit:
+        return end, 0.0
+    return end, min(seconds, (max(queue, end) - limit) / abs(arrivals - out))
