@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import streamflow
-from streamflow.cli import look, runs, topics, why
+from streamflow.cli import elastic, look, runs, topics, why
 from streamflow.cli.options import CONTEXT
 from streamflow.cli.output import say
 
@@ -17,9 +17,11 @@ app = typer.Typer(
     context_settings=CONTEXT,
 )
 app.add_typer(runs.app)
+app.add_typer(elastic.app)
 app.add_typer(look.app)
 app.add_typer(why.app)
 app.add_typer(topics.app, name="topic")
+app.add_typer(elastic.autoscale, name="autoscale")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,11 +1,27 @@
 """Arguments and options that several commands take, so that each is called and explained the same everywhere."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from streamflow.runtime.work import Until
+
+_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(text: str | float) -> float:
+    """`5`, `5s`, `500ms` or `2m`; BadParameter for what is no time above 0."""
+    digits = str(text).rstrip("msh")
+    try:
+        value = float(digits) * _UNITS[str(text)[len(digits) :] or "s"]
+    except (ValueError, KeyError):
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise typer.BadParameter(f"{text} is not a number of seconds above 0. Write 5, 5s, 500ms or 2m.")
+    return value
+
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -14,6 +30,12 @@ TopicsData = Annotated[
     str,
     typer.Option(
         "--data", "-d", help="The folder that holds the topics, or the address of a Kafka: kafka://host:9092."
+    ),
+]
+Latency = Annotated[
+    float,
+    typer.Option(
+        parser=seconds, metavar="TIME", help="How old the oldest waiting event may get before there are more workers."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

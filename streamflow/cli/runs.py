@@ -1,7 +1,6 @@
 """Commands that run pipelines, and those that tell a running one what to do."""
 
 import logging
-import math
 import secrets
 import sys
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ import typer
 from streamflow.base.clock import SystemClock
 from streamflow.base.errors import ConflictError
 from streamflow.cli.folders import known_pipeline, live_workers, opened
-from streamflow.cli.options import Data, ExplainPanes, Name, Target, UntilOption
+from streamflow.cli.options import Data, ExplainPanes, Latency, Name, Target, UntilOption
 from streamflow.cli.output import say, told_errors
 from streamflow.cli.progress import RunReport, StatusLine, topics_not_ended
 from streamflow.runtime.autoscaler import Policy
@@ -37,9 +36,12 @@ app = typer.Typer()
 def run(
     target: Target,
     data: Data,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes to begin with, and at least.")] = 1,
+    workers: Annotated[
+        int,
+        typer.Option(min=0, help="Worker processes to begin with, and at least; 0: none while there is nothing to do."),
+    ] = 1,
     max_workers: Annotated[int | None, typer.Option(min=1, help="Let the autoscaler go up to this many.")] = None,
-    latency: Annotated[float, typer.Option(help="Backlog, in seconds of work, that the autoscaler accepts.")] = 5.0,
+    latency: Latency = 5.0,
     until: UntilOption = "stopped",
     host: Annotated[str, typer.Option(help="Address of the metrics page.")] = "127.0.0.1",
     port: Annotated[
@@ -54,7 +56,7 @@ def run(
     the same pipeline is refused; a `run` after a crash adopts the workers that are still at work. The number of
     workers is what this command says: what `scale` asked of an earlier run is forgotten.
     """
-    _check_scaling(workers, max_workers, latency)
+    _check_scaling(workers, max_workers)
     policy = Policy(workers, max(workers, max_workers or workers), latency)
     with told_errors():
         log_to_stderr(logging.ERROR if quiet else logging.WARNING)
@@ -114,25 +116,6 @@ def explain(
             say(f"wrote '{svg}'")
 
 
-@app.command(
-    epilog="Example:\n\n`streamflow scale flights 4 --data demo-data` — and `0` to give it back to the autoscaler."
-)
-def scale(name: Name, workers: Annotated[int, typer.Argument(min=0)], data: Data) -> None:
-    """Change the number of workers of a running pipeline; only the tasks that must move do.
-
-    It holds until the next `scale`, or the next `run`, which begins with its own number.
-    """
-    with told_errors(), opened(data) as log:
-        running = len(live_workers(log.snapshot(known_pipeline(log, name))))
-        if not is_supervised(data, name):
-            others = f" ({count(running, 'worker')} without a supervisor)" if running else ""
-            hint = "Start it with `streamflow run … --workers N`."
-            raise ConflictError(f"pipeline '{name}' is not running in '{data}'{others}. {hint}")
-        log.request_workers(name, workers or None)
-        wanted = f"{count(workers, 'worker')} wanted" if workers else "back to what `run` said"
-        say(f"{name}: {wanted}; {running} running now")
-
-
 @app.command(epilog="Example:\n\n`streamflow stop flights --data demo-data`")
 def stop(name: Name, data: Data) -> None:
     """Drain and stop all workers of a pipeline, whoever started them. `run` starts it again where it stopped."""
@@ -160,11 +143,11 @@ def reset(name: Name, data: Data, yes: Annotated[bool, typer.Option("--yes", hel
         say(f"{name}: forgotten")
 
 
-def _check_scaling(workers: int, max_workers: int | None, latency: float) -> None:
+def _check_scaling(workers: int, max_workers: int | None) -> None:
     if max_workers is not None and max_workers < workers:
         raise typer.BadParameter(f"{max_workers} is below --workers {workers}.", param_hint="'--max-workers'")
-    if not 0 < latency < math.inf:
-        raise typer.BadParameter(f"{latency:g} is not a number of seconds above 0.", param_hint="'--latency'")
+    if not workers and not max_workers:
+        raise typer.BadParameter("0 needs a --max-workers above 0.", param_hint="'--workers'")
 
 
 def _supervise(supervisor: Supervisor, address: tuple[str, int | None], until: Until, *, quiet: bool) -> None:

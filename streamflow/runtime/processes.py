@@ -2,6 +2,7 @@
 deals with its memory. Linux only."""
 
 import ctypes
+import os
 
 from streamflow.topics.protocol import WorkerInfo
 
@@ -20,6 +21,15 @@ def started_at(pid: int) -> float:
 def is_alive(worker: WorkerInfo) -> bool:
     """The very process that joined is still there."""
     return started_at(worker.pid) == worker.process_started and worker.process_started > 0
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory that the process has in use; 0 if there is none."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

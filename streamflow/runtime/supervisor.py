@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -24,8 +24,9 @@ from streamflow.engine.plan import Plan
 from streamflow.runtime import hints, work
 from streamflow.runtime.assignment import coordinate
 from streamflow.runtime.autoscaler import Decision, Memory, Observation, Policy, decide
+from streamflow.runtime.decisions import Entry, append
+from streamflow.runtime.observing import Observer, heaviest
 from streamflow.runtime.processes import is_alive
-from streamflow.runtime.progress import backlog_events
 from streamflow.runtime.worker import Stop
 from streamflow.topics.protocol import Log, Snapshot, WorkerInfo
 
@@ -92,10 +93,14 @@ class Supervisor:
     decision: Decision = field(default=Decision(0, NOT_ASKED), init=False)
     _children: dict[str, _Child] = field(default_factory=dict, init=False)
     _memory: Memory = field(default_factory=Memory, init=False)
+    _observer: Observer = field(init=False)
     _crashes: int = field(default=0, init=False)
     _spawn_at_s: float = field(default=0.0, init=False)
     _coordinate_at_s: float = field(default=0.0, init=False)
     _log_start: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._observer = Observer(self.plan)
 
     def run(self) -> None:
         """ConflictError if the pipeline has a supervisor already; StreamFlowError if its workers keep crashing, or
@@ -130,7 +135,7 @@ class Supervisor:
         if snapshot.stopping or (self.until is not None and self.until(snapshot)):
             return False
         running = self._running(snapshot)
-        self._decide(snapshot, len(running))
+        self._decide(snapshot, running)
         self._adjust(snapshot, running)
         self.on_status(Status(snapshot, len(running), self.wanted, self.decision.reason))
         return True
@@ -150,27 +155,35 @@ class Supervisor:
         ]
         return members + starting
 
-    def _decide(self, snapshot: Snapshot, running: int) -> None:
+    def _decide(self, snapshot: Snapshot, running: list[str]) -> None:
+        if self.policy.is_elastic:
+            started_s = {worker: child.started_s for worker, child in self._children.items()}
+            self._observer.notice(snapshot, time.monotonic(), started_s)
         if snapshot.workers_wanted is not None:
             self.wanted = snapshot.workers_wanted
             self.decision = Decision(self.wanted, BY_HAND)
-            return
-        if self.policy.workers_max <= self.policy.workers_min:
+        elif not self.policy.is_elastic:
             if self.decision.reason == BY_HAND:
                 self.wanted = self.policy.workers_min
                 self.decision = Decision(self.wanted, "as started")
-            return
-        sources = [stage for stage in self.plan.stages if not stage.upstream]
-        names = {stage.name for stage in sources}
-        processed = sum(s.offset for t, s in snapshot.tasks.items() if t.stage in names)
-        seen = Observation(time.monotonic(), running, backlog_events(snapshot, sources), processed)
-        before = self._memory.last
-        if before is not None and seen.now_s - before.now_s < 1.0:
-            return
-        self._memory, self.decision = decide(self._memory, seen, self.policy)
-        if self.decision.workers != self.wanted:
-            logger.info("workers %s → %s (%s)", self.wanted, self.decision.workers, self.decision.reason)
-        self.wanted = self.decision.workers
+        elif (not self.wanted or self._observer.is_due(time.monotonic())) and (
+            seen := self._observe(running)
+        ) is not None:
+            self._memory, self.decision = decide(self._memory, seen, self.policy)
+            append(self.data, self.plan.pipeline, Entry(time.time_ns() // 1000, seen, self.policy, self.decision))
+            if self.decision.workers != self.wanted:
+                logger.info("workers %s → %s (%s)", self.wanted, self.decision.workers, self.decision.reason)
+            self.wanted = self.decision.workers
+
+    def _observe(self, running: list[str]) -> Observation | None:
+        snapshot = self.log.snapshot(self.plan.pipeline)
+        members = [worker for worker in running if worker in snapshot.workers]
+        starting_s = [self._children[w].started_s for w in running if w not in snapshot.workers and w in self._children]
+        seen = self._observer.observe(snapshot, time.monotonic(), self.wanted, members, starting_s)
+        late = heaviest(snapshot, (stage.name for stage in self.plan.stages if not stage.upstream))
+        if seen is None or late is None:
+            return seen
+        return replace(seen, age_s=self.log.backlog(late.topic, late.task.partition, late.offset).oldest_age_s)
 
     def _adjust(self, snapshot: Snapshot, running: list[str]) -> None:
         if len(running) < self.wanted and time.monotonic() >= self._spawn_at_s:

@@ -10,11 +10,15 @@ import streamflow as sf
 from streamflow.cli.main import app
 from streamflow.stores.widerow import SetCell, WideRowStore
 
-COMMANDS = ["run", "worker", "scale", "stop", "reset", "status", "explain", "sql", "row", "why"]
+COMMANDS = ["run", "worker", "scale", "stop", "reset", "status", "explain", "sql", "row", "why", "workers"]
+AUTOSCALE_COMMANDS = ["explain", "what-if"]
 TOPIC_COMMANDS = ["list", "create", "publish", "end", "tail"]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, *(f"topic {name}" for name in TOPIC_COMMANDS)])
+@pytest.mark.parametrize(
+    "command",
+    [*COMMANDS, *(f"topic {name}" for name in TOPIC_COMMANDS), *(f"autoscale {name}" for name in AUTOSCALE_COMMANDS)],
+)
 def test_every_command_teaches_by_example(command: str) -> None:
     text = told(*command.split(), "-h")
     assert "Example" in text
@@ -24,10 +28,10 @@ def test_every_command_teaches_by_example(command: str) -> None:
 
 def test_help_lists_every_command_and_no_other() -> None:
     text = told("-h")
-    assert all(command in text for command in [*COMMANDS, "topic"])
+    assert all(command in text for command in [*COMMANDS, "topic", "autoscale"])
     groups = [group.typer_instance for group in app.registered_groups]
     registered = [command for group in groups if group for command in group.registered_commands]
-    assert len(registered) == len([*COMMANDS, *TOPIC_COMMANDS])
+    assert len(registered) == len([*COMMANDS, *TOPIC_COMMANDS, *AUTOSCALE_COMMANDS])
 
 
 def test_version_is_that_of_the_package() -> None:
