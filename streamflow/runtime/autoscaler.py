@@ -23,6 +23,8 @@ WAIT_SPANS = 2
 REGRET_LEADS = 12.0
 """To grow again within so many times what a change takes is to regret that it shrank."""
 PATIENCE_MAX = 8.0
+HELPLESS = 1.1
+"""Two numbers of workers are as good as each other if one is late for at most so many times as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +54,15 @@ def decide(memory: Memory, seen: Observation, policy: Policy) -> tuple[Memory, D
         return memory, Decision(wanted, f"between {policy.workers_min} and {policy.workers_max} are allowed")
     stay = outlook.choice(wanted) if wanted else Choice(0, 0.0, 0.0)
     choices = (stay, *(outlook.choice(n) for n in outlook.counts if n > wanted))
-    best = min(choices, key=lambda choice: (choice.price, choice.workers))
+    helping = (choice for choice in choices if choice is stay or choice.over_s * HELPLESS < stay.over_s)
+    best = min(helping, key=lambda choice: (choice.price, choice.workers))
     if wanted and best is not stay and outlook.choice(best.workers, WAIT_SPANS * seen.span_s).price >= best.price:
         words = f"up: with {wanted} the oldest event would be too old for {_seconds(stay.over_s)}"
         return _grown(memory, seen), _decision(best, words, outlook, choices)
-    memory, fewer = _fewer(memory, wanted, outlook)
+    memory, fewer = _fewer(memory, stay, outlook)
     if fewer is not None:
         less = Choice(fewer, 0.0, 0.0)
-        words = f"down: {wanted - fewer} too many have cost more than to let them go"
+        words = f"down: {wanted - fewer} that are not needed have cost as much as to let them go"
         return memory, _decision(less, words, outlook, choices)
     return memory, _decision(stay, _why_stay(outlook, stay, best), outlook, choices)
 
@@ -70,12 +73,12 @@ def _grown(memory: Memory, seen: Observation) -> Memory:
     return replace(memory, saved={}, patience=patience, shrunk_s=-math.inf)
 
 
-def _fewer(memory: Memory, wanted: int, outlook: Outlook) -> tuple[Memory, int | None]:
-    """Each smaller number that would be enough saves up for the change to it; one that would not loses savings."""
-    seen = outlook.seen
+def _fewer(memory: Memory, stay: Choice, outlook: Outlook) -> tuple[Memory, int | None]:
+    """Each smaller number that would be enough, or no worse, saves up for the change to it; else it loses savings."""
+    seen, wanted = outlook.seen, stay.workers
     if seen.starting or seen.paused > 0 or len(seen.workers) != wanted:
         return memory, None
-    if seen.now_s - memory.shrunk_s > REGRET_LEADS * seen.lead_s:
+    if REGRET_LEADS * seen.lead_s < seen.now_s - memory.shrunk_s < math.inf:
         memory = replace(memory, patience=max(1.0, memory.patience / 2), shrunk_s=-math.inf)
     saved: dict[int, float] = {}
     due = []
@@ -83,13 +86,17 @@ def _fewer(memory: Memory, wanted: int, outlook: Outlook) -> tuple[Memory, int |
         if n >= wanted:
             break
         gain, before = (wanted - n) / memory.usual * seen.span_s, memory.saved.get(n, 0.0)
-        enough = outlook.is_enough(n)
+        enough = outlook.is_enough(n) or (n > 0 and _is_no_worse(outlook.choice(n), stay))
         saved[n] = before + gain if enough else max(0.0, before - 3 * gain)
         if enough and saved[n] >= _price_down(n, memory, outlook):
             due.append(n)
     if due:
         return replace(memory, saved={}, shrunk_s=seen.now_s), due[0]
     return replace(memory, saved=saved), None
+
+
+def _is_no_worse(fewer: Choice, stay: Choice) -> bool:
+    return stay.over_s > 0 and fewer.over_s <= HELPLESS * stay.over_s
 
 
 def _price_down(workers: int, memory: Memory, outlook: Outlook) -> float:
@@ -105,13 +112,13 @@ def _why_stay(outlook: Outlook, stay: Choice, best: Choice) -> str:
     if stay.over_s <= 0:
         return "stay"
     if outlook.is_one_partition():
-        return "stay, though late: one partition has more than a worker can do, and more workers don't share it"
+        return "stay, though it may be late: one partition has more than a worker can do, and more workers don't share it"
     if stay.workers == outlook.counts[-1]:
-        return "stay, though late: no more workers are allowed, or they would have no partition"
+        return "stay, though it may be late: no more workers are allowed, or they would have no partition"
     if outlook.memory.contention > 0.05:
         slow = f" ({outlook.seen.bottleneck} is the bottleneck)" if outlook.seen.bottleneck else ""
-        return f"stay, though late: more workers don't help, each makes the others slower{slow}"
-    return "stay, though late: a change would cost more than it gains"
+        return f"stay, though it may be late: more workers don't help, each makes the others slower{slow}"
+    return "stay, though it may be late: a change would cost more than it gains"
 
 
 def _decision(choice: Choice, words: str, outlook: Outlook, choices: tuple[Choice, ...]) -> Decision:

@@ -29,6 +29,10 @@ class Level:
     def known(self) -> bool:
         return not math.isnan(self.value)
 
+    def scaled(self, factor: float) -> "Level":
+        """In another unit."""
+        return Level(self.value * factor, self.deviation * factor, tuple(sample * factor for sample in self.odd))
+
     def seen(self, sample: float, weight: float) -> "Level":
         """`weight`: of the sample against the past, in (0, 1]."""
         if not self.known:

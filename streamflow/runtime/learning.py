@@ -12,6 +12,9 @@ from streamflow.runtime.fluid import Level
 
 BUSY_MIN = 0.05
 """Of the time. Who was busy for less tells nothing of how fast it can be."""
+TELLING = 0.5
+"""Of the time, for all together. Who has less to do is slower for each event, as steps hold few: that workers are slow is
+believed of busy ones, that they are fast of all."""
 NEW_STARTS = 2.0
 """For so many start-up times a worker is new: it may still be slow."""
 DRIFT_MAX = 0.2
@@ -74,7 +77,7 @@ class Memory:
     """What the next decision needs of the past; each call of `decide` gives the next.
 
     load: `total` (events/s), each partition's part of it in `shares`, and `drift`, by how much of itself it usually
-    moves while a change takes effect. Workers: `rate` (events per busy second), `saturated` (how much of that they keep
+    moves while a change takes effect. Workers: `rate` (events per busy second of one by itself), `saturated` (how much of that they keep
     up when they have more than enough to do), `speeds` of single ones against the others, `contention` (by how much of
     itself each further worker makes an event dearer for all). `usual`: the usual number of workers, which is the
     currency. `saved`: what each smaller number would have saved by now; `patience`: raised by regret, as is `shrunk_s`
@@ -95,6 +98,10 @@ class Memory:
     saved: Mapping[int, float] = field(default_factory=dict)
     patience: float = 1.0
     shrunk_s: float = -math.inf
+
+    def dearer(self, workers: int) -> float:
+        """An event among so many workers against one by itself."""
+        return 1 + max(0.0, self.contention) * (max(1, workers) - 1)
 
 
 def learn(memory: Memory, seen: Observation, latency_s: float) -> Memory:
@@ -124,21 +131,28 @@ def _learn_load(memory: Memory, seen: Observation, weight: float) -> Memory:
 
 def _learn_rates(memory: Memory, seen: Observation, weight: float) -> Memory:
     busy = [w for w in seen.workers if w.busy_s > BUSY_MIN * seen.span_s and w.processed > 0]
-    busy = [w for w in busy if w.up_s > NEW_STARTS * seen.start_s] or busy
+    old = [w for w in busy if w.up_s > NEW_STARTS * seen.start_s]
     if not busy:
         return memory
-    mean = sum(w.processed for w in busy) / sum(w.busy_s for w in busy)
-    speeds = {w.id: memory.speeds[w.id] for w in seen.workers if w.id in memory.speeds}
-    for worker in busy:
-        old = speeds.get(worker.id, 1.0)
-        speeds[worker.id] = old + weight / 4 * (worker.processed / worker.busy_s / mean - old)
-    memory = replace(memory, rate=memory.rate.seen(mean, weight), speeds=speeds)
+    mean = sum(w.processed for w in old or busy) / sum(w.busy_s for w in old or busy)
+    speeds = {w.id: memory.speeds.get(w.id, 1.0) for w in seen.workers}
+    for worker in old:
+        # Who did little tells little.
+        part = weight / 4 * worker.busy_s / seen.span_s
+        speeds[worker.id] += part * (worker.processed / worker.busy_s / mean - speeds[worker.id])
+    load = sum(w.busy_s for w in seen.workers) / (len(seen.workers) * seen.span_s)
+    alone = mean * memory.dearer(len(seen.workers))
+    if load >= TELLING or not memory.rate.known or alone > memory.rate.value:
+        memory = replace(memory, rate=memory.rate.seen(alone, weight))
+    memory = replace(memory, speeds=speeds)
     if seen.paused > 0 or seen.starting or not seen.is_owned:
         return memory
     memory = replace(memory, saturated=_saturated(memory, seen, weight))
     if all(w.up_s > NEW_STARTS * seen.start_s for w in seen.workers):
-        now = len(seen.workers), memory.rate.value
+        n = len(seen.workers)
+        now = n, memory.rate.value / memory.dearer(n)
         memory = replace(memory, contention=_contention(memory, now), settled=now)
+        memory = replace(memory, rate=memory.rate.scaled(now[1] * memory.dearer(n) / memory.rate.value))
     return memory
 
 
@@ -173,7 +187,8 @@ def _contention(memory: Memory, now: tuple[int, float]) -> float:
 def _learn_usual(memory: Memory, seen: Observation) -> Memory:
     if not memory.rate.known:
         return memory
-    needed = max(1.0, memory.total.value / (memory.rate.value * memory.saturated))
+    each = memory.rate.value * memory.saturated / memory.dearer(len(seen.workers))
+    needed = max(1.0, memory.total.value / each)
     seen_s = min(memory.seen_s + seen.span_s, max(seen.span_s, USUAL_LEADS * seen.lead_s))
     usual = memory.usual + seen.span_s / seen_s * (needed - memory.usual) if memory.usual else needed
     return replace(memory, usual=usual, seen_s=seen_s)

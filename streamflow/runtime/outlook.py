@@ -12,7 +12,7 @@ from streamflow.runtime.learning import Memory, Observation
 
 CHANGE_PRICE = 2.5
 """Of a change of the number of workers, for each second that it takes to have its effect."""
-ROOM, ROOM_DRIFTS = 0.04, 1.0
+ROOM, ROOM_DRIFTS = 0.02, 1.0
 """By how much more than the load workers must stand: always, and in terms of how much the load moves."""
 ROOM_LESS, ROOM_LESS_DRIFTS = 0.1, 2.0
 """The same for fewer workers than there are: what is let go should not be missed."""
@@ -63,9 +63,8 @@ class Outlook:
 
     def capacity(self, workers: int) -> float:
         """Events/s of the slowest of so many."""
-        contention = max(0.0, self.memory.contention)
-        dearer = (1 + contention * (workers - 1)) / (1 + contention * (max(1, self.running) - 1))
-        return max(1e-9, self.memory.rate.value * self.memory.saturated * self.slowest / dearer)
+        each = self.memory.rate.value / self.memory.dearer(workers)
+        return max(1e-9, each * self.memory.saturated * self.slowest)
 
     def choice(self, workers: int, wait_s: float = 0.0) -> Choice:
         """What it brings to have so many, ordered now or after a while."""
