@@ -10,7 +10,7 @@ import typer
 
 from streamflow.base.errors import ConflictError, NotFoundError
 from streamflow.cli.folders import data_folder, known_pipeline, live_workers, opened
-from streamflow.cli.options import CONTEXT, Data, Json, Latency, Name
+from streamflow.cli.options import CONTEXT, Data, Json, LatencyIfGiven, Name
 from streamflow.cli.output import print_json, print_table, say, time_text, told_errors
 from streamflow.runtime.autoscaler import Policy
 from streamflow.runtime.decisions import Entry, read, recorded
@@ -116,7 +116,7 @@ def what_if_(
     name: Recorded = None,
     *,
     data: Data,
-    latency: Latency | None = None,
+    latency: LatencyIfGiven = None,
     min_workers: Annotated[int | None, typer.Option(min=0, help="At least so many.")] = None,
     max_workers: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
     violation_price: Annotated[

@@ -32,12 +32,11 @@ TopicsData = Annotated[
         "--data", "-d", help="The folder that holds the topics, or the address of a Kafka: kafka://host:9092."
     ),
 ]
-Latency = Annotated[
-    float,
-    typer.Option(
-        parser=seconds, metavar="TIME", help="How old the oldest waiting event may get before there are more workers."
-    ),
-]
+_LATENCY = typer.Option(
+    parser=seconds, metavar="TIME", help="How old the oldest waiting event may get; the autoscaler's objective."
+)
+Latency = Annotated[float, _LATENCY]
+LatencyIfGiven = Annotated[float | None, _LATENCY]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Target = Annotated[str, typer.Argument(help="The pipeline: package.module[:name] or path/file.py[:name].")]
 Name = Annotated[str, typer.Argument(help="The pipeline's name.")]

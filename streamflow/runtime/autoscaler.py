@@ -23,8 +23,9 @@ WAIT_SPANS = 2
 REGRET_LEADS = 12.0
 """To grow again within so many times what a change takes is to regret that it shrank."""
 PATIENCE_MAX = 8.0
-HELPLESS = 1.1
-"""Two numbers of workers are as good as each other if one is late for at most so many times as long."""
+HELPS, AS_GOOD = 1.3, 1.1
+"""Where all are late: by what factor more workers must shorten that to be worth it, and fewer may prolong the shortest.
+Between the two nothing changes, or it would go up and down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,13 @@ def decide(memory: Memory, seen: Observation, policy: Policy) -> tuple[Memory, D
         return memory, Decision(wanted, f"between {policy.workers_min} and {policy.workers_max} are allowed")
     stay = outlook.choice(wanted) if wanted else Choice(0, 0.0, 0.0)
     choices = (stay, *(outlook.choice(n) for n in outlook.counts if n > wanted))
-    helping = (choice for choice in choices if choice is stay or choice.over_s * HELPLESS < stay.over_s)
+    helping = (choice for choice in choices if choice is stay or choice.over_s * HELPS < stay.over_s)
     best = min(helping, key=lambda choice: (choice.price, choice.workers))
     if wanted and best is not stay and outlook.choice(best.workers, WAIT_SPANS * seen.span_s).price >= best.price:
         words = f"up: with {wanted} the oldest event would be too old for {_seconds(stay.over_s)}"
         return _grown(memory, seen), _decision(best, words, outlook, choices)
-    memory, fewer = _fewer(memory, stay, outlook)
+    shortest_s = min(choice.over_s for choice in choices)
+    memory, fewer = _fewer(memory, wanted, shortest_s, outlook)
     if fewer is not None:
         less = Choice(fewer, 0.0, 0.0)
         words = f"down: {wanted - fewer} that are not needed have cost as much as to let them go"
@@ -73,9 +75,9 @@ def _grown(memory: Memory, seen: Observation) -> Memory:
     return replace(memory, saved={}, patience=patience, shrunk_s=-math.inf)
 
 
-def _fewer(memory: Memory, stay: Choice, outlook: Outlook) -> tuple[Memory, int | None]:
+def _fewer(memory: Memory, wanted: int, shortest_s: float, outlook: Outlook) -> tuple[Memory, int | None]:
     """Each smaller number that would be enough, or no worse, saves up for the change to it; else it loses savings."""
-    seen, wanted = outlook.seen, stay.workers
+    seen = outlook.seen
     if seen.starting or seen.paused > 0 or len(seen.workers) != wanted:
         return memory, None
     if REGRET_LEADS * seen.lead_s < seen.now_s - memory.shrunk_s < math.inf:
@@ -86,17 +88,13 @@ def _fewer(memory: Memory, stay: Choice, outlook: Outlook) -> tuple[Memory, int 
         if n >= wanted:
             break
         gain, before = (wanted - n) / memory.usual * seen.span_s, memory.saved.get(n, 0.0)
-        enough = outlook.is_enough(n) or (n > 0 and _is_no_worse(outlook.choice(n), stay))
+        enough = outlook.is_enough(n) or (n > 0 and shortest_s > 0 and outlook.choice(n).over_s <= AS_GOOD * shortest_s)
         saved[n] = before + gain if enough else max(0.0, before - 3 * gain)
         if enough and saved[n] >= _price_down(n, memory, outlook):
             due.append(n)
     if due:
         return replace(memory, saved={}, shrunk_s=seen.now_s), due[0]
     return replace(memory, saved=saved), None
-
-
-def _is_no_worse(fewer: Choice, stay: Choice) -> bool:
-    return stay.over_s > 0 and fewer.over_s <= HELPLESS * stay.over_s
 
 
 def _price_down(workers: int, memory: Memory, outlook: Outlook) -> float:
@@ -112,7 +110,9 @@ def _why_stay(outlook: Outlook, stay: Choice, best: Choice) -> str:
     if stay.over_s <= 0:
         return "stay"
     if outlook.is_one_partition():
-        return "stay, though it may be late: one partition has more than a worker can do, and more workers don't share it"
+        return (
+            "stay, though it may be late: one partition has more than a worker can do, and more workers don't share it"
+        )
     if stay.workers == outlook.counts[-1]:
         return "stay, though it may be late: no more workers are allowed, or they would have no partition"
     if outlook.memory.contention > 0.05:

@@ -33,6 +33,10 @@ class Level:
         """In another unit."""
         return Level(self.value * factor, self.deviation * factor, tuple(sample * factor for sample in self.odd))
 
+    def toward(self, sample: float, weight: float) -> "Level":
+        """Nearer to the sample, whatever that is."""
+        return Level(self.value + weight * (sample - self.value), self.deviation, self.odd)
+
     def seen(self, sample: float, weight: float) -> "Level":
         """`weight`: of the sample against the past, in (0, 1]."""
         if not self.known:

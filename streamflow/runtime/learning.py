@@ -13,8 +13,8 @@ from streamflow.runtime.fluid import Level
 BUSY_MIN = 0.05
 """Of the time. Who was busy for less tells nothing of how fast it can be."""
 TELLING = 0.5
-"""Of the time, for all together. Who has less to do is slower for each event, as steps hold few: that workers are slow is
-believed of busy ones, that they are fast of all."""
+"""Of the time, for all together. Who has less to do is slower for each event, as steps hold few: that workers are slow
+is believed of busy ones alone, that they are fast of all, if slowly."""
 NEW_STARTS = 2.0
 """For so many start-up times a worker is new: it may still be slow."""
 DRIFT_MAX = 0.2
@@ -77,11 +77,11 @@ class Memory:
     """What the next decision needs of the past; each call of `decide` gives the next.
 
     load: `total` (events/s), each partition's part of it in `shares`, and `drift`, by how much of itself it usually
-    moves while a change takes effect. Workers: `rate` (events per busy second of one by itself), `saturated` (how much of that they keep
-    up when they have more than enough to do), `speeds` of single ones against the others, `contention` (by how much of
-    itself each further worker makes an event dearer for all). `usual`: the usual number of workers, which is the
-    currency. `saved`: what each smaller number would have saved by now; `patience`: raised by regret, as is `shrunk_s`
-    by shrinking."""
+    moves while a change takes effect. Workers: `rate` (events per busy second of one by itself), `saturated` (how much
+    of that they keep up when they have more than enough to do), `speeds` of single ones against the others,
+    `contention` (by how much of itself each further worker makes an event dearer for all). `usual`: the usual number of
+    workers, which is the currency. `saved`: what each smaller number would have saved by now; `patience`: doubled by
+    regret, which is to grow soon after `shrunk_s`."""
 
     total: Level = field(default_factory=Level)
     shares: tuple[float, ...] = ()
@@ -142,8 +142,10 @@ def _learn_rates(memory: Memory, seen: Observation, weight: float) -> Memory:
         speeds[worker.id] += part * (worker.processed / worker.busy_s / mean - speeds[worker.id])
     load = sum(w.busy_s for w in seen.workers) / (len(seen.workers) * seen.span_s)
     alone = mean * memory.dearer(len(seen.workers))
-    if load >= TELLING or not memory.rate.known or alone > memory.rate.value:
+    if load >= TELLING or not memory.rate.known:
         memory = replace(memory, rate=memory.rate.seen(alone, weight))
+    elif alone > memory.rate.value:
+        memory = replace(memory, rate=memory.rate.toward(alone, weight / 4))
     memory = replace(memory, speeds=speeds)
     if seen.paused > 0 or seen.starting or not seen.is_owned:
         return memory

@@ -1,4 +1,4 @@
-"""A plant for the autoscaler: workers that share partitions, second by second, with what they take to start and move."""
+"""A plant for the autoscaler: workers that share partitions, second by second, with the time they take to start."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
