@@ -126,6 +126,13 @@ def test_a_running_pipeline_is_scaled_and_stopped_and_nothing_else(folder: Path)
         )
         assert told("scale", "visits", "2", "-d", "data") == "visits: 2 workers wanted; 1 running now\n"
         wait_for(lambda: workers() == 2, "the second worker")
+        rows = json.loads(told("workers", "-d", "data", "--over", "0.1", "--json"))
+        assert [(row["pipeline"], row["state"]) for row in rows] == [("visits", "working")] * 2
+        assert all(row["memory_mb"] > 10 for row in rows)
+        assert told("scale", "visits", "auto", "-d", "data") == "visits: back to what `run` said; 2 running now\n"
+        wait_for(lambda: workers() == 1, "the second worker to go")
+        told("scale", "visits", "2", "-d", "data")
+        wait_for(lambda: workers() == 2, "the second worker again")
         assert told("stop", "visits", "-d", "data") == "visits: stopping 2 workers\n"
         out, _ = process.communicate(timeout=20)
         assert process.returncode == 0
