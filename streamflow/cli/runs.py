@@ -134,7 +134,7 @@ def scale(name: Name, workers: Annotated[int, typer.Argument(min=0)], data: Data
         say(f"{name}: {wanted}; {running} running now")
 
 
-@app.command(epilog="Example:\n\n`streamflow restart flights --data demo-data` — after you have installed a new version.")
+@app.command(epilog="Example:\n\n`streamflow restart flights --data demo-data` — after a new version was installed.")
 def restart(name: Name, data: Data) -> None:
     """Replace the workers of a running pipeline one by one, so that they run what is installed now."""
     with told_errors(), opened(data) as log:

@@ -48,7 +48,7 @@ pipeline = sf.Pipeline("faulty", settings=sf.Settings(SETTINGS))
         (
             "HELD.append(bytearray(b'x') * (800 << 20)); time.sleep(2)",
             "memory_bytes_max=400 << 20",
-            ["of 400 that it may", "replacing it"],
+            ["of 400 that it may: it hands its tasks over"],
         ),
     ],
     ids=["hangs", "holds the interpreter", "eats memory"],
