@@ -26,7 +26,7 @@ import polars as pl
 
 from streamflow.base.errors import ConflictError, CorruptionError, PipelineError, StreamFlowError
 from streamflow.topics.embedded.schema import SCHEMA
-from streamflow.topics.embedded.segments import sync_folder
+from streamflow.topics.embedded.segments import no_space, sync_folder
 from streamflow.topics.embedded.signal import Signal
 from streamflow.topics.embedded.subscription_rows import TABLES
 
@@ -306,7 +306,9 @@ def _translated(folder: Path, connection: sqlite3.Connection | None = None) -> I
             raise CorruptionError(
                 f"the database of the log in '{folder}' is damaged: {error}. Restore '{DATABASE}' from a copy"
             ) from error
-        if code is not None and code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL):
+        if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
+            raise no_space(folder) from error
+        if code is not None and code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             raise StreamFlowError(
                 f"the database of the log in '{folder}' can't be used: {error}. "
                 "Check its files' permissions and the space on the disk"
