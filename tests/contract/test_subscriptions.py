@@ -489,3 +489,30 @@ def test_event_that_fails_leaves_machines_as_they_were(bench: Bench):
         bench.store.with_machines("s", {0: fail}, durable=True)
     if "memory" not in bench.log.url:
         assert texts(consumer.pull(5).found) == ["a"]
+
+
+def test_if_one_event_raises_nothing_of_any_is_kept(bench: Bench):
+    bench.log.create_topic("dead", TopicConfig(1))
+    consumer = bench.subscribe(partitions=2, exactly_once=True, dead_letter=DeadLetterPolicy("dead"))
+    for n in range(8):
+        bench.publish(str(n))
+    for _ in range(4):
+        consumer.modify(leases(consumer.pull(8).found), 0)
+    found = consumer.pull(8).found
+    by_partition = {each: [one.lease.id for one in found if one.lease.partition == each] for each in (0, 1)}
+
+    def ack_and_pull(running):
+        assert set(running.ack(by_partition[0][:2])) == {HELD}
+        running.modify(by_partition[0][2:], 0)
+        running.pull(5)
+
+    def nack_and_fail(running):
+        running.modify(by_partition[1], 0)
+        raise ZeroDivisionError
+
+    for events in ({0: ack_and_pull, 1: nack_and_fail}, {1: nack_and_fail, 0: ack_and_pull}):
+        with pytest.raises(ZeroDivisionError):
+            bench.store.with_machines("s", events, durable=True)
+        assert (consumer.backlog().events, bench.log.end("dead", 0)) == (8, 0)
+    assert consumer.ack(leases(found)) == [HELD] * 8
+    assert consumer.backlog().events == 0
