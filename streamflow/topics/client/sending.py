@@ -10,6 +10,7 @@ from streamflow.model.time import MAX_US
 from streamflow.topics import codec
 from streamflow.topics.partition import partition_of
 from streamflow.topics.protocol import Producer, Record, TopicLog
+from streamflow.topics.publisher import target
 
 DUPLICATE = ""
 """The id of a message that was published before under the same sequence: where it is, is not known any more."""
@@ -37,13 +38,10 @@ class Sender:
     the internal one of a pipeline."""
 
     def __init__(self, log: TopicLog, topic: str, name: str | None) -> None:
-        config = log.topic(topic).config
-        if config.internal:
-            raise ConflictError(f"topic '{topic}' belongs to a pipeline, which alone writes to it. Publish to another")
         self._log = log
         self._topic = topic
         self._name = name
-        self._partitions = config.partitions
+        self._partitions = target(log, topic).partitions
         # Many short-lived publishers must not all begin at partition 0.
         self._turn = crc32((name or secrets.token_hex(8)).encode())
 
