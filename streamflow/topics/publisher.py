@@ -138,7 +138,7 @@ class Publisher:
         event_time_us: int | None = None,
         attributes: Attributes | None = None,
     ) -> None:
-        """Buffer one event: a mapping is encoded as JSON, text and bytes have to be JSON already. (Messages of any other
+        """Buffer one event: a mapping is encoded as JSON, text and bytes have to be JSON already. (Messages of any
         bytes are published by the client, `sf.connect`.)
 
         It is durable after the next `flush`, which also happens by itself at 1,000 events or 1 MB. DataError
@@ -168,9 +168,10 @@ class Publisher:
         nothing.
 
         DataError: no such partition, or no time. ConflictError: the topic was ended."""
+        self.flush()
+        self._partitions = self._log.topic(self.topic).config.partitions
         if partition is not None and not 0 <= partition < self._partitions:
             raise DataError(f"topic '{self.topic}' has no partition {partition}, only 0 to {self._partitions - 1}")
-        self.flush()
         partitions = range(self._partitions) if partition is None else (partition,)
         self._write([encode_mark(self.topic, each, watermark_us) for each in partitions], None)
 
@@ -286,8 +287,8 @@ class Publisher:
                 orjson.loads(event)
             except ValueError as error:
                 raise DataError(
-                    f"an event for topic '{self.topic}' is not JSON, which its readers expect: {event[:60]!r} ({error}). "
-                    "Publish a mapping, as {'text': …}; or publish messages of any bytes with the client, `sf.connect`"
+                    f"an event for topic '{self.topic}' is not JSON, which its readers expect: {event[:60]!r} "
+                    f"({error}). Publish a mapping, as {{'text': …}}; or any bytes with the client, `sf.connect`"
                 ) from error
             return event if isinstance(event, bytes) else event.encode()
         try:
@@ -301,7 +302,10 @@ class Publisher:
     def _write(self, records: Sequence[Record], producer: Producer | None) -> int:
         if not records or (producer is not None and producer.sequence <= self.last_sequence):
             return 0
-        if self._log.topic(self.topic).watermark_us >= MAX_US:
+        info = self._log.topic(self.topic)
+        # Of added ones the next batch makes use: asking before each would cost as much again.
+        self._partitions = info.config.partitions
+        if info.watermark_us >= MAX_US:
             raise ConflictError(
                 f"topic '{self.topic}' was ended: its readers have closed every window and would drop new events. "
                 "Publish to another topic"

@@ -81,8 +81,7 @@ class Client:
     async def create_topic(
         self, name: str, *, partitions: int = PARTITIONS_DEFAULT, retention_s: float = RETENTION_DEFAULT_S
     ) -> TopicInfo:
-        """Or return the one that exists. ConflictError if that has another number of partitions, which can't change:
-        keys would move."""
+        """Or return the one that exists. ConflictError if that has another number of partitions (`add_partitions`)."""
         return await self._run(lambda: self._log.create_topic(name, TopicConfig(partitions, retention_s)))
 
     async def topic(self, name: str) -> TopicInfo:
@@ -92,6 +91,15 @@ class Client:
     async def topics(self) -> list[TopicInfo]:
         """Sorted by name, without those that belong to pipelines."""
         return [info for info in await self._run(self._log.topics) if not info.config.internal]
+
+    async def alter_topic(self, name: str, *, retention_s: float) -> TopicInfo:
+        """Keep its messages for so many seconds from now on. ConflictError if it belongs to a pipeline."""
+        return await self._run(lambda: self._log.alter_topic(name, retention_s))
+
+    async def add_partitions(self, name: str, partitions: int) -> TopicInfo:
+        """Let it have so many in all; its subscriptions read the new ones, too. ConflictError if a pipeline or an
+        ordered subscription reads it, since its keys move, or if it has more already."""
+        return await self._run(lambda: self._log.add_partitions(name, partitions))
 
     async def delete_topic(self, name: str) -> None:
         """Its subscriptions are detached. ConflictError if a pipeline reads it."""

@@ -62,10 +62,12 @@ class Sender:
             producer = Producer(self._name, max(messages[nth].sequence for nth in kept))
         else:
             kept = list(fresh)
-        if self._log.topic(self._topic).watermark_us >= MAX_US:
+        info = self._log.topic(self._topic)
+        if info.watermark_us >= MAX_US:
             raise ConflictError(
                 f"topic '{self._topic}' was ended: its readers would drop new events. Publish to another topic"
             )
+        self._partitions = info.config.partitions
         groups = self._groups(messages, kept)
         records = [self._encoded(partition, [messages[nth] for nth in group]) for partition, group in groups]
         offsets = self._log.publish(records, producer)

@@ -7,13 +7,14 @@ from typing import TypeVar
 
 from streamflow.base.clock import Clock
 from streamflow.topics import rules
-from streamflow.topics.memory.store import Snapshotted, Store, Subscribed
+from streamflow.topics.memory.store import Partition, Snapshotted, Store, Subscribed, Topic
 from streamflow.topics.protocol import Record, TopicLog
 from streamflow.topics.reading import MessageReader, dead_letter_records
-from streamflow.topics.subscriptions.encoding import encode_snapshot, from_bytes, to_bytes
+from streamflow.topics.subscriptions.encoding import NOTHING_ACKED, encode_snapshot, from_bytes, to_bytes
 from streamflow.topics.subscriptions.running import Running, StoredMessage, begun
 from streamflow.topics.subscriptions.settings import SubscriptionSettings, snapshot_expires_us
 from streamflow.topics.subscriptions.store import (
+    Look,
     SnapshotInfo,
     SubscriptionInfo,
     check_attachable,
@@ -134,6 +135,10 @@ class MemorySubscriptions:
         with self._store.changed:
             return range(len(self._found(subscription).machines))
 
+    def look(self, subscription: str) -> Look | None:
+        """Nobody waits long for this store's lock."""
+        return None
+
     def with_machines(
         self, subscription: str, events: Mapping[int, Callable[[Running], T]], *, durable: bool
     ) -> dict[int, T]:
@@ -154,6 +159,21 @@ class MemorySubscriptions:
             if wakes:
                 self._store.touch()
             return results
+
+    def ordered_on(self, topic: Topic) -> list[str]:
+        """Names of subscriptions with ordering keys. Like `add_partitions`, under the store's lock."""
+        self._forget_expired()
+        return [each.info.name for each in self._on(topic) if each.info.settings.ordered]
+
+    def add_partitions(self, topic: Topic, added: Sequence[Partition]) -> None:
+        """Of the subscriptions and snapshots of `topic`: what was never published there is not acked."""
+        now_us = self._clock.now_us()
+        for each in self._on(topic):
+            each.machines += [begun(each.info.settings, partition.sizes, 0, now_us) for partition in added]
+        for snapshot in self._store.snapshots.values():
+            if snapshot.topic is topic:
+                snapshot.acks += [NOTHING_ACKED] * len(added)
+                snapshot.floors += [0] * len(added)
 
     def messages(self, subscription: str, partition: int, offsets: Iterable[int]) -> list[StoredMessage]:
         with self._store.changed:
@@ -183,6 +203,10 @@ class MemorySubscriptions:
             records += dead_letter_records(found.info.name, found.info.topic, letters, messages, policy.topic, size)
             running.machine.forwarded([letter.offset for letter in letters], running.now_us)
         return records
+
+    def _on(self, topic: Topic) -> list[Subscribed]:
+        every = self._store.subscriptions.values()
+        return [each for each in every if each.topic is topic and not each.info.detached]
 
     def _found(self, name: str) -> Subscribed:
         self._forget_expired()
