@@ -14,15 +14,18 @@ from streamflow.base.errors import PipelineError
 from streamflow.topics import open_log
 from streamflow.topics.client.consuming import Consumer
 from streamflow.topics.client.publishing import AsyncPublisher, Batching, PublishFlow, Retries
+from streamflow.topics.client.pushing import Pusher, Token
 from streamflow.topics.client.schemas import MessageSchema
 from streamflow.topics.client.sending import Sender
 from streamflow.topics.client.subscribing import Flow, Subscriber
 from streamflow.topics.client.threads import Changes, Threads
 from streamflow.topics.protocol import PARTITIONS_DEFAULT, RETENTION_DEFAULT_S, Backlog, TopicConfig, TopicInfo
+from streamflow.topics.subscriptions.push import PushConfig
 from streamflow.topics.subscriptions.settings import SubscriptionSettings
 from streamflow.topics.subscriptions.store import SnapshotInfo, SubscriptionInfo
 
 T = TypeVar("T")
+PUSH_REQUESTS_MAX = 100
 Made = TypeVar("Made", AsyncPublisher, Subscriber)
 
 
@@ -196,6 +199,42 @@ class Client:
         """NotFoundError if there is no such subscription."""
         consumer = Consumer(self._store, subscription)
         return self._owned(Subscriber(consumer, self._threads, self._changes, self._clock, flow))
+
+    async def push(
+        self,
+        subscription: str,
+        config: PushConfig | None = None,
+        *,
+        token: Token | None = None,
+        timeout_s: float | None = None,
+        requests_max: int = PUSH_REQUESTS_MAX,
+    ) -> None:
+        """Send the messages of a subscription to its `push` endpoint (or that of `config`) until this is cancelled. It
+        then lets what is out come to its end. Several processes may push one subscription.
+
+        Statuses 200, 201, 202 and 204 ack; all others, errors, and no answer within `timeout_s` (the ack deadline)
+        nack, and the retry policy says when a message comes again; without one the pusher rests 0.1 to 60 s while all
+        fails. There are few requests at once at first, up to `requests_max` while the endpoint takes them. `token`: for
+        an `oidc` endpoint; left out, it is what STREAMFLOW_PUSH_TOKEN holds.
+
+        PipelineError without an endpoint or a token; NotFoundError without aiohttp, or the subscription."""
+        settings = (await self.subscription(subscription)).settings
+        to = config or settings.push
+        if to is None:
+            raise PipelineError(
+                f"subscription '{subscription}' has no endpoint to push to. Give it one with "
+                "`alter_subscription(name, push=PushConfig(…))`"
+            )
+        subscriber = self.subscriber(subscription, flow=Flow(messages_max=2 * requests_max))
+        deadline_s = settings.ack_deadline_s
+        await Pusher(
+            subscriber,
+            settings,
+            to,
+            timeout_s=deadline_s if timeout_s is None else min(timeout_s, deadline_s),
+            requests_max=requests_max,
+            token=token,
+        ).run()
 
     def _owned(self, made: Made) -> Made:
         self._made = [each for each in self._made if not each.closed]
