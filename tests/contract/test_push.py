@@ -384,4 +384,4 @@ def test_window_doubles_until_a_failure_and_then_grows_by_one_a_round():
     round_of()
     assert window.pause_s == 0.0
     window.end(window.begin(), None)
-    assert (window.room, window.running) == (1, 0)
+    assert (window.room, window.running) == (2, 0)
