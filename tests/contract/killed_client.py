@@ -44,7 +44,7 @@ async def publish(client: Client, until: int) -> None:
 
 async def subscribe(client: Client, notes: int) -> None:
     def note(kind: str, message) -> None:
-        os.write(notes, f"{kind} {message.message_id} {message.data.decode()}\n".encode())
+        os.write(notes, f"{kind} {message.message_id} {message.data.decode()} {message.delivery_attempt}\n".encode())
 
     async def ack(message) -> None:
         if await message.ack() is sf.AckStatus.HELD:

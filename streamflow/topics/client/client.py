@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 
 from streamflow.base.clock import Clock, SystemClock
 from streamflow.base.errors import PipelineError
 from streamflow.topics import open_log
+from streamflow.topics.client.closing import Closing
 from streamflow.topics.client.consuming import Consumer
 from streamflow.topics.client.publishing import AsyncPublisher, Batching, PublishFlow, Retries
 from streamflow.topics.client.pushing import Pusher, Token
@@ -51,7 +51,7 @@ def connect(url: str | Path, *, clock: Clock | None = None) -> "Client":
     return Client(url, clock)
 
 
-class Client:
+class Client(Closing):
     """Made by `connect`; use it with `async with`, in one event loop. What it made is closed with it."""
 
     def __init__(self, url: str | Path, clock: Clock | None = None) -> None:
@@ -61,17 +61,6 @@ class Client:
         self._threads = Threads()
         self._changes = Changes(self._log, self._threads)
         self._made: list[AsyncPublisher | Subscriber] = []
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Close publishers (which sends what they have) and subscribers (which nacks what they did not hand out)."""
