@@ -97,8 +97,8 @@ class SubscriptionStore(Protocol):
         """Those that this handle may use now: all, but where a group of clients shares them out."""
 
     def look(self, subscription: str) -> Look | None:
-        """Whether a pull is worth while, told without the store's lock; None: it can't be told, so pull. The calls
-        of `with_machines` that a pull makes also note its activity: it is not told when that is due."""
+        """Whether a pull is worth while, without the store's lock; None: it can't be told, or it is time for a pull to
+        note that the subscription is used."""
 
     def with_machines(
         self, subscription: str, events: Mapping[int, Callable[[Running], T]], *, durable: bool
