@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 Token = Callable[[PushConfig], str | Awaitable[str]]
 """Gives the bearer token of a request (for `config.oidc.email` and `config.audience`). It is asked each time, so it
-should keep a token for as long as that is valid."""
+should keep a token for as long as that is valid. What it raises ends the pushing, but for an OSError or TimeoutError,
+which are as if the endpoint had not answered."""
 TOKEN_VARIABLE = "STREAMFLOW_PUSH_TOKEN"
 
 
@@ -126,6 +127,9 @@ class Pusher:
                 return True
             if self._settings.retry is None and self._window.pause_s:
                 await self._rest(self._window.pause_s)
+                if self._stopping:
+                    await message.nack()
+                    return False
             succeeded = await self._post(message, session)
             await (message.ack() if succeeded else message.nack())
             return succeeded
@@ -159,7 +163,7 @@ class Pusher:
                 if answer.status in ACKED:
                     return True
                 problem = f"status {answer.status}"
-        except (ClientError, TimeoutError, OSError, ValueError) as error:
+        except (ClientError, TimeoutError, OSError) as error:
             problem = f"{type(error).__name__}: {error}"
         # Of many in a row the first one says it all.
         level = logging.DEBUG if self._window.pause_s else logging.WARNING
