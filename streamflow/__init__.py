@@ -46,7 +46,14 @@ from streamflow.runtime.pipeline import Pipeline, PipelineResult
 from streamflow.runtime.values import on_values
 from streamflow.topics import Publisher, open_log
 from streamflow.topics.protocol import TopicConfig
-from streamflow.topics.subscriptions import AckStatus, DeadLetterPolicy, RetryPolicy, SubscriptionSettings
+from streamflow.topics.subscriptions import (
+    AckStatus,
+    DeadLetterPolicy,
+    Oidc,
+    PushConfig,
+    RetryPolicy,
+    SubscriptionSettings,
+)
 from streamflow.transforms import combiners, core, trigger, window
 from streamflow.transforms.batching import BatchElements, GroupIntoBatches
 from streamflow.transforms.columns import AsColumns, Where, WithColumns
@@ -172,6 +179,7 @@ __all__ = [
     "Message",
     "Min",
     "NotFoundError",
+    "Oidc",
     "PCollection",
     "PTransform",
     "ParDo",
@@ -183,6 +191,7 @@ __all__ = [
     "PublishFlow",
     "PublishedMarkers",
     "Publisher",
+    "PushConfig",
     "Quantiles",
     "ReadFromCsv",
     "ReadFromJson",

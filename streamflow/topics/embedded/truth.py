@@ -258,6 +258,19 @@ class Truth:
         sync_folder(self._folder.parent)
 
 
+@contextmanager
+def usable(folder: Path) -> Iterator[None]:
+    """What the system says of a folder that can't be used, as our errors."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StreamFlowError(f"'{folder}' can't be the folder of a log: a file is in the way. Name another") from error
+    except OSError as error:
+        raise StreamFlowError(
+            f"'{folder}' can't be the folder of a log: {error.strerror}. Name one that you may write to"
+        ) from error
+
+
 def row_hash() -> str:
     """What this Polars makes of two known strings: folders remember it, since partitions depend on it."""
     return ",".join(str(value) for value in pl.Series(["a", "b"]).hash(0))
