@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -88,7 +88,7 @@ class SyncClient:
         """As `Subscriber.pull`."""
         return self.run(self._subscriber(subscription).pull(max_messages, wait_s=wait_s))
 
-    def stream(self, subscription: str, *, flow: Flow | None = None) -> Iterator[Message]:
+    def stream(self, subscription: str, *, flow: Flow | None = None) -> Generator[Message, None, None]:
         """As `async for message in subscriber`, for ever; ack them with `ack`. Ending the loop nacks what was not
         handed out."""
 
