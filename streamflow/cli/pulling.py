@@ -81,14 +81,16 @@ def _tail(client: "SyncClient", name: str, n: int | None, *, ack: bool, filter_:
     with closing(client.stream(name)) as messages:
         try:
             for message in messages:
-                if wanted(message.attributes):
-                    print_message(message, parsed(message.data), as_json=json)
-                    sys.stdout.flush()
-                    shown += 1
-                if ack and wanted(message.attributes):
+                # At once: Ctrl-C may come while it is printed.
+                held.append(message)
+                if not wanted(message.attributes):
+                    continue
+                print_message(message, parsed(message.data), as_json=json)
+                sys.stdout.flush()
+                if ack:
                     client.ack(name, [message])
-                else:
-                    held.append(message)
+                    held.pop()
+                shown += 1
                 if shown == n:
                     return
         finally:

@@ -233,18 +233,18 @@ def test_a_replay_that_is_disturbed_and_repeated_publishes_each_event_once(log: 
 
 
 def test_a_replay_that_is_killed_and_repeated_publishes_each_event_once(log: Log) -> None:
-    total = 12_000
+    total = 5_000
     publish(log, total)
     run()
     assert sum(1 for _ in letters(log, LETTERS)) == total // 2
     chance = random.Random(5)
     kills = 0
-    for _ in range(40):
+    for _ in range(20):
         process = subprocess.Popen(
             [BIN / "streamflow", "dead-letter", "replay", "p", *D, "--yes"], stdout=subprocess.PIPE
         )
         before = log.end("t", 0) + log.end("t", 1)
-        wanted = before + chance.choice([500, 1_000, 1_500])
+        wanted = before + chance.choice([1, 501])
         while process.poll() is None and log.end("t", 0) + log.end("t", 1) < wanted:
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
@@ -252,6 +252,6 @@ def test_a_replay_that_is_killed_and_repeated_publishes_each_event_once(log: Log
         if process.returncode == 0:
             break
         kills += 1
-    assert kills >= 3
+    assert kills >= 2
     assert numbers(log) == {n: 1 + n % 2 for n in range(total)}
     assert call("dead-letter", "replay", "p", *D).stdout.startswith("0 events published")

@@ -1,11 +1,13 @@
 """`streamflow sub …` as users type it."""
 
 import json
+import signal
+import subprocess
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from cli.command import call, refused, told
+from cli.command import BIN, call, refused, told
 
 import streamflow as sf
 from streamflow.base.clock import ManualClock
@@ -263,3 +265,17 @@ def test_tail_shows_what_was_published_since_then_and_follows() -> None:
     assert shown("--from", "end") == []
     assert shown("-f", "--from", "beginning", "-n", "4", "--filter", 'attributes.odd = "1"') == [1, 3, 5, 7]
     assert shown("-n", "3", "--filter", 'attributes.odd = "1"') == [15, 17, 19]
+
+
+@pytest.mark.parametrize("command", ["sub tail billing", "topic tail orders -f --from beginning"])
+def test_interrupting_what_follows_is_its_clean_end(command: str) -> None:
+    prepare(3, "--ack-deadline", "10m")
+    with subprocess.Popen(
+        [BIN / "streamflow", *command.split(), *D], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert all('{"n":' in process.stdout.readline() for _ in range(3))
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 0
+    assert len(documents("sub", "pull", "billing")) == 3, "nobody has them any more"
