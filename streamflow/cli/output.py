@@ -1,9 +1,10 @@
 """How the command line speaks: tables for people, JSON for machines, errors with a hint."""
 
 import io
+import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -96,6 +97,15 @@ def confirm(question: str, *, yes: bool) -> None:
         if sys.stdin.isatty():
             raise
         raise ConflictError(f"not done without a yes: {question} Give --yes") from error
+
+
+@contextmanager
+def until_interrupted() -> Iterator[None]:
+    """Ctrl-C ends the block, which is no error."""
+    # Polars has set a handler that lets calls that wait go on waiting (its issue 21739).
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        yield
 
 
 @contextmanager

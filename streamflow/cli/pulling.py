@@ -1,7 +1,7 @@
 """`streamflow sub pull|tail|ack|nack`: what a subscription delivers, and what becomes of it."""
 
 import sys
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +10,7 @@ from streamflow.base.errors import ConflictError
 from streamflow.cli.events import print_message
 from streamflow.cli.folders import create_hint, opened_client
 from streamflow.cli.options import FilterOption, Json, Subscription, TopicsData
-from streamflow.cli.output import say, told_errors
+from streamflow.cli.output import say, told_errors, until_interrupted
 from streamflow.cli.tail import matching
 from streamflow.cli.values import seconds
 from streamflow.runtime.hints import count
@@ -49,7 +49,7 @@ def pull(
 ) -> None:
     """Lease messages and print them: event time, id, data. Without --ack they come again when the ack deadline has
     passed, unless `streamflow sub ack` is given their ids before. With --json one object per line."""
-    with told_errors(), opened_client(data, create_hint("NAME", data)) as client, suppress(KeyboardInterrupt):
+    with told_errors(), opened_client(data, create_hint("NAME", data)) as client, until_interrupted():
         found = client.pull(name, max_, wait_s=wait or 0.0)
         for message in found:
             print_message(message, parsed(message.data), as_json=json)
@@ -71,7 +71,7 @@ def tail(
 ) -> None:
     """Print messages as they are delivered, until Ctrl-C. Without --ack they are given back then (which counts as an
     attempt), and no more than 1,000 come; what --filter leaves out is never acked. With --json one object per line."""
-    with told_errors(), opened_client(data, create_hint("NAME", data)) as client, suppress(KeyboardInterrupt):
+    with told_errors(), opened_client(data, create_hint("NAME", data)) as client, until_interrupted():
         _tail(client, name, n, ack=ack, filter_=filter_, json=json)
 
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import islice
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 from streamflow.cli.events import Wanted, event_document, events_from, newest, say_event, text
 from streamflow.cli.folders import create_hint, known_topic, opened_topics
 from streamflow.cli.options import FilterOption, Json, Topic, TopicsData
-from streamflow.cli.output import iso_time, print_json, say, told_errors
+from streamflow.cli.output import iso_time, print_json, say, told_errors, until_interrupted
 from streamflow.cli.values import moment
 from streamflow.engine.plan import DEAD_LETTER
 from streamflow.model.time import MAX_US, MIN_US
@@ -49,7 +48,7 @@ def tail(
 
     With --json one object per line. Of a dead-letter topic: where an event failed, why, and what it was.
     """
-    with told_errors(), opened_topics(data, create_hint(name, data)) as log, suppress(KeyboardInterrupt):
+    with told_errors(), opened_topics(data, create_hint(name, data)) as log, until_interrupted():
         size = known_topic(log, name).config.partitions
         if partition is not None:
             check_partition(name, partition, size)

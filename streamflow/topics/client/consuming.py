@@ -120,18 +120,15 @@ class Consumer:
 
     def backlog(self) -> Backlog:
         """What is not acked, in all partitions that this client may use: exact."""
-        return reduce(Backlog.__add__, self.backlogs().values(), Backlog(0, 0, 0.0))
-
-    def backlogs(self) -> Mapping[int, Backlog]:
-        """The same by partition."""
-        return self._all(Running.backlog, durable=False)
+        return reduce(Backlog.__add__, self._all(Running.backlog, durable=False).values(), Backlog(0, 0, 0.0))
 
     def seek(self, to: datetime | str) -> None:
         """To a time (without a zone: UTC), or to the snapshot of that name."""
         if isinstance(to, str):
             self.seek_snapshot(to)
         else:
-            self.seek_time(_time_us(to))
+            zoned = to if to.tzinfo else to.replace(tzinfo=UTC)
+            self.seek_time((zoned - EPOCH) // timedelta(microseconds=1))
 
     def seek_time(self, time_us: int) -> None:
         """What was published before is acked, the rest is not."""
@@ -139,26 +136,32 @@ class Consumer:
 
     def seek_snapshot(self, name: str) -> None:
         """The acks of the snapshot, and all later messages unacked. DataError for one of another topic."""
-        acks = self._acks(name)
+        snapshot, acks = self._store.snapshot_acks(name)
+        check_seek(self._store.subscription(self.name), snapshot)
         events = {partition: _seek_to(acks[partition]) for partition in self._store.partitions(self.name)}
         self._store.with_machines(self.name, events, durable=True)
 
-    def lost_by_seek(self, to: datetime | str) -> int:
-        """How many unacked messages `seek` would ack, if it came now; exact."""
-        if not isinstance(to, str):
-            time_us = _time_us(to)
-            return sum(self._all(lambda running: running.lost_by_time(time_us), durable=False).values())
-        acks = self._acks(to)
-        events = {partition: _lost_by(acks[partition]) for partition in self._store.partitions(self.name)}
-        return sum(self._store.with_machines(self.name, events, durable=False).values())
-
-    def _acks(self, snapshot: str) -> Mapping[int, bytes]:
-        info, acks = self._store.snapshot_acks(snapshot)
-        check_seek(self._store.subscription(self.name), info)
-        return acks
-
     def info(self) -> SubscriptionInfo:
         return self._store.subscription(self.name)
+
+    def backlogs(self) -> Mapping[int, Backlog]:
+        """As `backlog`, by partition."""
+        events = dict.fromkeys(self._store.partitions(self.name), Running.backlog)
+        return self._store.with_machines(self.name, events, durable=False)
+
+    def lost_by_seek(self, to: datetime | str) -> int:
+        """How many unacked messages `seek` would ack, if it came now; exact."""
+        partitions = self._store.partitions(self.name)
+        if isinstance(to, str):
+            snapshot, acks = self._store.snapshot_acks(to)
+            check_seek(self._store.subscription(self.name), snapshot)
+            # Partitions that were added later have all their messages unacked.
+            events = {partition: _lost_by(acks[partition]) for partition in partitions if partition in acks}
+        else:
+            zoned = to if to.tzinfo else to.replace(tzinfo=UTC)
+            time_us = (zoned - EPOCH) // timedelta(microseconds=1)
+            events = dict.fromkeys(partitions, lambda running: running.lost_by_time(time_us))
+        return sum(self._store.with_machines(self.name, events, durable=False).values())
 
     def _all(self, event: Callable[[Running], T], *, durable: bool = True) -> Mapping[int, T]:
         events = dict.fromkeys(self._store.partitions(self.name), event)
@@ -206,8 +209,3 @@ def _seek_to(acks: bytes) -> Callable[[Running], None]:
 
 def _lost_by(acks: bytes) -> Callable[[Running], int]:
     return lambda running: running.lost_by_acks(acks)
-
-
-def _time_us(moment: datetime) -> int:
-    zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (zoned - EPOCH) // timedelta(microseconds=1)

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Coroutine, Generator, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,8 @@ from streamflow.topics.subscriptions.settings import SubscriptionSettings
 from streamflow.topics.subscriptions.store import SubscriptionInfo
 
 T = TypeVar("T")
+_LOOK_S = 0.2
+"""How long Ctrl-C may have to wait."""
 
 
 def connect_sync(url: str | Path, *, clock: Clock | None = None) -> "SyncClient":
@@ -52,6 +55,9 @@ class SyncClient:
         """The result of a call of the async client, or of anything made by it."""
         future = asyncio.run_coroutine_threadsafe(call, self._loop)
         try:
+            while not future.done():
+                # No wait is long: Polars handles SIGINT in a way that lets one go on (its issue 21739).
+                wait([future], _LOOK_S)
             return future.result()
         except BaseException:
             future.cancel()
