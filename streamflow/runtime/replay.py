@@ -28,6 +28,7 @@ from streamflow.topics.reading import ORIGIN_ATTRIBUTES
 
 BATCH_EVENTS_MAX = 500
 """Of one transaction: what is read again if it is refused."""
+NOTES_RETENTION_MIN_S = 366 * 24 * 3600
 _PRODUCER = "replay"
 
 Chosen = Callable[[Letter, Original | None], bool]
@@ -105,8 +106,9 @@ class Replayed:
         return bool(self._log.publish(records, Producer(_PRODUCER, self._sequence + 1)))
 
     def _config(self) -> TopicConfig:
-        # A note is younger than its letter, and so there for at least as long.
-        return TopicConfig(partitions=1, retention_s=self._log.topic(self._source).config.retention_s)
+        # A note is younger than its letter, and must be there for at least as long, even if that is altered.
+        kept_s = max(self._log.topic(self._source).config.retention_s, NOTES_RETENTION_MIN_S)
+        return TopicConfig(partitions=1, retention_s=kept_s)
 
     def _take(self, record: Record) -> None:
         if record.kind is Kind.JSON:
