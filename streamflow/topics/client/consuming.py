@@ -6,7 +6,7 @@ Nothing here waits, extends leases or remembers what was handed out.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import reduce
+from functools import partial, reduce
 from typing import TypeVar
 
 from streamflow.base.errors import DataError
@@ -118,6 +118,25 @@ class Consumer:
     def modify(self, leases: Sequence[LeaseId], deadline_s: float) -> list[AckStatus]:
         return self.settle((), [(lease, deadline_s) for lease in leases])[1]
 
+    def backlogs(self) -> dict[int, Backlog]:
+        """What is not acked, by partition; exact."""
+        events = dict.fromkeys(self._store.partitions(self.name), Running.backlog)
+        return self._store.with_machines(self.name, events, durable=False)
+
+    def lost_by_seek(self, to: datetime | str) -> int:
+        """How many unacked messages `seek` would ack, if it came now; exact."""
+        partitions = self._store.partitions(self.name)
+        if isinstance(to, str):
+            snapshot, acks = self._store.snapshot_acks(to)
+            check_seek(self._store.subscription(self.name), snapshot)
+            # Partitions that were added later have all their messages unacked.
+            lost = {each: partial(Running.lost_by_acks, acks=acks[each]) for each in partitions if each in acks}
+        else:
+            zoned = to if to.tzinfo else to.replace(tzinfo=UTC)
+            time_us = (zoned - EPOCH) // timedelta(microseconds=1)
+            lost = {each: partial(Running.lost_by_time, time_us=time_us) for each in partitions}
+        return sum(self._store.with_machines(self.name, lost, durable=False).values())
+
     def backlog(self) -> Backlog:
         """What is not acked, in all partitions that this client may use: exact."""
         return reduce(Backlog.__add__, self._all(Running.backlog, durable=False).values(), Backlog(0, 0, 0.0))
@@ -143,25 +162,6 @@ class Consumer:
 
     def info(self) -> SubscriptionInfo:
         return self._store.subscription(self.name)
-
-    def backlogs(self) -> Mapping[int, Backlog]:
-        """As `backlog`, by partition."""
-        events = dict.fromkeys(self._store.partitions(self.name), Running.backlog)
-        return self._store.with_machines(self.name, events, durable=False)
-
-    def lost_by_seek(self, to: datetime | str) -> int:
-        """How many unacked messages `seek` would ack, if it came now; exact."""
-        partitions = self._store.partitions(self.name)
-        if isinstance(to, str):
-            snapshot, acks = self._store.snapshot_acks(to)
-            check_seek(self._store.subscription(self.name), snapshot)
-            # Partitions that were added later have all their messages unacked.
-            events = {partition: _lost_by(acks[partition]) for partition in partitions if partition in acks}
-        else:
-            zoned = to if to.tzinfo else to.replace(tzinfo=UTC)
-            time_us = (zoned - EPOCH) // timedelta(microseconds=1)
-            events = dict.fromkeys(partitions, lambda running: running.lost_by_time(time_us))
-        return sum(self._store.with_machines(self.name, events, durable=False).values())
 
     def _all(self, event: Callable[[Running], T], *, durable: bool = True) -> Mapping[int, T]:
         events = dict.fromkeys(self._store.partitions(self.name), event)
@@ -205,7 +205,3 @@ class _Settlement:
 
 def _seek_to(acks: bytes) -> Callable[[Running], None]:
     return lambda running: running.seek_to(acks)
-
-
-def _lost_by(acks: bytes) -> Callable[[Running], int]:
-    return lambda running: running.lost_by_acks(acks)
