@@ -12,7 +12,6 @@ LOOKING = [
     "status",
     "topic list",
     "topic tail visits",
-    "topic describe visits",
     "sub list",
     "dead-letter list",
     "sql",
