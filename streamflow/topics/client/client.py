@@ -1,6 +1,6 @@
 """The async client of one log: admin, publishers, subscribers. It owns their threads, and closes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -136,6 +136,14 @@ class Client(Closing):
     async def backlog(self, subscription: str) -> Backlog:
         """Messages that are not acked: count, bytes, age in seconds of the oldest; exact."""
         return await self._run(lambda: Consumer(self._store, subscription).backlog())
+
+    async def backlogs(self, subscription: str) -> Mapping[int, Backlog]:
+        """The same by partition."""
+        return await self._run(lambda: Consumer(self._store, subscription).backlogs())
+
+    async def lost_by_seek(self, subscription: str, to: datetime | str) -> int:
+        """How many unacked messages a `seek` would ack, if it came now; exact."""
+        return await self._run(lambda: Consumer(self._store, subscription).lost_by_seek(to))
 
     async def seek(self, subscription: str, to: datetime | str) -> None:
         """As `Subscriber.seek`."""

@@ -6,7 +6,7 @@ Nothing here waits, extends leases or remembers what was handed out.
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import reduce
+from functools import partial, reduce
 from typing import TypeVar
 
 from streamflow.base.errors import DataError
@@ -130,6 +130,25 @@ class Consumer:
 
     def modify(self, leases: Sequence[LeaseId], deadline_s: float) -> list[AckStatus]:
         return self.settle((), [(lease, deadline_s) for lease in leases])[1]
+
+    def backlogs(self) -> dict[int, Backlog]:
+        """What is not acked, by partition; exact."""
+        events = dict.fromkeys(self._store.partitions(self.name), Running.backlog)
+        return self._store.with_machines(self.name, events, durable=False)
+
+    def lost_by_seek(self, to: datetime | str) -> int:
+        """How many unacked messages `seek` would ack, if it came now; exact."""
+        partitions = self._store.partitions(self.name)
+        if isinstance(to, str):
+            snapshot, acks = self._store.snapshot_acks(to)
+            check_seek(self._store.subscription(self.name), snapshot)
+            # Partitions that were added later have all their messages unacked.
+            lost = {each: partial(Running.lost_by_acks, acks=acks[each]) for each in partitions if each in acks}
+        else:
+            zoned = to if to.tzinfo else to.replace(tzinfo=UTC)
+            time_us = (zoned - EPOCH) // timedelta(microseconds=1)
+            lost = {each: partial(Running.lost_by_time, time_us=time_us) for each in partitions}
+        return sum(self._store.with_machines(self.name, lost, durable=False).values())
 
     def backlog(self) -> Backlog:
         """What is not acked, in all partitions that this client may use: exact."""
