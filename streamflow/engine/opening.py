@@ -35,8 +35,12 @@ def open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
     if isinstance(transform, Grouping):
         return _of_grouping(transform, setting, stage, claim)
     if isinstance(transform, TimeJoin):
-        ledger = _ledger(setting, claim)
-        return TimeJoinHead(transform, ledger, claim.state.watermark_us, setting.plan.settings.compact_segments)
+        ledger, late, segments_max = (
+            _ledger(setting, claim),
+            _late(setting, stage, claim),
+            setting.plan.settings.compact_segments,
+        )
+        return TimeJoinHead(transform, ledger, claim.state.watermark_us, segments_max, late)
     if isinstance(transform, ParDo):
         windowing, late = stage.node.inputs[0].windowing, _late(setting, stage, claim)
         if stage.kind == "sides":

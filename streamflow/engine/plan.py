@@ -82,6 +82,8 @@ class Stage:
     @property
     def late_to(self) -> str | None:
         """The topic for what its head drops as too late."""
+        if isinstance(self.node.transform, TimeJoin):
+            return self.node.transform.late_to
         return self.node.inputs[0].windowing.late_to if self.kind in ("grouping", "stateful", "sides") else None
 
     @property

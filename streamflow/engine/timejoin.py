@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from streamflow.engine.context import StepContext
+from streamflow.engine.heads import Late
 from streamflow.engine.ledger import Delta, Ledger
 from streamflow.engine.matching import LEFT, RIGHT, SEEN, matcher_of
 from streamflow.model.batch import Batch
@@ -32,12 +33,15 @@ _CHUNKS_MAX = 32
 
 
 class TimeJoinHead:
-    """`watermark_us`: the task's when it was claimed."""
+    """`watermark_us`: the task's when it was claimed; `late`: takes the rows that come too late."""
 
     time_max_us: int | None = None
     due_us: int | None = None
 
-    def __init__(self, join: TimeJoin, ledger: Ledger, watermark_us: int, segments_max: int) -> None:
+    def __init__(
+        self, join: TimeJoin, ledger: Ledger, watermark_us: int, segments_max: int, late: Late | None = None
+    ) -> None:
+        self._join, self._late = join, late
         self._matcher, self._ledger, self._segments_max = matcher_of(join), ledger, segments_max
         self._columns = [list(join.left), list(join.right)]
         own = {TIME: pl.Int64(), SEEN: pl.Int64()}
@@ -99,8 +103,11 @@ class TimeJoinHead:
         late = rows.filter(pl.col(TIME) < before_us).height
         if not late:
             return rows
-        open_ = rows.filter(self._matcher.due_at(side) > before_us)
+        is_open = self._matcher.due_at(side) > before_us
+        open_ = rows.filter(is_open)
         dropped = rows.height - open_.height
+        if dropped and self._late is not None:
+            self._late(self._join.late(rows.filter(~is_open), left=side == LEFT), context)
         context.counts["dropped"] += dropped
         context.counts["late"] += late - dropped
         return open_

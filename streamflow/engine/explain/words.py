@@ -98,8 +98,8 @@ def firing(windowing: Windowing) -> tuple[str, ...]:
     return on_time, f"and up to {duration(windowing.allowed_lateness_us)} later for late events, with {what}"
 
 
-def _too_late(windowing: Windowing) -> tuple[str, ...]:
-    return (f"what is too late goes to topic '{windowing.late_to}'",) if windowing.late_to else ()
+def _too_late(late_to: str | None) -> tuple[str, ...]:
+    return (f"what is too late goes to topic '{late_to}'",) if late_to else ()
 
 
 def _window_fn(fn: Any) -> str:
@@ -314,25 +314,25 @@ def _(transform: ReadFromTopic, windowing: Windowing) -> tuple[str, ...]:
 @heads.register
 def _(transform: Grouping, windowing: Windowing) -> tuple[str, ...]:
     what = "partials" if windowing.is_plain else "elements"
-    return f"merges {what} per {per(transform, windowing)}", *firing(windowing), *_too_late(windowing)
+    return f"merges {what} per {per(transform, windowing)}", *firing(windowing), *_too_late(windowing.late_to)
 
 
 @heads.register
 def _(transform: ParDo, windowing: Windowing) -> tuple[str, ...]:
     if transform.sides:
-        late = _too_late(windowing) if transform.sides_windowed else ()
+        late = _too_late(windowing.late_to) if transform.sides_windowed else ()
         return "lets elements wait until their side inputs are known:", *map(repr, transform.sides), *late
     states, timers = get_dofn_specs(transform.fn)
     kept = sorted(repr(spec).replace("Spec(", "(") for spec in (*states, *timers))
-    return *asked(transform), f"keeps per {listed(_named(['key'], windowing))}:", *kept, *_too_late(windowing)
+    return *asked(transform), f"keeps per {listed(_named(['key'], windowing))}:", *kept, *_too_late(windowing.late_to)
 
 
 @heads.register
 def _(transform: TimeJoin, windowing: Windowing) -> tuple[str, ...]:
     at_once = isinstance(transform.match, Interval) and transform.match.outer == (False, False)
     gives = "pairs at once" if at_once else "rows that wait when the watermark has passed what they wait for"
-    said = f"gives {gives}"
-    return *asked(transform), "keeps rows of both sides until nothing can come that they could be joined with", said
+    kept = "keeps rows of both sides until nothing can come that they could be joined with"
+    return *asked(transform), kept, f"gives {gives}", *_too_late(transform.late_to)
 
 
 @heads.register
