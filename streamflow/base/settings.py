@@ -32,7 +32,7 @@ class Settings:
     explain_retention_s: how long that history is kept, from when it happened.
     triggers_by_bundle: ask the trigger of a window once for all elements that come together in one record, as Apache
         Beam does, instead of after each: `AfterCount(2)` fires with all three of three then. Panes depend on what comes
-        together, so it is for tests that count on that.
+        together, so it is for tests that count on that. None: in a TestPipeline yes, elsewhere no.
     rows_only: run aggregates on the row path, one event at a time; for comparison and tests.
     """
 
@@ -53,5 +53,5 @@ class Settings:
     allow_unsafe_triggers: bool = False
     explain_panes: bool = False
     explain_retention_s: float = 24 * 3600
-    triggers_by_bundle: bool = False
+    triggers_by_bundle: bool | None = None
     rows_only: bool = False

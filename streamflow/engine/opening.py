@@ -63,7 +63,7 @@ def _of_grouping(transform: Grouping, setting: Setting, stage: Stage, claim: Cla
     combiner = combiner_of(transform, windowing, rows_only=settings.rows_only)
     label, late = stage.node.label, _late(setting, stage, claim)
     if isinstance(combiner, RowCombiner) and not windowing.is_plain:
-        watermark_us, by_bundle = claim.state.watermark_us, settings.triggers_by_bundle
+        watermark_us, by_bundle = claim.state.watermark_us, bool(settings.triggers_by_bundle)
         state = _keyed_state(setting, claim, windowing, watermark_us)
         return TriggeredHead(combiner, windowing, state, watermark_us, label, late, by_bundle=by_bundle)
     ledger, segments_max = _ledger(setting, claim), settings.compact_segments

@@ -126,10 +126,14 @@ class Pipeline(Graph):
         been published so far is through; windows that are still open stay open, timers that wait for the clock go on
         waiting, and a later run goes on from there. `clock`: what processing-time triggers and timers go by; a
         `streamflow.testing.ManualClock` stands still while it runs, and a step that fails is not tried again then.
+        A pipeline without transforms does nothing, as in Apache Beam.
         `explain_panes`: keep the history of panes for `streamflow why`; None: as `Settings.explain_panes` says.
         PipelineError, NotFoundError or ConflictError if it can't be started; a step that keeps failing raises its
         error, and an assertion that does not hold (`streamflow.testing`) AssertionFailedError.
         """
+        if not self.nodes:
+            self.result = PipelineResult(self.name)
+            return self.result
         for check in self.checks:
             check()
         target = self.on if on is None else on

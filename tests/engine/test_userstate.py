@@ -734,9 +734,11 @@ def test_what_can_not_work_is_refused_when_it_is_built(build: Any, message: str)
 def test_columns_are_refused_when_built_and_values_without_a_key_are_bad_elements() -> None:
     p = sf.Pipeline()
     rows = p | sf.ReadFromTopic("t", schema={"k": str})
-    with pytest.raises(sf.PipelineError, match=r"state is kept per key, but the input has columns. Apply Map"):
+    with pytest.raises(
+        sf.PipelineError, match=r"kept per key, needs \(key, value\) pairs, but the input has columns. Apply Map"
+    ):
         rows | sf.ParDo(Indexed())
     m = Machine(Indexed())
     assert m.step(sf.TimestampedValue(5, 0), at(1, 0), sf.TimestampedValue((object(), 1), 0)) == [("k", 1, 0)]
     assert len(m.dead) == 2
-    assert "no (key, value) pair" in m.dead[0][1]
+    assert "kept per key, so the DoFn needs (key, value) pairs, got 5" in m.dead[0][1]

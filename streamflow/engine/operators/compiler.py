@@ -97,7 +97,7 @@ class _Compiler:
             pre_aggregation = combiner.pre_aggregation if isinstance(combiner, ColumnCombiner) else None
             shuffle = Shuffle(topic, combiner.keys, self.partitions_of(topic), pre_aggregation)
             if isinstance(combiner, ColumnCombiner):
-                return FrameOperator([(label, combiner.partial_frame)], [shuffle])
+                return FrameOperator([(label, combiner.partial_frame)], [shuffle], combiner.explained)
             if not step.windowing.is_plain:
                 assert isinstance(combiner, RowCombiner)
                 return PartialOperator(label, combiner.singles, combiner.close, [shuffle])
