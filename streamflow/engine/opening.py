@@ -8,6 +8,7 @@ from streamflow.engine.heads import GroupingHead, Head, Late, LogHead, SourceHea
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.operators.leaves import Publish
+from streamflow.engine.periodic import PeriodicHead
 from streamflow.engine.plan import Stage
 from streamflow.engine.setting import Setting
 from streamflow.engine.sidehead import SidesHead
@@ -23,6 +24,7 @@ from streamflow.transforms.core import ParDo
 from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.grouping import Grouping
 from streamflow.transforms.io import ReadFromTopic
+from streamflow.transforms.periodicsequence import Firing
 from streamflow.transforms.time_joins import TimeJoin
 
 
@@ -34,6 +36,10 @@ def open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         return SourceHead(decoder, stage.node.label, first_offset, transform.from_time_us, policy)
     if isinstance(transform, Grouping):
         return _of_grouping(transform, setting, stage, claim)
+    if isinstance(transform, Firing):
+        newest = max((info.sequence for info in claim.segments), default=None)
+        stored = None if newest is None else (newest, _read_state(setting.log, claim, newest))
+        return PeriodicHead(transform, stored, setting.plan.settings.step_events_max, stage.node.label)
     if isinstance(transform, TimeJoin):
         ledger, late, segments_max = (
             _ledger(setting, claim),

@@ -21,7 +21,7 @@ from streamflow.model.user_metrics import Number, is_users, numbers
 from streamflow.options.pipeline_options import PipelineOptions, TypeOptions
 from streamflow.runtime.launch import launch
 from streamflow.runtime.options import options_of
-from streamflow.runtime.progress import is_drained, is_finished, stage_tasks
+from streamflow.runtime.progress import awaits_clock, is_drained, is_finished, stage_tasks
 from streamflow.runtime.worker import FAILURES_MAX, Stop, Worker
 from streamflow.topics import codec, open_log
 from streamflow.topics.protocol import Log, Snapshot
@@ -179,7 +179,8 @@ class Pipeline(Graph):
                 if next(player, _END) is not _END:
                     turns.append(player)
                     return False
-            return condition(plan, snapshot)
+            # The clock will not go on any more.
+            return is_drained(plan, snapshot) if awaits_clock(plan, snapshot) else condition(plan, snapshot)
 
         return done
 

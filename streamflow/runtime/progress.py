@@ -81,9 +81,17 @@ def is_drained(plan: Plan, snapshot: Snapshot) -> bool:
 
 
 def is_finished(plan: Plan, snapshot: Snapshot) -> bool:
-    """Drained, and every input has been ended by its publishers."""
+    """Drained, every input has been ended by its publishers, and nothing more comes by the clock."""
     ended = all(snapshot.topics[stage.topic].watermark_us >= MAX_US for stage in plan.stages if not stage.upstream)
-    return ended and is_drained(plan, snapshot)
+    return ended and not awaits_clock(plan, snapshot) and is_drained(plan, snapshot)
+
+
+def awaits_clock(plan: Plan, snapshot: Snapshot) -> bool:
+    """Whether a periodic stage has something to give later."""
+    periodic = [
+        state for stage in plan.stages if stage.kind == "periodic" for state in stage_tasks(snapshot, stage.name)
+    ]
+    return any(state.output_watermark_us < MAX_US for state in periodic)
 
 
 def may_idle(stage: AnyStage) -> bool:

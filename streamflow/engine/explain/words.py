@@ -27,6 +27,7 @@ from streamflow.transforms.files import ReadFromFiles, WriteToFiles
 from streamflow.transforms.grouping import Grouping, PerKey
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToRows, WriteToTable, WriteToTopic
 from streamflow.transforms.outputs import Tagged
+from streamflow.transforms.periodicsequence import Firing
 from streamflow.transforms.time_joins import FROM_LEFT, Interval, JoinSide, TimeJoin
 from streamflow.transforms.userstate import get_dofn_specs
 from streamflow.transforms.window import WindowInto
@@ -157,7 +158,7 @@ def split(transform: Primitive) -> str:
         return f"by {_keys(transform)}"
     if isinstance(transform, ParDo) and transform.sides:
         return "as its writers are, side inputs in each"
-    return "in equal parts" if isinstance(transform, Reshuffle) else "by key"
+    return "in equal parts" if isinstance(transform, (Reshuffle, Firing)) else "by key"
 
 
 @singledispatch
@@ -333,6 +334,11 @@ def _(transform: TimeJoin, windowing: Windowing) -> tuple[str, ...]:
     gives = "pairs at once" if at_once else "rows that wait when the watermark has passed what they wait for"
     kept = "keeps rows of both sides until nothing can come that they could be joined with"
     return *asked(transform), kept, f"gives {gives}", *_too_late(transform.late_to)
+
+
+@heads.register
+def _(transform: Firing, windowing: Windowing) -> tuple[str, ...]:
+    return "gives each element when the clock has come to its time", "keeps which one is next"
 
 
 @heads.register

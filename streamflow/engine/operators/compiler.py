@@ -27,6 +27,7 @@ from streamflow.transforms.core import ParDo, Reshuffle, RowFilter
 from streamflow.transforms.grouping import Grouping
 from streamflow.transforms.io import StoreSink
 from streamflow.transforms.outputs import Tagged
+from streamflow.transforms.periodicsequence import Firing
 from streamflow.transforms.time_joins import TimeJoin
 from streamflow.transforms.views import View
 from streamflow.transforms.window import WindowInto
@@ -111,6 +112,6 @@ class _Compiler:
             return KeyedRows(label, step.windowing, [Shuffle(topic, [KEY], self.partitions_of(topic))])
         if isinstance(transform, StoreSink):
             return FrameOperator([(label, transform.prepare)], [Spread(label, topic, 1, 0)])
-        if isinstance(transform, Reshuffle):
+        if isinstance(transform, (Reshuffle, Firing)):
             return Spread(label, topic, self.partitions_of(topic), self.partition)
         return Publish(label, topic, self.partition % self.partitions_of(topic))
