@@ -22,7 +22,8 @@ class Settings:
         size are merged, if that halves their rows; else once they are eight times as many.
     state_bytes_max: how much memory a worker's state may take, over all its tasks. What window state exceeds it by is
         read back from the log when it is needed. A sixteenth of it (4 MiB or more) is worked on at a time. The state of
-        triggers, sessions, DoFns and side inputs counts too, but stays in memory.
+        triggers, DoFns, side inputs and joins by time counts too, but stays in memory; a warning says when that alone
+        is more.
     shard_bytes: files larger than this are read in several shards of about this size, where their format allows, so
         that several tasks share the work.
     prune_s: how often space that nothing needs any more is given back.

@@ -46,7 +46,7 @@ def open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
             _late(setting, stage, claim),
             setting.plan.settings.compact_segments,
         )
-        return TimeJoinHead(transform, ledger, claim.state.watermark_us, segments_max, late)
+        return TimeJoinHead(transform, ledger, claim.state.watermark_us, segments_max, setting.memory, late)
     if isinstance(transform, ParDo):
         windowing, late = stage.node.inputs[0].windowing, _late(setting, stage, claim)
         if stage.kind == "sides":

@@ -376,6 +376,15 @@ def test_what_can_not_be_let_go_makes_the_others_let_go_and_is_no_reason_to_wait
     assert not shared.exceeded()
 
 
+def test_what_is_kept_beyond_the_budget_is_told_each_time_that_it_has_doubled() -> None:
+    shared = StateMemory(100)
+    told = []
+    for size in (100, 101, 150, 202, 203, 300, 1000):
+        shared.keep("keyed", size)
+        told.append(shared.overdrawn())
+    assert told == [0, 101, 0, 0, 203, 0, 1000]
+
+
 def test_state_is_taken_up_only_into_the_lower_half_of_the_memory() -> None:
     shared = StateMemory(100)
     assert shared.has_room(50)
