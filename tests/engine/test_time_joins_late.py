@@ -4,14 +4,13 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+from crash_making import die_once, work
 from pipelines import dead_letters, end_topic, make_topic, ordered, publish_json, read_events, read_times_us
 
 import streamflow as sf
 from streamflow.base.clock import ManualClock
 from streamflow.runtime.launch import launch
-from streamflow.runtime.progress import is_finished
-from streamflow.runtime.worker import Worker
-from streamflow.testing.crashing import Died, WrappedLog, dying
+from streamflow.testing.crashing import WrappedLog
 from streamflow.topics.protocol import Log
 
 SETTINGS = sf.Settings(partitions=2, step_events_max=2, commit_events_max=1)
@@ -116,26 +115,18 @@ def test_what_can_not_be_told_is_refused_when_it_is_built() -> None:
 @pytest.mark.parametrize("applied", [False, True], ids=["before it is applied", "after it is applied"])
 @pytest.mark.parametrize("pairs", [False, True], ids=["columns", "pairs"])
 def test_death_at_any_commit_loses_and_doubles_nothing_of_what_is_late(pairs: bool, applied: bool) -> None:
-    def begun() -> tuple[Log, Any]:
-        p = pipeline((PAIRS if pairs else COLUMNS)["interval"], pairs=pairs)
-        log = first_log(p)
-        return log, launch(p, log, SETTINGS)
+    def built(settings: sf.Settings) -> sf.Pipeline:
+        return pipeline((PAIRS if pairs else COLUMNS)["interval"], pairs=pairs)
 
-    def work(plan: Any, log: Log, clock: ManualClock, name: str) -> None:
-        Worker(plan, log, None, worker_id=name, clock=clock, until=lambda seen: is_finished(plan, seen)).run()
-
-    log, plan = begun()
+    log = first_log(built(SETTINGS))
     wrapped = WrappedLog(log, lambda n, commit: commit())
-    work(plan, cast(Log, wrapped), ManualClock(), "only")
+    work(launch(built(SETTINGS), log, SETTINGS), cast(Log, wrapped), ManualClock(), "only")
     assert told(log) == ordered(LATE["interval"])
     out = ordered(read_events(log, "out"))
     assert wrapped.commits > 3
     for k in range(wrapped.commits):
-        (log, plan), clock = begun(), ManualClock()
-        with pytest.raises(Died):
-            work(plan, dying(log, k, applied=applied), clock, "first")
-        clock.advance(SETTINGS.lease_s + 1)
-        work(plan, log, clock, "second")
+        log = first_log(built(SETTINGS))
+        die_once(built, SETTINGS, log, k, applied=applied)
         assert told(log) == ordered(LATE["interval"]), f"died at commit {k}"
         assert ordered(read_events(log, "out")) == out
         assert dead_letters(log, "p") == []
