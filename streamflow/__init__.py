@@ -30,6 +30,7 @@ from streamflow.model.collecting import CollectList, CollectMap, CollectSet, Fir
 from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PCollection, PTransform
 from streamflow.model.row import Row
+from streamflow.model.sampling import Sample
 from streamflow.model.statistics import ApproxDistinct, Quantiles, StdDev, Variance
 from streamflow.model.time import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, Timestamp
 from streamflow.model.watermark import BoundedDisorder, MarkerColumn, PublishedMarkers
@@ -203,6 +204,7 @@ __all__ = [
     "Reshuffle",
     "RetryPolicy",
     "Row",
+    "Sample",
     "Select",
     "Sessions",
     "Settings",

@@ -38,6 +38,12 @@ from streamflow.topics.protocol import Log, Snapshot, StepCommit, TaskId, Worker
 
 logger = logging.getLogger(__name__)
 
+_OVERDRAWN = (
+    "%s: the state of DoFns, triggers, side inputs and joins by time takes %s MiB, more than state_bytes_max (%s MiB). "
+    "It stays in memory whatever its size. Keep less (a ttl, shorter windows, a smaller interval or tolerance), spread "
+    "it over more workers, or raise Settings(state_bytes_max=…)"
+)
+
 IDLE_S = 2.0
 """So long after its last step a worker gives memory back: to get it again costs milliseconds."""
 COORDINATE_S = 1.0
@@ -299,6 +305,8 @@ class Worker:
         if self._setting.memory.exceeded():
             self._settle()
             self._setting.memory.settle()
+        if kept := self._setting.memory.overdrawn():
+            logger.warning(_OVERDRAWN, self.id, kept >> 20, self._setting.memory.bytes_max >> 20)
 
     def _timed_commit(self, commits: Sequence[StepCommit]) -> tuple[list[bool], float]:
         began_s = self.clock.monotonic_s()
