@@ -5,13 +5,14 @@ STAMP := $(VENV)/.installed
 CARGO := $(shell command -v cargo)
 KERNEL := $(VENV)/.kernel
 
-.PHONY: help setup demo test check format bench wheels clean
+.PHONY: help setup demo test check format bench autoscale wheels clean
 
 help:
 	@echo "make demo    set up, then run a year of flights through topic, workers, table and rows, and check the result"
 	@echo "make test    set up, then run all tests"
 	@echo "make check   set up, then lint, types, layers"
 	@echo "make bench   set up, then W1 from batch envelopes beside DuckDB's batch query"
+	@echo "make autoscale  set up, then the autoscaler's score beside other systems', if ../shared/autoscale is there"
 	@echo "make wheels  build what is to be installed elsewhere, and the native kernel if there is Rust, into dist/"
 	@echo "make format  format the code"
 	@echo "make clean   remove the environment and the demo's data"
@@ -47,6 +48,9 @@ check: setup
 
 bench: setup
 	$(BIN)/loadgen bench W1-envelope --systems streamflow,duckdb
+
+autoscale: setup
+	$(BIN)/python tests/autoscale_score.py
 
 wheels: setup
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist . $(if $(CARGO),./kernel)

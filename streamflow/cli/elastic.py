@@ -2,6 +2,7 @@
 
 import time
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,10 +17,10 @@ from streamflow.runtime.autoscaler import Policy
 from streamflow.runtime.decisions import Entry, read, recorded
 from streamflow.runtime.hints import count
 from streamflow.runtime.observing import BUSY_S
-from streamflow.runtime.processes import is_alive, resident_bytes
-from streamflow.runtime.replay import Outcome, as_it_was, what_if
+from streamflow.runtime.processes import is_alive, memory_bytes
 from streamflow.runtime.supervisor import is_supervised
-from streamflow.topics.protocol import Snapshot
+from streamflow.runtime.what_if import Outcome, as_it_was, what_if
+from streamflow.topics.protocol import Snapshot, WorkerInfo
 
 app = typer.Typer()
 autoscale = typer.Typer(
@@ -200,7 +201,13 @@ def _workers(pipeline: str, before: Snapshot, after: Snapshot, passed_s: float) 
             "stages": ", ".join(sorted(stages[worker.id])),
             "events_per_s": round(events[worker.id] / passed_s, 1),
             "busy_percent": round(100 * min(1.0, busy_s[worker.id] / passed_s), 1),
-            "memory_mb": round(resident_bytes(worker.pid) / 1e6, 1) if is_alive(worker) else 0.0,
+            "memory_mb": _memory_mb(worker),
         }
         for worker in after.workers.values()
     ]
+
+
+def _memory_mb(worker: WorkerInfo) -> float:
+    with suppress(OSError):
+        return round(memory_bytes(worker.pid) / 1e6, 1) if is_alive(worker) else 0.0
+    return 0.0

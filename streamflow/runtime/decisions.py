@@ -6,6 +6,7 @@ ends a torn one before it. Bounded: a full file becomes the older one, and the o
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,13 +38,15 @@ def decisions_file(data: Path, pipeline: str) -> Path:
 
 
 def append(data: Path, pipeline: str, entry: Entry) -> None:
+    """What a full disk does not take is left out."""
     path = decisions_file(data, pipeline)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as log:
-        log.write(b"\n" + msgspec.json.encode(entry))
-        full = log.tell() >= FILE_BYTES_MAX
-    if full:
-        os.replace(path, _older(path))
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as log:
+            log.write(b"\n" + msgspec.json.encode(entry))
+            full = log.tell() >= FILE_BYTES_MAX
+        if full:
+            os.replace(path, _older(path))
 
 
 def read(data: Path, pipeline: str) -> list[Entry]:

@@ -3,6 +3,7 @@ deals with its memory. Linux only."""
 
 import ctypes
 import os
+from contextlib import suppress
 
 from streamflow.topics.protocol import WorkerInfo
 
@@ -23,13 +24,24 @@ def is_alive(worker: WorkerInfo) -> bool:
     return started_at(worker.pid) == worker.process_started and worker.process_started > 0
 
 
-def resident_bytes(pid: int) -> int:
-    """Memory that the process has in use; 0 if there is none."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
+MEMORY_SHARE = 0.9
+"""Of what there is, how much one process may take: what is left is for the end of its step."""
+_CGROUP_LIMIT = "/sys/fs/cgroup/memory.max"
+
+
+def memory_bytes(pid: int | None = None) -> int:
+    """What this process, or that one, holds in memory now, shared pages of files left out. OSError if it is gone."""
+    with open(f"/proc/{pid or 'self'}/statm", "rb") as statm:
+        _, resident, shared, *_ = map(int, statm.read().split())
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_bytes_max() -> int:
+    """What one process may hold before it is better replaced: nearly all that its cgroup or else the machine has."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with suppress(OSError, ValueError), open(_CGROUP_LIMIT, encoding="ascii") as limit:
+        limits.append(int(limit.read()))
+    return int(MEMORY_SHARE * min(limits))
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

@@ -11,7 +11,7 @@ from streamflow.runtime import decisions
 from streamflow.runtime.autoscaler import Decision, Observation, Policy, WorkerSeen
 from streamflow.runtime.decisions import Entry
 from streamflow.runtime.observing import Observer, heaviest
-from streamflow.runtime.replay import as_it_was, what_if
+from streamflow.runtime.what_if import as_it_was, what_if
 from streamflow.topics.protocol import Snapshot, TaskId, TaskState, TopicConfig, TopicInfo, WorkerInfo
 
 READ = [TaskId("p", "read", partition) for partition in range(2)]
