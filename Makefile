@@ -50,7 +50,7 @@ bench: setup
 	$(BIN)/loadgen bench W1-envelope --systems streamflow,duckdb
 
 autoscale: setup
-	$(BIN)/python tests/autoscale_score.py
+	$(BIN)/python tests/autoscale_score.py $(if $(OWN),--own)
 
 wheels: setup
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist . $(if $(CARGO),./kernel)

@@ -16,7 +16,7 @@ from streamflow.runtime.outlook import Choice, Outlook, Policy
 
 __all__ = ["Choice", "Decision", "Memory", "Observation", "Policy", "WorkerSeen", "decide"]
 
-RETURN = 1.6
+RETURN = 1.2
 """Price of shrinking, in changes: this one, and the one back that may follow."""
 WAIT_SPANS = 2
 """How much longer it would wait: until it has looked so many times more."""

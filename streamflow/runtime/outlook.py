@@ -12,10 +12,9 @@ from streamflow.runtime.learning import Memory, Observation
 
 CHANGE_PRICE = 2.5
 """Of a change of the number of workers, for each second that it takes to have its effect."""
-ROOM, ROOM_DRIFTS = 0.02, 1.0
-"""By how much more than the load workers must stand: always, and in terms of how much the load moves."""
 ROOM_LESS, ROOM_LESS_DRIFTS = 0.1, 2.0
-"""The same for fewer workers than there are: what is let go should not be missed."""
+"""Workers must stand the load and what it usually moves by while a change takes effect. Fewer than there are must stand
+this much more than the load, and so many times what it moves by: what is let go should not be missed."""
 SAFE = 0.75
 """Of the objective, what is planned with."""
 HORIZON_LEADS = 12.0
@@ -55,7 +54,7 @@ class Outlook:
         self.memory, self.seen, self.policy = memory, seen, policy
         self.running = len(seen.workers)
         self.slowest = min((memory.speeds.get(w.id, 1.0) for w in seen.workers), default=1.0)
-        self.room = ROOM + ROOM_DRIFTS * memory.drift
+        self.room = memory.drift
         self.counts = useful_counts(len(seen.backlog), policy.workers_min, policy.workers_max)
         enough = (n for n in self.counts if n and self._hot(n, self.room)[0] <= self.capacity(n))
         self.steady = next(enough, self.counts[-1])
