@@ -14,7 +14,8 @@ import polars as pl
 
 from streamflow.base.errors import PipelineError
 from streamflow.model.graph import Graph, PCollection, Primitive, PTransform, Shape
-from streamflow.model.window import TimestampedValue
+from streamflow.model.type_hints import IOTypeHints, hints_of, no_annotations, with_output_types
+from streamflow.model.types import Bindings, bound, type_of_all
 from streamflow.transforms.asynchronous import AsyncOptions, is_async
 from streamflow.transforms.columns import Where
 from streamflow.transforms.dofn import (
@@ -23,6 +24,7 @@ from streamflow.transforms.dofn import (
     Guarded,
     If,
     One,
+    TypeChecked,
     asks_window,
     awaiting,
     function_of,
@@ -31,6 +33,7 @@ from streamflow.transforms.dofn import (
 from streamflow.transforms.outputs import DoOutputsTuple
 from streamflow.transforms.params import Param, named_arguments, params_of
 from streamflow.transforms.sides import AsSideInput
+from streamflow.transforms.type_checks import by_tag, check_arguments
 from streamflow.transforms.userstate import (
     StateParam,
     TimerParam,
@@ -69,8 +72,9 @@ class Create(Primitive):
         if not isinstance(values, Iterable):
             raise PipelineError(f"Create takes an iterable of values, not {values!r}. Write Create([…]).")
         self.values = list(values.items()) if isinstance(values, dict) else list(values)
-        kinds = {*map(type, self.values)}
-        self.output_type = kinds.pop() if len(kinds) == 1 and TimestampedValue not in kinds else None
+
+    def infer_output_type(self, input_type: Any) -> Any:
+        return type_of_all(self.values)
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         return Shape()
@@ -93,6 +97,8 @@ class ParDo(Primitive):
         if not isinstance(fn, DoFn) and not callable(fn):
             raise PipelineError(f"ParDo takes a DoFn or a function, not {fn!r}.")
         self.fn = fn if isinstance(fn, DoFn) else FunctionDoFn(fn)
+        self.function: Callable[..., Any] = fn.process if isinstance(fn, DoFn) else fn
+        """What is called, whose parameters and annotations count."""
         for value in (*args, *kwargs.values()):
             if isinstance(value, (PCollection, DoOutputsTuple)):
                 raise PipelineError(
@@ -105,9 +111,8 @@ class ParDo(Primitive):
         """Of the outputs besides the main one, which they follow; None if there is the main one alone."""
         self.main: str | None = None
         self.allow_unknown_tags = False
-        function = fn.process if isinstance(fn, DoFn) else fn
-        self.args, self.kwargs = named_arguments(function, args, kwargs)
-        self.params = params_of(function)
+        self.args, self.kwargs = named_arguments(self.function, args, kwargs)
+        self.params = params_of(self.function)
         self.asynchronous: AsyncOptions | None = None
         """How its functions are called, if they are async."""
         self.stateful = is_stateful_dofn(self.fn)
@@ -121,6 +126,26 @@ class ParDo(Primitive):
 
     def default_label(self) -> str:
         return self.label or f"ParDo({name_of(self.fn)})"
+
+    def default_type_hints(self) -> IOTypeHints | None:
+        """What the function says, by decorators or annotations."""
+        fn = self.fn.fn if isinstance(self.fn, Guarded) else self.fn
+        return by_tag(fn.get_type_hints())
+
+    def infer_output_type(self, input_type: Any) -> Any:
+        return self.fn.infer_output_type(input_type)
+
+    def check_types(self, element: Any, bindings: Bindings) -> None:
+        check_arguments(self, element, bindings)
+
+    def checking(self, bindings: Bindings) -> Self:
+        if self.stateful or self.asynchronous:
+            return self
+        hints = self.get_type_hints()
+        output = bound(hints.output_types[0][0], bindings) if hints.output_types and hints.output_types[0] else Any
+        clone = copy.copy(self)
+        clone.fn = TypeChecked(self.fn, Any if hints.element is None else bound(hints.element, bindings), output)
+        return clone
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         (pcoll,) = inputs
@@ -166,7 +191,8 @@ class ParDo(Primitive):
     def result(self, output: PCollection) -> Any:
         if self.tags is None:
             return output
-        return DoOutputsTuple(output, self.tags, self.main, self.allow_unknown_tags)
+        said = self.get_type_hints().output_types
+        return DoOutputsTuple(output, self.tags, self.main, self.allow_unknown_tags, said and said[1])
 
     def with_outputs(self, *tags: str, main: str | None = None, allow_unknown_tags: bool | None = None) -> Self:
         """Give several PCollections, as a `DoOutputsTuple`: one for each tag of the `TaggedOutput`s that the function
@@ -277,6 +303,7 @@ class _CallableTransform(ParDo):
         if not callable(fn):
             raise PipelineError(f"{name} takes a function, not {fn!r}.")
         super().__init__(self.wrap(fn), *args, **kwargs)
+        self.function = fn
         self.args, self.kwargs = named_arguments(fn, args, kwargs)
         self.params = params_of(fn)
         _check_asks_no_state(fn, self.params)
@@ -310,18 +337,27 @@ class MapTuple(Map):
     """Map for elements that are tuples: `MapTuple(lambda key, value: …)`."""
 
     def __init__(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        super().__init__(lambda element, *a, **kw: fn(*element, *a, **kw), *args, **kwargs)
+        super().__init__(_on_tuples(fn), *args, **kwargs)
         self.params = params_of(fn)
         self.name = f"MapTuple({name_of(fn)})"
         if is_async(fn):
             self._be_async(AsyncOptions())
 
 
+def _on_tuples(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function taking its first arguments as one tuple. It gives what it gives, also by what is said of it."""
+    if not callable(fn):
+        raise PipelineError(f"MapTuple and FlatMapTuple take a function, not {fn!r}.")
+    hints = hints_of(fn).with_defaults(IOTypeHints.from_callable(fn))
+    untupled = no_annotations(lambda element, *args, **kwargs: fn(*element, *args, **kwargs))
+    return with_output_types(*hints.output_types[0])(untupled) if hints.output_types else untupled
+
+
 class FlatMapTuple(FlatMap):
     """FlatMap for elements that are tuples: `FlatMapTuple(lambda key, values: …)`."""
 
     def __init__(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        super().__init__(lambda element, *a, **kw: fn(*element, *a, **kw), *args, **kwargs)
+        super().__init__(_on_tuples(fn), *args, **kwargs)
         self.params = params_of(fn)
         self.name = f"FlatMapTuple({name_of(fn)})"
 
@@ -337,7 +373,6 @@ class RowFilter(_CallableTransform):
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         shape = super().output(inputs)
-        self.output_type = self.output_type or inputs[0].element_type or self.input_type
         return shape if self.tags else replace(shape, columns=inputs[0].shape.columns)
 
 
@@ -350,6 +385,9 @@ class Flatten(Primitive):
     """The union of several PCollections: `(a, b) | Flatten()`."""
 
     arity = None
+
+    def infer_output_type(self, input_type: Any) -> Any:
+        return input_type
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         if not inputs:
@@ -368,6 +406,9 @@ class Flatten(Primitive):
 class Reshuffle(Primitive):
     """The same elements with their event times and windows, spread anew over tasks by way of a log: what follows runs
     in a stage of its own, and after a crash goes on without repeating what stands before."""
+
+    def infer_output_type(self, input_type: Any) -> Any:
+        return input_type
 
 
 def _check_asks_no_state(fn: Any, params: Mapping[str, Param]) -> None:
