@@ -51,7 +51,7 @@ from streamflow.transforms import combiners, core, trigger, window
 from streamflow.transforms.batching import BatchElements, GroupIntoBatches
 from streamflow.transforms.columns import AsColumns, Where, WithColumns
 from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, CombineValues, GroupByKey
-from streamflow.transforms.core import (
+from streamflow.transforms.elementwise import (
     Create,
     DoFn,
     Filter,

@@ -18,7 +18,7 @@ from streamflow.model.graph import Graph, Node, PCollection
 from streamflow.model.windowing import Windowing
 from streamflow.transforms.columns import FrameTransform
 from streamflow.transforms.combine import Aggregate
-from streamflow.transforms.core import Create, Flatten, ParDo, Reshuffle
+from streamflow.transforms.elementwise import Create, Flatten, ParDo, Reshuffle
 from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.grouping import Grouping, PerKey
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToTopic

@@ -224,7 +224,8 @@ class Graph:
         if self.type_checks.at_build:
             check_inputs(transform, left, bindings)
         label = self._unique_label(transform)
-        if isinstance(transform, Primitive):
+        if transform.primitive:
+            assert isinstance(transform, Primitive)
             return self._apply_primitive(transform, label, inputs, bindings)
         self._scope.append(label.rsplit("/", 1)[-1])
         try:

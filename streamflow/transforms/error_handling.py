@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from streamflow.base.errors import PipelineError
 from streamflow.model.graph import PCollection, PTransform
-from streamflow.transforms.core import Flatten, Map
+from streamflow.transforms.elementwise import Flatten, Map
 
 __all__ = ["CollectingErrorHandler", "ErrorHandler"]
 

@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 
 from streamflow.base.errors import DataError
 from streamflow.model.graph import PCollection, PTransform
-from streamflow.transforms.core import Create, FlatMap, Map
+from streamflow.transforms.elementwise import Create, FlatMap, Map
 
 __all__ = [
     "EmptyMatchTreatment",

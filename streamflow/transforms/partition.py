@@ -6,8 +6,8 @@ from typing import Any
 from streamflow.base.errors import DataError, PipelineError
 from streamflow.model.graph import PCollection, PTransform
 from streamflow.transforms.asynchronous import is_async
-from streamflow.transforms.core import ParDo
 from streamflow.transforms.dofn import FunctionDoFn, name_of
+from streamflow.transforms.elementwise import ParDo
 from streamflow.transforms.outputs import DoOutputsTuple, TaggedOutput
 
 

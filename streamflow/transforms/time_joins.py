@@ -21,7 +21,7 @@ from streamflow.model.time import EVENT_MAX_US, DurationTypes, duration_us
 from streamflow.model.window import TIME
 from streamflow.model.windowing import Windowing
 from streamflow.transforms.columns import AsColumns, FrameTransform
-from streamflow.transforms.core import Flatten, Map
+from streamflow.transforms.elementwise import Flatten, Map
 from streamflow.transforms.join import check_two, join_keys, known_columns, right_names
 from streamflow.transforms.ptransform import ptransform_fn
 

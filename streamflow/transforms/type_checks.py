@@ -10,7 +10,7 @@ from streamflow.transforms.outputs import TaggedOutput
 from streamflow.transforms.sides import AsSideInput
 
 if TYPE_CHECKING:
-    from streamflow.transforms.core import ParDo
+    from streamflow.transforms.elementwise import ParDo
 
 
 def by_tag(hints: IOTypeHints) -> IOTypeHints:

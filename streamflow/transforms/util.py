@@ -11,7 +11,7 @@ from streamflow.model.graph import PCollection, PTransform
 from streamflow.model.window import TimestampedValue
 from streamflow.transforms.batching import BatchElements, GroupIntoBatches
 from streamflow.transforms.combine import CombinePerKey
-from streamflow.transforms.core import DoFn, FlatMap, Flatten, Map, MapTuple, Reshuffle
+from streamflow.transforms.elementwise import DoFn, FlatMap, Flatten, Map, MapTuple, Reshuffle
 from streamflow.transforms.ptransform import ptransform_fn
 from streamflow.transforms.sides import AsIter
 

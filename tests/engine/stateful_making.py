@@ -18,7 +18,7 @@ from streamflow.model.time import MIN_US, timestamp_us
 from streamflow.model.windowing import Windowing
 from streamflow.topics import codec
 from streamflow.topics.protocol import Record
-from streamflow.transforms.core import ParDo
+from streamflow.transforms.elementwise import ParDo
 
 
 class Machine:

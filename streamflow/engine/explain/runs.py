@@ -17,7 +17,7 @@ from streamflow.model.graph import Node, PCollection
 from streamflow.model.window import TIME, WINDOW_END, WINDOW_START
 from streamflow.transforms.columns import AsColumns, FrameTransform
 from streamflow.transforms.combine import Aggregate
-from streamflow.transforms.core import ParDo, Reshuffle
+from streamflow.transforms.elementwise import ParDo, Reshuffle
 from streamflow.transforms.grouping import Grouping
 from streamflow.transforms.io import StoreSink, WriteToTopic
 from streamflow.transforms.time_joins import FROM_LEFT, TimeJoin
