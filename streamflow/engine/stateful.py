@@ -93,7 +93,7 @@ _OFFERS: dict[Param, Callable[[Moment], Any]] = {
     DoFn.DynamicTimerTagParam: lambda moment: moment.tag,
     DoFn.PaneInfoParam: lambda moment: moment.pane,
     DoFn.WindowedValueParam: lambda moment: WindowedValue(
-        _element(moment), Timestamp(micros=moment.time_us), (moment.window,), moment.pane
+        _element(moment), Timestamp(micros=moment.time_us), [moment.window], moment.pane
     ),
 }
 

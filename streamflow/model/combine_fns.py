@@ -14,7 +14,7 @@ from typing import Any
 
 from streamflow.model.combiner import CombineFn, ListCombineFn
 from streamflow.model.time import MIN_TIMESTAMP
-from streamflow.model.type_hints import with_output_types
+from streamflow.model.type_hints import with_input_types, with_output_types
 from streamflow.model.types import pair_of
 
 
@@ -213,6 +213,7 @@ class ToDictCombineFn(CombineFn):
         return GenericAlias(dict, pair_of(input_type) or (Any, Any))
 
 
+@with_input_types(tuple[Any, Any])
 class LatestCombineFn(CombineFn):
     """(value, event time) → the value of the latest time; None of nothing."""
 
@@ -236,7 +237,10 @@ class LatestCombineFn(CombineFn):
 class _SeveralCombineFn(CombineFn, ABC):
     """Several CombineFns side by side; the result is a tuple."""
 
-    def __init__(self, *combiners: CombineFn | Callable[..., Any]) -> None:
+    def __init__(
+        self, *combiners: CombineFn | Callable[..., Any], merge_accumulators_batch_size: int | None = None
+    ) -> None:
+        """`merge_accumulators_batch_size` is Apache Beam's: here accumulators are merged as they come."""
         self.combiners = [CombineFn.of(fn) for fn in combiners]
 
     @abstractmethod

@@ -44,6 +44,9 @@ class PTransform(WithTypeHints):
     def default_label(self) -> str:
         return self.label or type(self).__name__
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}(PTransform) label=[{self.default_label()}]>"
+
     def __rrshift__(self, label: str) -> "PTransform":
         named = copy.copy(self)
         named.label = label

@@ -66,15 +66,15 @@ class IOTypeHints(NamedTuple):
         """The type of the items of what comes out. TypeCheckError if that can't be iterated over."""
         if self.output_types is None or not self.output_types[0]:
             return self
-        return self._replace(output_types=((item_of(self.output_types[0][0], of),), {}))
+        return self._replace(output_types=((item_of(self.output_types[0][0], of),), self.output_types[1]))
 
     def strip_pcoll(self) -> "IOTypeHints":
         """What is in the PCollections that `expand` takes and gives. What it is annotated with besides says nothing."""
         return IOTypeHints(_in_pcollection(self.input_types), _in_pcollection(self.output_types))
 
     def has_simple_output_type(self) -> bool:
-        """Whether one type is said of what comes out."""
-        return self.output_types is not None and len(self.output_types[0]) == 1 and not self.output_types[1]
+        """Whether one type is said of what comes out, whatever of tagged outputs."""
+        return self.output_types is not None and len(self.output_types[0]) == 1
 
     def simple_output_type(self, context: str = "") -> Any:
         return self.output_types[0][0] if self.output_types and self.has_simple_output_type() else None

@@ -15,7 +15,7 @@ import polars as pl
 from streamflow.base.errors import PipelineError, TypeCheckError
 from streamflow.model.graph import Graph, PCollection, Primitive, PTransform, Shape
 from streamflow.model.type_hints import IOTypeHints, hints_of, no_annotations, with_output_types
-from streamflow.model.types import Bindings, bound, pair_of, shown, type_of_all
+from streamflow.model.types import Bindings, bound, item_of, pair_of, shown, type_of_all
 from streamflow.transforms.asynchronous import AsyncOptions, is_async
 from streamflow.transforms.columns import Where
 from streamflow.transforms.dofn import (
@@ -31,7 +31,7 @@ from streamflow.transforms.dofn import (
     name_of,
 )
 from streamflow.transforms.outputs import DoOutputsTuple
-from streamflow.transforms.params import Param, named_arguments, params_of
+from streamflow.transforms.params import Param, free_places, named_arguments, params_of
 from streamflow.transforms.sides import AsSideInput
 from streamflow.transforms.type_checks import by_tag, check_arguments
 from streamflow.transforms.userstate import (
@@ -331,11 +331,18 @@ class Map(_CallableTransform):
     wrap = One
 
 
+def _same(elements: Any) -> Any:
+    return elements
+
+
 class FlatMap(_CallableTransform):
     """Any number of outputs for each element: the items of the iterable that the function returns."""
 
-    def __init__(self, fn: Callable[..., Any] = lambda elements: elements, *args: Any, **kwargs: Any) -> None:
-        super().__init__(fn, *args, **kwargs)
+    def __init__(self, fn: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> None:
+        super().__init__(_same if fn is None else fn, *args, **kwargs)
+
+    def infer_output_type(self, input_type: Any) -> Any:
+        return item_of(input_type, "what it is given") if self.function is _same else Any
 
 
 class MapTuple(Map):
@@ -354,8 +361,17 @@ def _on_tuples(fn: Callable[..., Any]) -> Callable[..., Any]:
     if not callable(fn):
         raise PipelineError(f"MapTuple and FlatMapTuple take a function, not {fn!r}.")
     hints = hints_of(fn).with_defaults(IOTypeHints.from_callable(fn))
-    untupled = no_annotations(lambda element, *args, **kwargs: fn(*element, *args, **kwargs))
-    return with_output_types(*hints.output_types[0])(untupled) if hints.output_types else untupled
+    free = free_places(fn)
+
+    @no_annotations
+    def untupled(element: Any, *args: Any, **kwargs: Any) -> Any:
+        if args and free is not None:
+            names = free[len(element) :]
+            return fn(*element, **dict(zip(names, args, strict=False)), **kwargs)
+        return fn(*element, *args, **kwargs)
+
+    said = hints.output_types
+    return with_output_types(*said[0], **said[1])(untupled) if said else untupled
 
 
 class FlatMapTuple(FlatMap):

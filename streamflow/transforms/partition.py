@@ -51,6 +51,8 @@ class _ToPartition(FunctionDoFn):
 
     def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any]:
         number = self.fn(element, self.n, *args, **kwargs)
+        if isinstance(number, bool) or not hasattr(number, "__index__"):
+            raise DataError(f"{name_of(self)} gives {number!r}, a {type(number).__name__}, which numbers no partition.")
         if not 0 <= number < self.n:
             raise DataError(f"there is no partition {number!r} of {self.n}: they are counted from 0.")
         return (TaggedOutput(str(int(number)), element),)

@@ -112,7 +112,7 @@ class RowOperator(Inner):
         }
         if self.asks_place:
             windows = () if window is None else (window,)
-            place = WindowedValue(value, offers[DoFn.TimestampParam], windows, offers[DoFn.PaneInfoParam])
+            place = WindowedValue(value, offers[DoFn.TimestampParam], list(windows), offers[DoFn.PaneInfoParam])
             offers[DoFn.WindowedValueParam] = place
         return {name: offers[param] for name, param in self.params.items()}
 
