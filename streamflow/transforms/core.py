@@ -3,20 +3,9 @@
 from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PTransform
 from streamflow.model.windowing import Windowing
+from streamflow.transforms.collections import Create, Flatten, Impulse, Reshuffle
 from streamflow.transforms.combine import CombineGlobally, CombinePerKey, CombineValues, GroupByKey
-from streamflow.transforms.elementwise import (
-    Create,
-    DoFn,
-    Filter,
-    FlatMap,
-    FlatMapTuple,
-    Flatten,
-    Impulse,
-    Map,
-    MapTuple,
-    ParDo,
-    Reshuffle,
-)
+from streamflow.transforms.elementwise import DoFn, Filter, FlatMap, FlatMapTuple, Map, MapTuple, ParDo
 from streamflow.transforms.partition import Partition, PartitionFn
 from streamflow.transforms.rows import GroupBy, Select
 from streamflow.transforms.window import WindowInto

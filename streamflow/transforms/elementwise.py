@@ -1,4 +1,4 @@
-"""Transforms over Python values, with Apache Beam's names and signatures: Create, ParDo, Map, FlatMap, Filter, Flatten.
+"""Transforms over Python values, with Apache Beam's names and signatures: ParDo, Map, FlatMap, Filter.
 
 They run on the row path: a function sees one element at a time. An exception sends the element to the dead-letter
 topic.
@@ -15,7 +15,7 @@ import polars as pl
 from streamflow.base.errors import PipelineError, TypeCheckError
 from streamflow.model.graph import Graph, PCollection, Primitive, PTransform, Shape
 from streamflow.model.type_hints import IOTypeHints, hints_of, no_annotations, with_output_types
-from streamflow.model.types import Bindings, bound, item_of, pair_of, shown, type_of_all
+from streamflow.model.types import Bindings, bound, item_of, pair_of, shown
 from streamflow.transforms.asynchronous import AsyncOptions, is_async
 from streamflow.transforms.columns import Where
 from streamflow.transforms.dofn import (
@@ -44,47 +44,15 @@ from streamflow.transforms.userstate import (
 from streamflow.transforms.views import view_of
 
 __all__ = [
-    "Create",
     "DoFn",
     "Filter",
     "FlatMap",
     "FlatMapTuple",
-    "Flatten",
-    "Impulse",
     "Map",
     "MapTuple",
     "ParDo",
-    "Reshuffle",
     "RowFilter",
 ]
-
-
-class Create(Primitive):
-    """A bounded PCollection of the given values (of any Python type; `TimestampedValue` sets the event time)."""
-
-    arity = 0
-    given_later = False
-    """Whether its values come while the pipeline runs and not when it is launched, as a test wants it."""
-
-    def __init__(self, values: Iterable[Any], reshuffle: bool = True) -> None:
-        if isinstance(values, (str, bytes)):
-            raise PipelineError(f"Create takes an iterable of values, not {values!r}. Write Create([{values!r}]).")
-        if not isinstance(values, Iterable):
-            raise PipelineError(f"Create takes an iterable of values, not {values!r}. Write Create([…]).")
-        self.values = list(values.items()) if isinstance(values, dict) else list(values)
-
-    def infer_output_type(self, input_type: Any) -> Any:
-        return type_of_all(self.values)
-
-    def output(self, inputs: Sequence[PCollection]) -> Shape:
-        return Shape()
-
-
-class Impulse(Create):
-    """One element, `b""`: what a pipeline of one's own sources begins with."""
-
-    def __init__(self) -> None:
-        super().__init__([b""])
 
 
 class ParDo(Primitive):
@@ -400,45 +368,6 @@ class RowFilter(_CallableTransform):
 def Filter(fn: Callable[..., Any] | pl.Expr, *args: Any, **kwargs: Any) -> Primitive:  # noqa: N802 - Beam's name
     """Keeps the elements for which the function is true, or the rows for which the expression is (see `Where`)."""
     return Where(fn) if isinstance(fn, pl.Expr) else RowFilter(fn, *args, **kwargs)
-
-
-class Flatten(Primitive):
-    """The union of several PCollections: `(a, b) | Flatten()`."""
-
-    arity = None
-
-    def __init__(self, pipeline: Graph | None = None) -> None:
-        """`pipeline`: where the result is, if there may be nothing to flatten."""
-        self.pipeline = pipeline
-
-    def __ror__(self, left: Any) -> Any:
-        if self.pipeline is not None and not left and isinstance(left, (tuple, list)):
-            return self.pipeline | self.default_label() >> Create([])
-        return super().__ror__(left)
-
-    def infer_output_type(self, input_type: Any) -> Any:
-        return input_type
-
-    def output(self, inputs: Sequence[PCollection]) -> Shape:
-        if not inputs:
-            raise PipelineError("nothing to flatten. Write `(a, b) | Flatten()`.")
-        first = inputs[0].shape
-        if any(pcoll.windowing != first.windowing for pcoll in inputs):
-            raise PipelineError("the inputs have different windows. Apply the same WindowInto to each before.")
-        same = all(pcoll.shape.columns == first.columns for pcoll in inputs)
-        return Shape(
-            first.windowing,
-            columns=first.columns if same else None,
-            bounded=all(pcoll.shape.bounded for pcoll in inputs),
-        )
-
-
-class Reshuffle(Primitive):
-    """The same elements with their event times and windows, spread anew over tasks by way of a log: what follows runs
-    in a stage of its own, and after a crash goes on without repeating what stands before."""
-
-    def infer_output_type(self, input_type: Any) -> Any:
-        return input_type
 
 
 def _check_asks_no_state(fn: Any, params: Mapping[str, Param]) -> None:

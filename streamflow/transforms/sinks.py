@@ -12,7 +12,8 @@ from typing import Any
 from streamflow.base.errors import PipelineError
 from streamflow.model.graph import PCollection, PTransform
 from streamflow.model.window import GLOBAL_WINDOW, GlobalWindows
-from streamflow.transforms.elementwise import Create, DoFn, FlatMap, Map, ParDo
+from streamflow.transforms.collections import Create
+from streamflow.transforms.elementwise import DoFn, FlatMap, Map, ParDo
 from streamflow.transforms.outputs import WindowedValue
 from streamflow.transforms.sides import AsIter, AsSingleton
 from streamflow.transforms.window import WindowInto

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from streamflow.base.errors import DataError, PipelineError
 from streamflow.model.graph import PCollection, PTransform
-from streamflow.transforms.elementwise import Create, FlatMap, Reshuffle
+from streamflow.transforms.collections import Create, Reshuffle
+from streamflow.transforms.elementwise import FlatMap
 
 BUNDLE_BYTES = 1 << 26
 """About how much of a source is one bundle; its elements are in memory together."""

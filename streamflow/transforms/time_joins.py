@@ -20,8 +20,9 @@ from streamflow.model.schema import Field, Schema
 from streamflow.model.time import EVENT_MAX_US, DurationTypes, duration_us
 from streamflow.model.window import TIME
 from streamflow.model.windowing import Windowing
+from streamflow.transforms.collections import Flatten
 from streamflow.transforms.columns import AsColumns, FrameTransform
-from streamflow.transforms.elementwise import Flatten, Map
+from streamflow.transforms.elementwise import Map
 from streamflow.transforms.join import check_two, join_keys, known_columns, right_names
 from streamflow.transforms.ptransform import ptransform_fn
 

@@ -10,8 +10,9 @@ from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PCollection, PTransform
 from streamflow.model.window import TimestampedValue
 from streamflow.transforms.batching import BatchElements, GroupIntoBatches
+from streamflow.transforms.collections import Flatten, Reshuffle
 from streamflow.transforms.combine import CombinePerKey
-from streamflow.transforms.elementwise import DoFn, FlatMap, Flatten, Map, MapTuple, Reshuffle
+from streamflow.transforms.elementwise import DoFn, FlatMap, Map, MapTuple
 from streamflow.transforms.ptransform import ptransform_fn
 from streamflow.transforms.sides import AsIter
 
