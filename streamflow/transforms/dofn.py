@@ -107,8 +107,8 @@ class TypeChecked(Wrapped):
     def _check(self, value: Any, wanted: Any, what: str) -> None:
         if not holds(value, wanted):
             raise TypeCheckError(
-                f"According to type-hint {what} should be {shown(wanted)}, but {name_of(self.fn)} has {value!r}, which "
-                f"is {shown(type_of(value))}."
+                f"{name_of(self.fn)}: {what} should be {shown(wanted)} by its type hints, but {value!r} is "
+                f"{shown(type_of(value))}. Correct the value, or the hint."
             )
 
 
