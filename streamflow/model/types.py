@@ -9,6 +9,7 @@ import inspect
 import types
 import typing
 from collections.abc import Iterable, Sequence
+from numbers import Complex, Integral, Real
 from typing import Any, TypeVar
 
 from streamflow.base.errors import TypeCheckError
@@ -21,8 +22,8 @@ VALUES_LOOKED_INTO = 1000
 """Of so many values at most the types of what they contain are found out."""
 
 _CONTAINERS = {list, set, frozenset, tuple, dict, TimestampedValue}
-_NUMBERS: dict[Any, tuple[type, ...]] = {float: (int,), complex: (int, float)}
-"""What will do for it without being of it, as everywhere in Python."""
+_NUMBERS: dict[Any, type] = {int: Integral, float: Real, complex: Complex}
+"""What will do for it without being of it, as everywhere in Python; NumPy's numbers too."""
 
 
 def normal(hint: Any) -> Any:
@@ -80,10 +81,8 @@ def fits(given: Any, wanted: Any, bindings: Bindings | None = None) -> bool:
     of_given, of_wanted = typing.get_origin(given) or given, typing.get_origin(wanted) or wanted
     if not _is_known(of_given) or not _is_known(of_wanted):
         return True
-    if of_given in _NUMBERS.get(of_wanted, ()):
-        return True
     try:
-        related = issubclass(of_given, of_wanted)
+        related = issubclass(of_given, _NUMBERS.get(of_wanted, of_wanted))
     except TypeError:  # a protocol that can't be asked
         return True
     return related and _parameters_fit(given, wanted, of_wanted, bindings)

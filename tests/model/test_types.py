@@ -2,6 +2,7 @@
 
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, Literal, TypeVar
 
 import pytest
@@ -13,6 +14,13 @@ T = TypeVar("T")
 N = TypeVar("N", bound=int)
 
 
+class Whole:
+    """A number of another kind, as NumPy has them."""
+
+
+Integral.register(Whole)
+
+
 @pytest.mark.parametrize(
     ("given", "wanted", "fit"),
     [
@@ -21,6 +29,9 @@ N = TypeVar("N", bound=int)
         (bool, int, True),
         (int, float, True),
         (float, int, False),
+        (Whole, int, True),
+        (Whole, float, True),
+        (Whole, str, False),
         (Any, int, True),
         (int, Any, True),
         (int, object, True),
