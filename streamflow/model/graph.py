@@ -226,6 +226,8 @@ class Graph:
         bindings: Bindings = {}
         if self.type_checks.at_build:
             check_inputs(transform, left, bindings)
+            if inputs and isinstance(transform, Primitive) and transform.primitive:
+                transform.check_types(_type_of_all(inputs), bindings)
         label = self._unique_label(transform)
         if transform.primitive:
             assert isinstance(transform, Primitive)
@@ -241,9 +243,6 @@ class Graph:
     def _apply_primitive(
         self, transform: Primitive, label: str, inputs: Sequence[PCollection], bindings: Bindings
     ) -> Any:
-        given = union_of(pcoll.element_type for pcoll in inputs)
-        if inputs and self.type_checks.at_build:
-            transform.check_types(given, bindings)
         said = transform.get_type_hints()
         if self.type_checks.at_run:
             transform = transform.checking(bindings)
@@ -253,7 +252,7 @@ class Graph:
         if said.has_simple_output_type():
             node.output.element_type = bound(said.simple_output_type(), bindings)
         else:
-            node.output.element_type = transform.infer_output_type(given)
+            node.output.element_type = transform.infer_output_type(_type_of_all(inputs))
         self.nodes.append(node)
         result = transform.result(node.output)
         check_result(transform, result, inputs, bindings, self.type_checks)
@@ -281,6 +280,10 @@ class Graph:
             label = next(f"{label}-{n}" for n in numbers if f"{label}-{n}" not in self._labels)
         self._labels.add(label)
         return label
+
+
+def _type_of_all(pcolls: Sequence[PCollection]) -> Any:
+    return union_of(pcoll.element_type for pcoll in pcolls)
 
 
 def _holds_values(left: Any) -> bool:

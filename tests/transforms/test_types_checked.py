@@ -196,3 +196,11 @@ def test_transforms_have_beams_names_at_beams_places() -> None:
     assert (transforms.GroupByKey, transforms.Keys, core.WindowInto) == (sf.GroupByKey, sf.Keys, sf.WindowInto)
     with pytest.raises(AttributeError):
         _ = transforms.NoSuchThing
+
+
+def test_a_refused_transform_leaves_its_label_free() -> None:
+    pipeline = sf.Pipeline()
+    numbers = pipeline | INTS
+    with pytest.raises(TypeCheckError):
+        numbers | "same" >> sf.ParDo(OfInts(), "b")
+    numbers | "same" >> sf.ParDo(OfInts(), 2)
