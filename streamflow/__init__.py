@@ -46,7 +46,14 @@ from streamflow.runtime.pipeline import Pipeline, PipelineResult
 from streamflow.runtime.values import on_values
 from streamflow.topics import Publisher, open_log
 from streamflow.topics.protocol import TopicConfig
-from streamflow.topics.subscriptions import AckStatus, DeadLetterPolicy, RetryPolicy, SubscriptionSettings
+from streamflow.topics.subscriptions import (
+    AckStatus,
+    DeadLetterPolicy,
+    Oidc,
+    PushConfig,
+    RetryPolicy,
+    SubscriptionSettings,
+)
 from streamflow.transforms import combiners, core, trigger, window
 from streamflow.transforms.batching import BatchElements, GroupIntoBatches
 from streamflow.transforms.collections import Create, Flatten, Impulse, Reshuffle
@@ -161,6 +168,7 @@ __all__ = [
     "Message",
     "Min",
     "NotFoundError",
+    "Oidc",
     "PCollection",
     "PTransform",
     "ParDo",
@@ -172,6 +180,7 @@ __all__ = [
     "PublishFlow",
     "PublishedMarkers",
     "Publisher",
+    "PushConfig",
     "Quantiles",
     "ReadFromCsv",
     "ReadFromJson",

@@ -12,9 +12,12 @@ from streamflow.stores.widerow import SetCell, WideRowStore
 
 COMMANDS = ["run", "worker", "scale", "restart", "stop", "reset", "status", "explain", "sql", "row", "why"]
 TOPIC_COMMANDS = ["list", "create", "publish", "end", "tail"]
+SUB_COMMANDS = ["push"]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, *(f"topic {name}" for name in TOPIC_COMMANDS)])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, *(f"topic {name}" for name in TOPIC_COMMANDS), *(f"sub {name}" for name in SUB_COMMANDS)]
+)
 def test_every_command_teaches_by_example(command: str) -> None:
     text = told(*command.split(), "-h")
     assert "Example" in text
@@ -24,10 +27,10 @@ def test_every_command_teaches_by_example(command: str) -> None:
 
 def test_help_lists_every_command_and_no_other() -> None:
     text = told("-h")
-    assert all(command in text for command in [*COMMANDS, "topic"])
+    assert all(command in text for command in [*COMMANDS, "topic", "sub"])
     groups = [group.typer_instance for group in app.registered_groups]
     registered = [command for group in groups if group for command in group.registered_commands]
-    assert len(registered) == len([*COMMANDS, *TOPIC_COMMANDS])
+    assert len(registered) == len([*COMMANDS, *TOPIC_COMMANDS, *SUB_COMMANDS])
 
 
 def test_version_is_that_of_the_package() -> None:

@@ -3,7 +3,7 @@
 Nothing here waits, extends leases or remembers what was handed out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -67,16 +67,26 @@ class Consumer:
         self.settings = store.subscription(subscription).settings
         self._store = store
         self._turn = 0
+        self._idle: tuple[Hashable, int | None] | None = None
+        """How it looked before the last pull, if that gave nothing, and its `wake_us`."""
 
     def pull(self, max_messages: int, max_bytes: int = 1 << 62) -> Deliveries:
         """Lease up to so many messages, the oldest of each partition first; at least one whatever its size. Another
         partition begins each time."""
+        look = self._store.look(self.name)
+        if look is not None and self._idle is not None:
+            state, wake_us = self._idle
+            if look.state == state and (wake_us is None or look.now_us < wake_us):
+                return Deliveries([], wake_us)
         partitions = self._store.partitions(self.name)
+        waiting = False
         left_messages, left_bytes = max_messages, max_bytes
 
         def pull(running: Running) -> tuple[tuple[AckId, ...], int | None]:
-            nonlocal left_messages, left_bytes
+            nonlocal left_messages, left_bytes, waiting
             pulled = running.pull(left_messages, left_bytes)
+            # Dead letters may go out as soon as there is a topic for them, which no look tells.
+            waiting |= bool(running.machine.ledger.condemned)
             sizes = running.machine.ledger.sizes
             for id in pulled.deliveries:
                 left_messages -= id.end - id.start
@@ -88,7 +98,10 @@ class Consumer:
         durable = self.settings.exactly_once
         pulled = self._store.with_machines(self.name, dict.fromkeys(ordered, pull), durable=durable)
         found = [delivery for partition, (ids, _) in pulled.items() for delivery in self._deliveries(partition, ids)]
-        return Deliveries(found, min((wake for _, wake in pulled.values() if wake is not None), default=None))
+        wake_us = min((wake for _, wake in pulled.values() if wake is not None), default=None)
+        bounded = max_messages <= 0 or max_bytes <= 0
+        self._idle = None if found or waiting or bounded or look is None else (look.state, wake_us)
+        return Deliveries(found, wake_us)
 
     def settle(
         self, acks: Sequence[LeaseId], modifications: Sequence[tuple[LeaseId, float]] = ()
