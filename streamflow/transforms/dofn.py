@@ -182,12 +182,12 @@ class If(FunctionDoFn):
         return (element,) if self.fn(element, *args, **kwargs) else ()
 
 
-class AsyncOne(FunctionDoFn):
+class AsyncOne(One):
     async def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any]:  # type: ignore[override]
         return (await given(self.fn(element, *args, **kwargs)),)
 
 
-class AsyncIf(FunctionDoFn):
+class AsyncIf(If):
     async def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any]:  # type: ignore[override]
         return (element,) if await given(self.fn(element, *args, **kwargs)) else ()
 

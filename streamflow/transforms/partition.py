@@ -49,6 +49,12 @@ class _ToPartition(FunctionDoFn):
         super().__init__(fn)
         self.n = n
 
+    def default_type_hints(self) -> None:
+        """What the function gives is no output."""
+
+    def infer_output_type(self, input_type: Any) -> Any:
+        return input_type
+
     def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any]:
         number = self.fn(element, self.n, *args, **kwargs)
         if isinstance(number, bool) or not hasattr(number, "__index__"):

@@ -204,3 +204,23 @@ def test_a_refused_transform_leaves_its_label_free() -> None:
     with pytest.raises(TypeCheckError):
         numbers | "same" >> sf.ParDo(OfInts(), "b")
     numbers | "same" >> sf.ParDo(OfInts(), 2)
+
+
+async def fetched(number: int) -> str:
+    return str(number)
+
+
+async def wanted(number: int) -> bool:
+    return number > 1
+
+
+def test_annotations_of_async_functions_and_of_partitions_are_of_what_they_give() -> None:
+    def side(number: int, parts: int) -> int:
+        return number % parts
+
+    pipeline = sf.Pipeline()
+    numbers = pipeline | INTS
+    assert (numbers | sf.Map(fetched)).element_type is str
+    assert (numbers | sf.Filter(wanted)).element_type is int
+    even, _ = numbers | sf.Partition(side, 2)
+    even | sf.Map(str).with_input_types(int)
