@@ -23,8 +23,8 @@ from streamflow.model.graph import Columns, PCollection, Primitive, PTransform, 
 from streamflow.model.time import EVENT_MAX_US, DurationTypes, duration_us
 from streamflow.model.window import TIME
 from streamflow.model.windowing import Windowing
+from streamflow.transforms.collections import Flatten
 from streamflow.transforms.columns import FrameTransform
-from streamflow.transforms.core import Flatten
 from streamflow.transforms.join import join_keys, known_columns, right_names
 from streamflow.transforms.join_pairs import DELETED, ROW, on_pairs
 from streamflow.transforms.ptransform import ptransform_fn
