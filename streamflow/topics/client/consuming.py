@@ -68,15 +68,15 @@ class Consumer:
         self._store = store
         self._turn = 0
 
-    def pull(self, max_messages: int, max_bytes: int = 1 << 62) -> Deliveries:
+    def pull(self, max_messages: int, max_bytes: int = 1 << 62, deadline_s: float | None = None) -> Deliveries:
         """Lease up to so many messages, the oldest of each partition first; at least one whatever its size. Another
-        partition begins each time."""
+        partition begins each time. `deadline_s`: how long, if not for the subscription's ack deadline."""
         partitions = self._store.partitions(self.name)
         left_messages, left_bytes = max_messages, max_bytes
 
         def pull(running: Running) -> tuple[tuple[AckId, ...], int | None]:
             nonlocal left_messages, left_bytes
-            pulled = running.pull(left_messages, left_bytes)
+            pulled = running.pull(left_messages, left_bytes, deadline_s)
             sizes = running.machine.ledger.sizes
             for id in pulled.deliveries:
                 left_messages -= id.end - id.start
