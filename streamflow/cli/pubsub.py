@@ -49,8 +49,8 @@ def pubsub_server(
 ) -> None:
     """Serve topics to Google Pub/Sub's clients: `google-cloud-pubsub` and its like work unchanged.
 
-    A client that finds PUBSUB_EMULATOR_HOST in its environment connects there. `projects/ANY/topics/clicks` is the topic
-    `clicks`, of which `streamflow topic` and pipelines know too. Ctrl-C drains and ends it.
+    A client that finds PUBSUB_EMULATOR_HOST in its environment connects there. `projects/ANY/topics/clicks` is the
+    topic `clicks`, of which `streamflow topic` and pipelines know too. Ctrl-C drains and ends it.
     """
     with told_errors():
         try:

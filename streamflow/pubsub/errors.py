@@ -70,8 +70,8 @@ def ids_refused(failures: Mapping[str, str]) -> Refusal:
     """Of a request with exactly-once delivery; ack id → its failure."""
     return Refusal(
         grpc.StatusCode.INVALID_ARGUMENT,
-        "some ack ids are no ids of this subscription, or not the newest of their messages, or their leases have ended. "
-        "Process their messages when they come again",
+        "some ack ids are no ids of this subscription, or not the newest of their messages, or their leases have "
+        "ended. Process their messages when they come again",
         failures,
     )
 

@@ -1,7 +1,7 @@
 """Lists in pages. A token is the last name of the page before, so that what comes and goes between two calls neither
 repeats nor hides the rest."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -27,6 +27,6 @@ def page_of(items: Sequence[T], request: Any, name_of: Callable[[T], str]) -> tu
 
 def _decoded(token: str) -> str:
     try:
-        return urlsafe_b64decode(token.encode()).decode()
+        return b64decode(token, b"-_", validate=True).decode()
     except ValueError:
         raise DataError(f"'{token}' is no page token. Give the one of the answer before") from None

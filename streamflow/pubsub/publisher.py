@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from google.protobuf.empty_pb2 import Empty
+
 from streamflow.base.errors import NotFoundError
 from streamflow.pubsub import protos
 from streamflow.pubsub.errors import exists, not_served
@@ -107,7 +109,7 @@ class Publisher:
         publisher = self._publishers.pop(name.id, None)
         if publisher is not None:
             await publisher.close()
-        return protos.Empty()
+        return Empty()
 
     async def detach_subscription(self, request: Any, context: Any) -> Any:
         name = self._names.parse(request.subscription, "subscriptions")

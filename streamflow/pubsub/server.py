@@ -84,7 +84,7 @@ async def _prune(client: Client) -> None:
             log.error("pruning failed, it is tried again in %s s", PRUNE_S, exc_info=error)
 
 
-def _handler(client: Client, project: str | None, partitions: int, stopping: asyncio.Event) -> grpc.GenericRpcHandler:
+def _handler(client: Client, project: str | None, partitions: int, stopping: asyncio.Event) -> "_Routes":
     names = Names(project)
     usages = Usages(client, SystemClock())
     subscriber = Subscriber(client, usages, names, stopping)
@@ -104,11 +104,13 @@ def _handler(client: Client, project: str | None, partitions: int, stopping: asy
     return _Routes(routes)
 
 
-class _Routes(grpc.GenericRpcHandler):
+class _Routes:
+    """Of each call the one who answers; what nobody does is refused with a hint."""
+
     def __init__(self, routes: dict[str, Any]) -> None:
         self._routes = routes
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+    def service(self, handler_call_details: Any) -> Any:
         method = handler_call_details.method
         return self._routes.get(method) or grpc.unary_unary_rpc_method_handler(answering(_refusing(method)))
 

@@ -1,4 +1,4 @@
-"""Topics, subscriptions and snapshots of the wire ↔ ours. What StreamFlow has no place for is refused, never dropped."""
+"""Topics, subscriptions and snapshots of the wire ↔ ours. What StreamFlow has no place for is refused."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -129,8 +129,8 @@ def subscription_of(info: SubscriptionInfo, project: str, topic: TopicInfo | Non
 
 
 def changes_of(current: Any, wanted: Any, mask: FieldMask, names: Names) -> dict[str, object]:
-    """Fields of `SubscriptionSettings` that an update sets; `current` is what `subscription_of` gave. Refusal for a mask
-    that names what does not exist, is immutable or is not served."""
+    """Fields of `SubscriptionSettings` that an update sets; `current` is what `subscription_of` gave. Refusal for a
+    mask that names what does not exist, is immutable or is not served."""
     roots = check_mask(mask, Subscription, SETTING_OF, _UNSERVED_OF_SUBSCRIPTIONS)
     merged = Subscription()
     merged.CopyFrom(current)

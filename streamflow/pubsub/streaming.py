@@ -1,7 +1,7 @@
 """One streaming pull: messages out within the client's bounds, acks and new deadlines in, until either side ends it.
 
-The client extends the leases, not the server. What was leased and could not be written is given back at once; the leases
-of what was written end at their deadlines.
+The client extends the leases, not the server. What was leased and could not be written is given back at once; the
+leases of what was written end at their deadlines.
 """
 
 import asyncio

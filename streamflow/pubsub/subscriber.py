@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC
 from typing import Any
 
+from google.protobuf.empty_pb2 import Empty
+
 from streamflow.base.errors import DataError
 from streamflow.pubsub import protos
 from streamflow.pubsub.errors import AGAIN, exists, ids_refused, not_served
@@ -98,7 +100,7 @@ class Subscriber:
         name = self._subscription(request.subscription)
         await self._client.delete_subscription(name.id)
         self._usages.look_again(name.id)
-        return protos.Empty()
+        return Empty()
 
     async def modify_ack_deadline(self, request: Any, context: Any) -> Any:
         usage = await self._usages.of(self._subscription(request.subscription).id)
@@ -106,7 +108,7 @@ class Subscriber:
         if failures:
             # Those that held can be sent again as they are.
             raise ids_refused({**dict.fromkeys(request.ack_ids, AGAIN), **failures})
-        return protos.Empty()
+        return Empty()
 
     async def acknowledge(self, request: Any, context: Any) -> Any:
         usage = await self._usages.of(self._subscription(request.subscription).id)
@@ -114,7 +116,7 @@ class Subscriber:
         if failures:
             acked = [id for id in request.ack_ids if id not in failures]
             raise ids_refused({**failures, **usage.to_repeat(acked)})
-        return protos.Empty()
+        return Empty()
 
     async def pull(self, request: Any, context: Any) -> Any:
         usage = await self._usages.of(self._subscription(request.subscription).id)
@@ -150,7 +152,7 @@ class Subscriber:
         if request.push_config.ByteSize():
             raise not_served("pushing", "Pull instead")
         await self._client.subscription(name.id)
-        return protos.Empty()
+        return Empty()
 
     async def get_snapshot(self, request: Any, context: Any) -> Any:
         name = self._names.parse(request.snapshot, "snapshots")
@@ -177,7 +179,7 @@ class Subscriber:
 
     async def delete_snapshot(self, request: Any, context: Any) -> Any:
         await self._client.delete_snapshot(self._names.parse(request.snapshot, "snapshots").id)
-        return protos.Empty()
+        return Empty()
 
     async def seek(self, request: Any, context: Any) -> Any:
         name = self._subscription(request.subscription)
