@@ -20,7 +20,7 @@ from streamflow.topics.client import Message
 RESPONSE_MESSAGES_MAX = 1_000
 RESPONSE_BYTES_MAX = 10_000_000
 """Of one response, but for a single larger message."""
-WAIT_S = 10.0
+WAIT_S = 2.0
 """A stream without messages looks at the subscription's settings again after so long, and tells clients that ask for
 keepalives that it lives."""
 ROOM_LOOK_S = 1.0

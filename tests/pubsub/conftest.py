@@ -6,7 +6,7 @@ import pytest
 from google_clients import Google, Server, started
 
 
-@pytest.fixture(scope="module", params=["memory", "folder"])
+@pytest.fixture(scope="session", params=["memory", "folder"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data = "memory://" if request.param == "memory" else str(tmp_path_factory.mktemp("pubsub") / "data")
     server = started(data)

@@ -17,6 +17,7 @@ from typing import Any, Self
 from unittest import mock
 
 from google.cloud import pubsub_v1
+from google.pubsub_v1.types import PullRequest
 
 BIN = Path(sys.executable).parent
 PROJECT = "project-a"
@@ -105,8 +106,9 @@ class Google:
 
     def now(self, subscription: str, count: int = 100) -> list[bytes]:
         """What can be had at this moment; acked."""
-        request = {"subscription": subscription, "max_messages": count, "return_immediately": True}
-        messages = self.subscriber.pull(request=request).received_messages
+        # By the transport: the client warns of what it has deprecated.
+        request = PullRequest(subscription=subscription, max_messages=count, return_immediately=True)
+        messages = self.subscriber.transport.pull(request).received_messages
         self.ack(subscription, messages)
         return [each.message.data for each in messages]
 

@@ -199,8 +199,7 @@ def test_a_stream_sees_that_its_subscription_changed_and_that_it_went(google: Go
             "update_mask": FieldMask(paths=["enable_exactly_once_delivery"]),
         }
     )
-    google.publish(topic, b"y")
-    until(lambda: stream.next().subscription_properties.exactly_once_delivery_enabled)
+    until(lambda: google.publish(topic, b"y") and stream.next().subscription_properties.exactly_once_delivery_enabled)
     google.subscriber.delete_subscription(subscription=subscription)
     with pytest.raises(exceptions.NotFound):
         stream.next()
