@@ -1,11 +1,12 @@
 """Messages of the wire ↔ ours. Publishing is bounded as Google's is; other bounds are the topic's."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from streamflow.base.errors import DataError
-from streamflow.pubsub.protos import PubsubMessage, ReceivedMessage
 from streamflow.topics.client import Message
 from streamflow.topics.client.consuming import EPOCH
 from streamflow.topics.client.publishing import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX
@@ -14,7 +15,6 @@ from streamflow.topics.codec import ATTRIBUTES_MAX
 KEY_BYTES_MAX = 1_024
 ATTRIBUTE_NAME_BYTES_MAX = 256
 ATTRIBUTE_BYTES_MAX = 1_024
-_US = timedelta(microseconds=1)
 
 
 def check_publish(request: Any) -> None:
@@ -36,25 +36,33 @@ def check_publish(request: Any) -> None:
             )
 
 
-def received(messages: Sequence[Message], *, attempts: bool) -> list[Any]:
-    """`ReceivedMessage`s. `attempts`: whether the subscription has a dead letter policy, without which Google does not
-    say how often a message was tried."""
-    found = []
+def add_received(response: Any, messages: Sequence[Message], *, attempts: bool) -> None:
+    """Put them into a response. `attempts`: whether the subscription has a dead letter policy, without which Google does
+    not say how often a message was tried."""
+    # Written in place: a message that is put into another is copied, with its data.
+    add = response.received_messages.add
+    times: dict[datetime, Timestamp] = {}
     for each in messages:
-        seconds, us = divmod((each.publish_time - EPOCH) // _US, 1_000_000)
-        message = PubsubMessage(
-            data=each.data,
-            attributes=each.attributes or None,
-            message_id=each.message_id,
-            ordering_key=each.ordering_key,
-            publish_time={"seconds": seconds, "nanos": us * 1_000},
-        )
-        found.append(
-            ReceivedMessage(
-                ack_id=each.ack_id, message=message, delivery_attempt=each.delivery_attempt if attempts else 0
-            )
-        )
-    return found
+        received = add(ack_id=each.ack_id)
+        if attempts:
+            received.delivery_attempt = each.delivery_attempt
+        message = received.message
+        message.data = each.data
+        message.message_id = each.message_id
+        if each.ordering_key:
+            message.ordering_key = each.ordering_key
+        attributes = message.attributes
+        for name, value in each.attributes.items():
+            attributes[name] = value
+        time = each.publish_time
+        if time not in times:
+            times[time] = _timestamp(time)
+        message.publish_time.CopyFrom(times[time])
+
+
+def _timestamp(time: datetime) -> Timestamp:
+    seconds, us = divmod((time - EPOCH) // timedelta(microseconds=1), 1_000_000)
+    return Timestamp(seconds=seconds, nanos=us * 1_000)
 
 
 def _check_attributes(attributes: Mapping[str, str]) -> None:

@@ -69,10 +69,15 @@ class Publisher:
         publisher = self._publisher(name.id)
         try:
             futures = [
-                await publisher.submit(message.data, message.ordering_key, dict(message.attributes))
+                await publisher.submit(message.data, message.ordering_key, dict(message.attributes.items()))
                 for message in request.messages
             ]
-            return protos.PublishResponse(message_ids=await asyncio.gather(*futures))
+            # They are sent in this order. Waiting for each of them would wake this call as often.
+            await asyncio.wait(futures[-1:])
+            errors = [error for future in futures if (error := future.exception()) is not None]
+            if errors:
+                raise errors[0]
+            return protos.PublishResponse(message_ids=[future.result() for future in futures])
         except NotFoundError:
             self._publishers.pop(name.id, None)
             raise

@@ -12,7 +12,7 @@ import grpc
 
 from streamflow.base.errors import DataError
 from streamflow.pubsub.errors import INVALID, UNORDERED, Refusal, invalid
-from streamflow.pubsub.messages import received
+from streamflow.pubsub.messages import add_received
 from streamflow.pubsub.protos import StreamingPullResponse
 from streamflow.pubsub.usage import Held, Usage, Usages
 from streamflow.topics.client import Message
@@ -121,7 +121,7 @@ class Stream:
         usage.hold(self._held, found, deadline_s)
         response = self._response(usage)
         attempts = usage.info.settings.dead_letter is not None
-        response.received_messages.extend(received(found, attempts=attempts))
+        add_received(response, found, attempts=attempts)
         try:
             await self._write(response)
         except BaseException:

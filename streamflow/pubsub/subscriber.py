@@ -11,7 +11,7 @@ from google.protobuf.empty_pb2 import Empty
 from streamflow.base.errors import DataError
 from streamflow.pubsub import protos
 from streamflow.pubsub.errors import AGAIN, exists, ids_refused, not_served
-from streamflow.pubsub.messages import received
+from streamflow.pubsub.messages import add_received
 from streamflow.pubsub.names import Name, Names
 from streamflow.pubsub.paging import page_of
 from streamflow.pubsub.settings import (
@@ -140,7 +140,9 @@ class Subscriber:
             await asyncio.wait((pulling, stopped))
         messages = [] if pulling.cancelled() else pulling.result()
         attempts = usage.info.settings.dead_letter is not None
-        return protos.PullResponse(received_messages=received(messages, attempts=attempts))
+        response = protos.PullResponse()
+        add_received(response, messages, attempts=attempts)
+        return response
 
     async def streaming_pull(self, request_iterator: Any, context: Any) -> None:
         first = await context.read()

@@ -62,7 +62,7 @@ class Usage:
     async def ack(self, ack_ids: Sequence[str]) -> Mapping[str, str]:
         """Those that failed → how. Only with exactly-once delivery: without it nobody is told. DataError for what is no
         ack id, then."""
-        again = {id for id in ack_ids if id in self._confirmed}
+        again = {id for id in ack_ids if id in self._confirmed} if self._confirmed else ()
         for id in again:
             del self._confirmed[id]
         try:
