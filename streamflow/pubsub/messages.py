@@ -37,8 +37,8 @@ def check_publish(request: Any) -> None:
 
 
 def add_received(response: Any, messages: Sequence[Message], *, attempts: bool) -> None:
-    """Put them into a response. `attempts`: whether the subscription has a dead letter policy, without which Google does
-    not say how often a message was tried."""
+    """Put them into a response. `attempts`: whether the subscription has a dead letter policy, without which Google
+    does not say how often a message was tried."""
     # Written in place: a message that is put into another is copied, with its data.
     add = response.received_messages.add
     times: dict[datetime, Timestamp] = {}
