@@ -59,9 +59,10 @@ class Stream:
                 task.cancel()
             # Of a pull that is cancelled the leases are given back, which takes a moment.
             await asyncio.wait(tasks)
+            errors = [task.exception() for task in tasks if not task.cancelled()]
             usage.forget(self._held)
-        for task in tasks:
-            if not task.cancelled() and (error := task.exception()) is not None:
+        for error in errors:
+            if error is not None:
                 raise error
         if stopping.is_set():
             raise Refusal(grpc.StatusCode.UNAVAILABLE, "the server stops. Connect again")

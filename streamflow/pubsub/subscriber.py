@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Mapping
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -25,7 +25,7 @@ from streamflow.pubsub.settings import (
 from streamflow.pubsub.streaming import RESPONSE_BYTES_MAX, RESPONSE_MESSAGES_MAX, Stream
 from streamflow.pubsub.usage import Usages
 from streamflow.topics import rules
-from streamflow.topics.client import Client
+from streamflow.topics.client import Client, Message
 from streamflow.topics.protocol import TopicInfo
 from streamflow.topics.subscriptions.store import SnapshotInfo
 
@@ -131,14 +131,7 @@ class Subscriber:
                 wait_s=0.0 if request.return_immediately else wait_s,
             )
         )
-        stopped = asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait((pulling, stopped), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopped.cancel()
-            pulling.cancel()
-            await asyncio.wait((pulling, stopped))
-        messages = [] if pulling.cancelled() else pulling.result()
+        messages = await self._unless_stopped(pulling)
         attempts = usage.info.settings.dead_letter is not None
         response = protos.PullResponse()
         add_received(response, messages, attempts=attempts)
@@ -191,9 +184,27 @@ class Subscriber:
         if request.snapshot:
             await self._client.seek(name.id, self._names.parse(request.snapshot, "snapshots").id)
         else:
-            await self._client.seek(name.id, request.time.ToDatetime(UTC))
+            await self._client.seek(name.id, _time_of(request.time))
         usage.forget()
         return protos.SeekResponse()
+
+    async def _unless_stopped(self, pulling: "asyncio.Task[list[Message]]") -> list[Message]:
+        """What was pulled; nothing when the server stops first. Also if the client has gone, nothing stays leased that
+        nobody gets."""
+        stopped = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait((pulling, stopped), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            pulling.cancel()
+            await asyncio.wait((pulling,))
+            if not pulling.cancelled() and pulling.exception() is None:
+                await asyncio.gather(*(message.nack() for message in pulling.result()))
+            raise
+        finally:
+            stopped.cancel()
+        pulling.cancel()
+        await asyncio.wait((pulling,))
+        return [] if pulling.cancelled() else pulling.result()
 
     def _subscription(self, text: str) -> Name:
         return self._names.parse(text, "subscriptions")
@@ -206,3 +217,11 @@ class Subscriber:
         if name not in infos:
             raise rules.unknown("snapshot", name, infos)
         return infos[name]
+
+
+def _time_of(timestamp: Any) -> datetime:
+    try:
+        time: datetime = timestamp.ToDatetime(UTC)
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"{timestamp.seconds} s is no time. Give one of the years 1 to 9999") from error
+    return time

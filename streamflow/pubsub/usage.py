@@ -93,7 +93,8 @@ class Usage:
 
     async def _failures(self, ack_ids: Sequence[str], deadline_s: float | None) -> Mapping[str, str]:
         exactly_once = self.info.settings.exactly_once
-        valid = [id for id in ack_ids if _is_ack_id(id)] if exactly_once else ack_ids
+        # Once each: the second of the same would not hold any more.
+        valid = [id for id in dict.fromkeys(ack_ids) if _is_ack_id(id)] if exactly_once else ack_ids
         if not valid:
             statuses: Sequence[AckStatus] = []
         elif deadline_s is None:

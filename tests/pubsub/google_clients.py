@@ -150,7 +150,7 @@ class Stream:
             self.future.result(timeout=10)
 
 
-def until(true: Callable[[], bool], within_s: float = 15.0) -> None:
+def until(true: Callable[[], bool], within_s: float = 90.0) -> None:
     """Wait for what other threads bring about."""
     end = time.monotonic() + within_s
     while not true():

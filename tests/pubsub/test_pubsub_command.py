@@ -1,5 +1,6 @@
 """The command `streamflow pubsub-server`: what it says, how it begins and how it ends."""
 
+import socket
 import subprocess
 import sys
 import threading
@@ -36,6 +37,26 @@ def test_clients_go_on_when_a_server_on_the_same_folder_is_started_anew(tmp_path
     with sf.connect_sync(data) as client:
         name = subscription.rpartition("/")[2]
         assert client.backlog(name).events == 0
+
+
+def test_what_was_confirmed_is_so_after_the_server_was_killed(tmp_path: Path):
+    data = str(tmp_path / "data")
+    server = started(data)
+    with Google(server.address) as google:
+        topic = google.topic()
+        subscription = google.subscription(topic, enable_exactly_once_delivery=True)
+        google.publish(topic, *[b"%d" % n for n in range(100)])
+        acked = google.pull(subscription, 40)
+        google.ack(subscription, acked)
+        server.process.kill()
+        server.process.communicate()
+    server = started(data)
+    with Google(server.address) as google:
+        left = google.pull(subscription, 60)
+        google.ack(subscription, left)
+        assert google.now(subscription) == []
+    assert sorted(int(each.message.data) for each in [*acked, *left]) == list(range(100))
+    assert server.stop() == 0
 
 
 def test_ctrl_c_ends_waiting_pulls_with_an_answer(tmp_path: Path):
@@ -79,15 +100,13 @@ def test_other_clients_of_the_folder_see_the_same_topics(tmp_path: Path):
 
 
 def test_a_port_that_is_taken_is_told():
-    server = started("memory://")
-    port = server.address.rpartition(":")[2]
-    done = subprocess.run(
-        [BIN / "streamflow", "pubsub-server", "--data", "memory://", "--port", port], capture_output=True, text=True
-    )
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        command = [BIN / "streamflow", "pubsub-server", "--data", "memory://", "--port", str(port)]
+        done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert f"port {port} on '127.0.0.1' can't be had" in done.stderr
     assert "Traceback" not in done.stderr
-    assert server.stop() == 0
 
 
 def test_without_the_extra_the_command_says_what_to_install():

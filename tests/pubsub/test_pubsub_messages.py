@@ -191,6 +191,9 @@ def test_seeks_go_to_times_and_snapshots(google: Google):
     google.subscriber.seek(request={"subscription": subscription, "time": datetime.now(UTC)})
     assert google.now(subscription) == []
     google.subscriber.seek(request={"subscription": subscription, "time": between})
+    google.subscriber.seek(request={"subscription": subscription, "time": datetime(9000, 1, 1, tzinfo=UTC)})
+    assert google.now(subscription) == []
+    google.subscriber.seek(request={"subscription": subscription, "time": between})
     assert [each.message.data for each in google.pull(subscription)] == [b"2"]
     google.subscriber.seek(request={"subscription": subscription, "snapshot": snapshot})
     assert sorted(each.message.data for each in google.pull(subscription, 2)) == [b"1", b"2"]
@@ -223,7 +226,7 @@ def test_exactly_once_says_of_each_ack_id_what_became_of_it(google: Google):
         second: "TRANSIENT_FAILURE_OTHER",
         "nonsense": "PERMANENT_FAILURE_INVALID_ACK_ID",
     }
-    google.subscriber.acknowledge(subscription=subscription, ack_ids=[second])
+    google.subscriber.acknowledge(subscription=subscription, ack_ids=[second, second])
     with pytest.raises(exceptions.InvalidArgument) as refused:
         google.subscriber.modify_ack_deadline(subscription=subscription, ack_ids=[second], ack_deadline_seconds=60)
     assert refused.value.metadata == {second: "PERMANENT_FAILURE_INVALID_ACK_ID"}

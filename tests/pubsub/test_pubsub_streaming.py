@@ -185,6 +185,7 @@ def test_a_stream_that_asks_for_the_impossible_ends(
     stream.send(**later)
     with pytest.raises(error, match=told):
         stream.next()
+    stream.end()
 
 
 def test_a_stream_sees_that_its_subscription_changed_and_that_it_went(google: Google):
@@ -203,3 +204,4 @@ def test_a_stream_sees_that_its_subscription_changed_and_that_it_went(google: Go
     google.subscriber.delete_subscription(subscription=subscription)
     with pytest.raises(exceptions.NotFound):
         stream.next()
+    stream.end()
