@@ -132,7 +132,8 @@ class Stream:
     async def _wait_for_room(self, usage: Usage) -> None:
         self._held.room.clear()
         try:
-            await asyncio.wait_for(self._held.room.wait(), ROOM_LOOK_S)
+            async with asyncio.timeout(ROOM_LOOK_S):
+                await self._held.room.wait()
         except TimeoutError:
             usage.sweep(self._held)
 

@@ -196,6 +196,19 @@ def test_cancelled_pull_gives_back_what_it_leased(with_client, monkeypatch):
     with_client(story)
 
 
+def test_wait_that_is_cancelled_in_the_moment_of_a_change_ends(with_client):
+    async def story(client: Client) -> None:
+        changes = client._changes
+        waiting = asyncio.create_task(changes.wait(changes.count, 10))
+        await asyncio.sleep(0)
+        changes._changed.set()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    with_client(story)
+
+
 @pytest.mark.parametrize("settings", [{}, {"ordered": True}, {"exactly_once": True}])
 def test_pull_can_say_how_long_its_leases_last(with_client, clock, settings):
     async def story(client: Client) -> None:
