@@ -8,11 +8,11 @@ from google.protobuf.empty_pb2 import Empty
 
 from streamflow.base.errors import NotFoundError
 from streamflow.pubsub import protos
-from streamflow.pubsub.errors import exists, not_served
+from streamflow.pubsub.errors import exists
 from streamflow.pubsub.messages import check_publish
 from streamflow.pubsub.names import Names, path
 from streamflow.pubsub.paging import page_of
-from streamflow.pubsub.settings import check_mask, topic_of, topic_retention_s
+from streamflow.pubsub.settings import UNSERVED_OF_TOPICS, check_mask, topic_of, topic_retention_s
 from streamflow.pubsub.usage import Usages
 from streamflow.topics import rules
 from streamflow.topics.client import AsyncPublisher, Client, Retries
@@ -54,14 +54,14 @@ class Publisher:
 
     async def update_topic(self, request: Any, context: Any) -> Any:
         name = self._names.parse(request.topic.name, "topics")
-        current = topic_of(await self._topic(name.id), name.project)
-        check_mask(request.update_mask, protos.Topic, _CHANGEABLE)
-        wanted = protos.Topic()
-        wanted.CopyFrom(current)
+        info = await self._topic(name.id)
+        check_mask(request.update_mask, protos.Topic, ("message_retention_duration",), UNSERVED_OF_TOPICS)
+        wanted = topic_of(info, name.project)
         request.update_mask.MergeMessage(request.topic, wanted, replace_message_field=True)
-        if wanted != current:
-            raise not_served("changing a topic", "Make another one with what you want")
-        return current
+        retention_s = topic_retention_s(wanted)
+        if retention_s != info.config.retention_s:
+            info = await self._client.alter_topic(name.id, retention_s=retention_s)
+        return topic_of(info, name.project)
 
     async def publish(self, request: Any, context: Any) -> Any:
         name = self._names.parse(request.topic, "topics")
@@ -135,15 +135,3 @@ class Publisher:
         if info.config.internal:
             raise rules.unknown("topic", name, [each.name for each in await self._client.topics()])
         return info
-
-
-_CHANGEABLE = (
-    "message_retention_duration",
-    "labels",
-    "message_storage_policy",
-    "kms_key_name",
-    "schema_settings",
-    "ingestion_data_source_settings",
-    "message_transforms",
-    "tags",
-)

@@ -37,7 +37,7 @@ SETTING_OF: Mapping[str, str] = {
     "expiration_policy": "expiry_s",
 }
 """What can be updated → the field of `SubscriptionSettings`."""
-_UNSERVED_OF_TOPICS = (
+UNSERVED_OF_TOPICS = (
     "labels",
     "message_storage_policy",
     "kms_key_name",
@@ -58,9 +58,9 @@ _UNSERVED_OF_SUBSCRIPTIONS = (
 
 
 def topic_retention_s(topic: Any) -> float:
-    """Of a topic to be made: ours is kept for 7 days if nothing is said. DataError out of Pub/Sub's bounds, Refusal for
-    settings that are not served."""
-    _check_served(topic, _UNSERVED_OF_TOPICS)
+    """Of a topic to be made or changed: 7 days if nothing is said. DataError out of Pub/Sub's bounds, Refusal for settings
+    that are not served."""
+    _check_served(topic, UNSERVED_OF_TOPICS)
     if not topic.HasField("message_retention_duration"):
         return RETENTION_DEFAULT_S
     seconds = _seconds(topic.message_retention_duration)
@@ -116,6 +116,8 @@ def subscription_of(info: SubscriptionInfo, project: str, topic: TopicInfo | Non
     )
     if topic is not None:
         found.topic_message_retention_duration.CopyFrom(_duration(topic.config.retention_s))
+    if settings.push is not None:
+        found.push_config.push_endpoint = settings.push.endpoint
     found.expiration_policy.SetInParent()
     if settings.expiry_s is not None:
         found.expiration_policy.ttl.CopyFrom(_duration(settings.expiry_s))
@@ -134,6 +136,8 @@ def changes_of(current: Any, wanted: Any, mask: FieldMask, names: Names) -> dict
     roots = check_mask(mask, Subscription, SETTING_OF, _UNSERVED_OF_SUBSCRIPTIONS)
     merged = Subscription()
     merged.CopyFrom(current)
+    if "push_config" not in roots:
+        merged.ClearField("push_config")
     mask.MergeMessage(wanted, merged, replace_message_field=True, replace_repeated_field=True)
     settings = settings_of(merged, names)
     return {SETTING_OF[root]: getattr(settings, SETTING_OF[root]) for root in roots if root in SETTING_OF}

@@ -25,16 +25,20 @@ def test_topics_are_made_listed_in_pages_and_deleted(google: Google):
         google.publisher.delete_topic(topic=names[0])
 
 
-def test_a_topic_keeps_its_retention_and_refuses_to_change_it(google: Google):
+def test_a_topics_retention_can_change_and_nothing_else(google: Google):
     name = google.topic(message_retention_duration=Duration(seconds=3_600))
     topic = google.publisher.get_topic(topic=name)
     assert topic.message_retention_duration == timedelta(hours=1)
-    same = {"topic": {"name": name, "message_retention_duration": Duration(seconds=3_600)}}
+    changed = {"name": name, "message_retention_duration": Duration(seconds=7_200)}
     mask = FieldMask(paths=["message_retention_duration"])
-    assert google.publisher.update_topic(request={**same, "update_mask": mask}) == topic
-    other = {"topic": {"name": name, "message_retention_duration": Duration(seconds=7_200)}}
-    with pytest.raises(exceptions.MethodNotImplemented, match="changing a topic"):
-        google.publisher.update_topic(request={**other, "update_mask": mask})
+    after = google.publisher.update_topic(request={"topic": changed, "update_mask": mask})
+    assert after == google.publisher.get_topic(topic=name) != topic
+    assert after.message_retention_duration == timedelta(hours=2)
+    changed["labels"] = {"a": "b"}
+    with pytest.raises(exceptions.MethodNotImplemented, match="'labels' of a Topic"):
+        google.publisher.update_topic(request={"topic": changed, "update_mask": FieldMask(paths=["labels"])})
+    with pytest.raises(exceptions.InvalidArgument, match="can't be changed"):
+        google.publisher.update_topic(request={"topic": changed, "update_mask": FieldMask(paths=["name"])})
 
 
 def test_what_exists_already_is_not_made_again(google: Google):

@@ -10,6 +10,7 @@ from streamflow.model.time import MAX_US
 from streamflow.topics import codec
 from streamflow.topics.partition import partition_of
 from streamflow.topics.protocol import Producer, Record, TopicLog
+from streamflow.topics.publisher import target
 
 DUPLICATE = ""
 """The id of a message that was published before under the same sequence: where it is, is not known any more."""
@@ -44,11 +45,10 @@ class Sender:
     the internal one of a pipeline."""
 
     def __init__(self, log: TopicLog, topic: str, name: str | None) -> None:
-        if log.topic(topic).config.internal:
-            raise ConflictError(f"topic '{topic}' belongs to a pipeline, which alone writes to it. Publish to another")
         self._log = log
         self._topic = topic
         self._name = name
+        self._partitions = target(log, topic).partitions
         # Many short-lived publishers must not all begin at partition 0.
         self._turn = crc32((name or secrets.token_hex(8)).encode())
 
@@ -74,7 +74,8 @@ class Sender:
             raise ConflictError(
                 f"topic '{self._topic}' was ended: its readers would drop new events. Publish to another topic"
             )
-        groups = self._groups(messages, kept, info.config.partitions)
+        self._partitions = info.config.partitions
+        groups = self._groups(messages, kept)
         records = [self._encoded(partition, [messages[nth] for nth in group]) for partition, group in groups]
         offsets = self._log.publish(records, producer)
         for (partition, group), offset in zip(groups, offsets, strict=bool(offsets)):
@@ -82,16 +83,14 @@ class Sender:
                 ids[nth] = f"{partition}-{offset + at * records[0].stride}"
         return ids
 
-    def _groups(
-        self, messages: Sequence[Outgoing], kept: Sequence[int], partitions: int
-    ) -> list[tuple[int, list[int]]]:
+    def _groups(self, messages: Sequence[Outgoing], kept: Sequence[int]) -> list[tuple[int, list[int]]]:
         """(partition, places of messages) of each record to be."""
         self._turn += 1
         open_groups: dict[int, tuple[list[int], int]] = {}
         groups: list[tuple[int, list[int]]] = []
         for nth in kept:
             key = messages[nth].ordering_key
-            at = partition_of(key, partitions, self._log.key_hash) if key else self._turn % partitions
+            at = partition_of(key, self._partitions, self._log.key_hash) if key else self._turn % self._partitions
             group, size = open_groups.get(at, ([], 0))
             if not group or size + messages[nth].size_bytes > self._log.record_bytes_max:
                 group, size = [], 0
