@@ -58,8 +58,8 @@ _UNSERVED_OF_SUBSCRIPTIONS = (
 
 
 def topic_retention_s(topic: Any) -> float:
-    """Of a topic to be made or changed: 7 days if nothing is said. DataError out of Pub/Sub's bounds, Refusal for settings
-    that are not served."""
+    """Of a topic to be made or changed: 7 days if nothing is said. DataError out of Pub/Sub's bounds, Refusal for
+    settings that are not served."""
     _check_served(topic, UNSERVED_OF_TOPICS)
     if not topic.HasField("message_retention_duration"):
         return RETENTION_DEFAULT_S
