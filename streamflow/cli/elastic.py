@@ -18,7 +18,7 @@ from streamflow.runtime.decisions import Entry, read, recorded
 from streamflow.runtime.hints import count
 from streamflow.runtime.observing import BUSY_S
 from streamflow.runtime.processes import is_alive, memory_bytes
-from streamflow.runtime.supervisor import is_supervised
+from streamflow.runtime.supervision import is_supervised
 from streamflow.runtime.what_if import Outcome, as_it_was, what_if
 from streamflow.topics.protocol import Snapshot, WorkerInfo
 

@@ -19,7 +19,8 @@ from streamflow.runtime.autoscaler import Policy
 from streamflow.runtime.hints import command, count
 from streamflow.runtime.launch import launch
 from streamflow.runtime.rolling import replace_workers
-from streamflow.runtime.supervisor import Supervisor, is_supervised
+from streamflow.runtime.supervision import is_supervised
+from streamflow.runtime.supervisor import Supervisor
 from streamflow.runtime.target import load_pipeline
 from streamflow.runtime.work import Until, condition, explaining, log_to_stderr, stop_on_signals, work, work_logged
 from streamflow.topics import open_log

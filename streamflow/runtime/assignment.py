@@ -6,6 +6,7 @@ loads have been measured, it is these that are spread (`even_out`): a hot partit
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -84,7 +85,7 @@ def even_out(
         min(crew.values(), key=_Held.order).take(task, weights[task])
     mean = sum(weights.values()) / len(crew)
     if _is_uneven(crew.values(), mean):
-        while (move := _best_move(crew.values(), GAIN_MIN * mean)) is not None:
+        while (move := _best_move(crew.values(), GAIN_MIN * mean if loads else 0.0)) is not None:
             task, giver, taker = move
             taker.take(task, giver.tasks.pop(task))
     after = {task: held.worker for held in crew.values() for task in held.tasks}
@@ -116,31 +117,45 @@ def _weights(tasks: Iterable[TaskId], loads: Mapping[TaskId, float]) -> dict[Tas
 
 
 def _is_uneven(crew: Iterable[_Held], mean: float) -> bool:
-    most = max(held.load for held in crew)
-    spare = any(len(held.tasks) > 1 for held in crew)
-    return (spare and any(not held.tasks for held in crew)) or (most > BUSY and most > UNEVEN * mean)
+    # Who has one task alone can't be helped.
+    most = max((held.load for held in crew if len(held.tasks) > 1), default=0.0)
+    return (most > 0 and any(not held.tasks for held in crew)) or (most > BUSY and most > UNEVEN * mean)
 
 
 def _best_move(crew: Collection[_Held], gain_min: float) -> tuple[TaskId, _Held, _Held] | None:
-    """From the most loaded to the least loaded: the task that brings them closest together, if that helps enough. To a
-    worker without any, a task always may move that does not turn the two round."""
-    giver, taker = max(crew, key=_Held.order), min(crew, key=_Held.order)
-    between = giver.load - taker.load
-    fitting = [(abs(between - 2 * weight), task) for task, weight in giver.tasks.items() if weight < between]
-    if not fitting or len(giver.tasks) < 2:
+    """From the most loaded that has several to the least loaded: the task that brings them closest together, if that
+    helps enough; of equal ones one of the stage of which the giver has most. To a worker without any, a task always may
+    move."""
+    givers = [held for held in crew if len(held.tasks) > 1]
+    if not givers:
         return None
-    left, task = min(fitting)
-    gain = (between - left) / 2
-    return (task, giver, taker) if gain >= gain_min or not taker.tasks else None
+    giver, taker = max(givers, key=_Held.order), min(crew, key=_Held.order)
+    between = giver.load - taker.load
+    of_stage = Counter(task.stage for task in giver.tasks)
+    fitting = [
+        (abs(between - 2 * weight), -of_stage[task.stage], task)
+        for task, weight in giver.tasks.items()
+        if weight < between
+    ]
+    if not fitting:
+        return None
+    left, _, task = min(fitting)
+    return (task, giver, taker) if not taker.tasks or (between - left) / 2 > gain_min else None
 
 
 def coordinate(
-    now_us: int, lease_s: float, is_alive: Callable[[WorkerInfo], bool], *, myself: str | None = None
+    now_us: int,
+    lease_s: float,
+    is_alive: Callable[[WorkerInfo], bool],
+    *,
+    myself: str | None = None,
+    loads: Mapping[TaskId, float] | None = None,
 ) -> Callable[[Snapshot], Assignment]:
     """What `Log.reassign` is to decide: who is dead, and who takes over. Any process may run it at any time.
 
-    A worker is dead when its process is gone or its last sign of life is older than the lease; `myself`, the worker
-    that asks, is not, though it may just have been woken from a long sleep. Draining workers get nothing.
+    `loads`: what tasks cost, as far as it is known, to go by that; None to spread them by number. A worker is dead when
+    its process is gone or its last sign of life is older than the lease; `myself`, the worker that asks, is not, though
+    it may just have been woken from a long sleep. Draining workers get nothing.
     """
 
     def decide(snapshot: Snapshot) -> Assignment:
@@ -151,7 +166,8 @@ def coordinate(
             if worker.id != myself and (worker.heartbeat_us < silent_before_us or not is_alive(worker))
         )
         able = sorted(w.id for w in snapshot.workers.values() if w.id not in dead and not w.draining)
-        return Assignment(dead, balance({t: _assignee(s, dead) for t, s in snapshot.tasks.items()}, able))
+        tasks = {task: _assignee(state, dead) for task, state in snapshot.tasks.items()}
+        return Assignment(dead, balance(tasks, able) if loads is None else even_out(tasks, able, loads))
 
     return decide
 

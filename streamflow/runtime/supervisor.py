@@ -5,24 +5,24 @@ It computes nothing and holds no truth: killed at any line, its workers go on, a
 One per pipeline and folder, by a file lock.
 """
 
-import fcntl
 import logging
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO
 
-from streamflow.base.errors import ConflictError, NoSpaceError
+from streamflow.base.errors import NoSpaceError
 from streamflow.engine.plan import Plan
-from streamflow.runtime import hints, work
+from streamflow.runtime import work
 from streamflow.runtime.assignment import coordinate
 from streamflow.runtime.autoscaler import Decision, Memory, Observation, Policy, decide
 from streamflow.runtime.crew import Crew
 from streamflow.runtime.decisions import Entry, append
+from streamflow.runtime.loads import Loads
 from streamflow.runtime.observing import Observer, heaviest
 from streamflow.runtime.processes import is_alive
+from streamflow.runtime.supervision import supervising
 from streamflow.runtime.worker import Stop
 from streamflow.topics.protocol import Log, Snapshot
 
@@ -38,10 +38,6 @@ SPACE_TOLD_S = 30.0
 BY_HAND = "set by hand"
 NOT_ASKED = "not asked yet"
 """Reasons for a number of workers that are not the autoscaler's."""
-
-LOCK_TRIES = 5
-LOCK_RETRY_S = 0.05
-"""Who only asks whether there is a supervisor holds the lock for an instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +70,7 @@ class Supervisor:
     _crew: Crew = field(init=False)
     _memory: Memory = field(default_factory=Memory, init=False)
     _observer: Observer = field(init=False)
+    _loads: Loads = field(default_factory=Loads, init=False)
     _coordinate_at_s: float = field(default=0.0, init=False)
     _tell_space_at_s: float = field(default=0.0, init=False)
 
@@ -85,7 +82,7 @@ class Supervisor:
     def run(self) -> None:
         """ConflictError if the pipeline has a supervisor already; StreamFlowError if its workers keep crashing, or
         one says that another could do no better. What `scale` asked of an earlier supervisor is forgotten."""
-        with self._lock():
+        with supervising(self.data, self.plan.pipeline):
             self.on_start()
             self._crew.begin()
             self.log.request_workers(self.plan.pipeline, None)
@@ -124,9 +121,7 @@ class Supervisor:
         snapshot = self._snapshot()
         if due:
             self._coordinate_at_s = time.monotonic() + COORDINATE_S
-            assign = coordinate(time.time_ns() // 1000, self.plan.settings.lease_s, is_alive)
-            if assign(snapshot):
-                self.log.reassign(self.plan.pipeline, assign)
+            if self._assign(snapshot):
                 snapshot = self._snapshot()
         if snapshot.stopping or (self.until is not None and self.until(snapshot)):
             return False
@@ -135,6 +130,20 @@ class Supervisor:
         self._decide(snapshot, running)
         self._crew.adjust(snapshot, running, self.wanted)
         self.on_status(Status(snapshot, len(running), self.wanted, self.decision.reason))
+        return True
+
+    def _assign(self, snapshot: Snapshot) -> bool:
+        """Take tasks from the dead, and spread them by what they cost once they have been assigned at all."""
+        now_s = time.monotonic()
+        if self._loads.is_due(now_s):
+            self._loads.look(self.log.snapshot(self.plan.pipeline), now_s)
+        begun = any(state.assigned in snapshot.workers for state in snapshot.tasks.values())
+        loads = self._loads.by_task() if begun else None
+        assign = coordinate(time.time_ns() // 1000, self.plan.settings.lease_s, is_alive, loads=loads)
+        if not assign(snapshot):
+            return False
+        self.log.reassign(self.plan.pipeline, assign)
+        self._loads.forget()
         return True
 
     def _snapshot(self) -> Snapshot:
@@ -169,36 +178,3 @@ class Supervisor:
         if seen is None or late is None:
             return seen
         return replace(seen, age_s=self.log.backlog(late.topic, late.task.partition, late.offset).oldest_age_s)
-
-    def _lock(self) -> IO[str]:
-        path = _lock_file(self.data, self.plan.pipeline)
-        lock = path.open("a+")
-        for _ in range(LOCK_TRIES):
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(LOCK_RETRY_S)
-            else:
-                return lock
-        lock.close()
-        name, folder = self.plan.pipeline, self.data
-        raise ConflictError(
-            f"pipeline '{name}' in '{folder}' is already supervised. Change its workers with "
-            f"{hints.command(f'scale {name} N', folder)}, or stop it with {hints.command(f'stop {name}', folder)}."
-        )
-
-
-def is_supervised(data: Path, pipeline: str) -> bool:
-    """A supervisor of that pipeline is at work on that folder."""
-    try:
-        with _lock_file(data, pipeline).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
-
-
-def _lock_file(data: Path, pipeline: str) -> Path:
-    return data / f"{pipeline}.supervisor.lock"

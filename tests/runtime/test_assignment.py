@@ -158,14 +158,28 @@ def carried(tasks: Mapping[TaskId, str | None], workers: list[str], loads: Mappi
         ({"w1": (0,), "w2": (1,), "gone": (2, 3)}, {0: 0.5, 1: 0.1, 2: 0.1, 3: 0.3}, {2: "w2", 3: "w2"}),
         # What was not measured counts like its stage.
         ({"w1": (0, 1), "w2": ()}, {0: 0.5}, {0: "w2"}),
+        # A hot partition that stands alone does not keep the others from a newcomer.
+        ({"w1": (0,), "w2": (1, 2), "w3": ()}, {0: 0.9, 1: 0.1, 2: 0.1}, {1: "w3"}),
     ],
-    ids=["hot", "uneven", "one each", "idle", "even enough", "newcomer", "dead", "unknown"],
+    ids=[
+        "hot",
+        "uneven",
+        "one each",
+        "idle",
+        "even enough",
+        "newcomer",
+        "dead",
+        "unknown",
+        "newcomer beside a hot one",
+    ],
 )
 def test_loads_are_spread_by_the_moves_that_matter(
     held: dict[str, Iterable[int]], loads: dict[int, float], expected: dict[int, str]
 ) -> None:
     tasks: Tasks = {task(partition): owner for owner, partitions in held.items() for partition in partitions}
-    moves = even_out(tasks, ["w1", "w2"], {task(partition): load for partition, load in loads.items()})
+    moves = even_out(
+        tasks, ["w1", "w2", *sorted(held.keys() & {"w3"})], {task(partition): load for partition, load in loads.items()}
+    )
     assert moves == {task(partition): worker for partition, worker in expected.items()}
 
 
@@ -187,6 +201,14 @@ def test_a_skewed_topic_needs_fewer_workers_than_by_counts() -> None:
     by_count = workers_needed(lambda names: {**tasks, **balance(tasks, names)})
     assert by_load <= 6
     assert by_count >= 2 * by_load
+
+
+def test_where_no_load_is_known_a_newcomer_gets_its_share_of_each_stage() -> None:
+    tasks = applied(tasks_of(a=16, b=8, c=1), ["w1"])
+    after = {**tasks, **even_out(tasks, ["w1", "w2"], {})}
+    assert loads(after, ["w1", "w2"]) == [12, 13]
+    assert loads(after, ["w1", "w2"], "a") == [8, 8]
+    assert loads(after, ["w1", "w2"], "b") == [4, 4]
 
 
 @st.composite
@@ -217,6 +239,7 @@ def test_by_load_no_move_is_left_that_would_help_a_busy_worker(loaded: tuple[Tas
     mean = sum(load.values()) / len(workers)
     if most > BUSY and most > UNEVEN * mean:
         full = [worker for worker in workers if load[worker] == pytest.approx(most)]
+        full = [worker for worker in full if sum(owner == worker for owner in after.values()) > 1]
         for moved in (loads[task] for task, owner in after.items() if owner in full):
             assert max(most - moved, least + moved) >= most - GAIN_MIN * mean - 1e-9
 
