@@ -23,6 +23,7 @@ COMMANDS = [
     "sql",
     "row",
     "why",
+    "workers",
     "pubsub-server",
     "workers",
 ]
