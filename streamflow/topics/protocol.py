@@ -353,8 +353,8 @@ class TaskLog(Protocol):
         It may be run twice: first to see whether there is anything to do, which no writer has to wait for."""
 
 
-class Log(TopicLog, TaskLog, Protocol):
-    """A backend: all faces on one storage."""
+class SubscribedLog(TopicLog, Protocol):
+    """Topics with their subscriptions: what clients need."""
 
     @property
     def subscriptions(self) -> "SubscriptionStore": ...
@@ -364,6 +364,10 @@ class Log(TopicLog, TaskLog, Protocol):
         time-out. Heartbeats (but those that begin to drain), claims and pruning end no wait: nobody waits for them.
         May return True without need. False may be wrong for a second if its process was killed in the instant of its
         commit, never otherwise."""
+
+
+class Log(SubscribedLog, TaskLog, Protocol):
+    """A backend: all faces on one storage."""
 
     def prune(self) -> int:
         """Delete what retention, consumption and dropped state no longer need, nor subscriptions and snapshots; bytes

@@ -11,6 +11,7 @@ import orjson
 import polars as pl
 
 from streamflow.topics import codec
+from streamflow.topics.partition import KeyHash
 from streamflow.topics.protocol import Kind, Record, TopicLog
 from streamflow.topics.subscriptions.decisions import DeadLetter
 from streamflow.topics.subscriptions.running import StoredMessage
@@ -123,14 +124,20 @@ class _Decoded:
 
 
 def dead_letter_records(
-    subscription: str, source: str, letters: Sequence[DeadLetter], messages: Sequence[StoredMessage], to: str, size: int
+    subscription: str,
+    source: str,
+    letters: Sequence[DeadLetter],
+    messages: Sequence[StoredMessage],
+    to: str,
+    size: int,
+    key_hash: KeyHash = crc32,
 ) -> list[Record]:
     """Records for the dead letter topic `to`, which has `size` partitions: the messages as they were, with the
     subscription, topic, id, time and attempts that they come from among their attributes."""
     attempts = {letter.offset: letter.attempts for letter in letters}
     groups: dict[int, list[StoredMessage]] = {}
     for message in messages:
-        at = crc32(message.ordering_key.encode()) if message.ordering_key else message.partition
+        at = key_hash(message.ordering_key.encode()) if message.ordering_key else message.partition
         groups.setdefault(at % size, []).append(message)
     return [
         codec.encode_json(

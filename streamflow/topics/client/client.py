@@ -10,8 +10,7 @@ from typing import Any, Self, TypeVar
 import orjson
 
 from streamflow.base.clock import Clock, SystemClock
-from streamflow.base.errors import PipelineError
-from streamflow.topics import open_log
+from streamflow.topics import topics_at
 from streamflow.topics.client.consuming import Consumer
 from streamflow.topics.client.publishing import AsyncPublisher, Batching, PublishFlow, Retries
 from streamflow.topics.client.schemas import MessageSchema
@@ -27,7 +26,7 @@ Made = TypeVar("Made", AsyncPublisher, Subscriber)
 
 
 def connect(url: str | Path, *, clock: Clock | None = None) -> "Client":
-    """A client of the topics and subscriptions at `url`: a folder, `file:PATH`, or `memory://NAME` (see `open_log`).
+    """A client of the topics and subscriptions at `url`: a folder, `file:PATH`, `memory://NAME` or Kafka (see `topics_at`).
 
         async with sf.connect("data") as client:
             await client.create_topic("clicks", partitions=4)
@@ -38,13 +37,9 @@ def connect(url: str | Path, *, clock: Clock | None = None) -> "Client":
                 async for message in subscriber:
                     await message.ack()
 
-    PipelineError for Kafka, on which there are no subscriptions yet; else as `open_log`. `clock` decides times of
-    publication, deadlines and retention.
+    `kafka://host:port` takes what `kafka.connection.parse` says. `clock` decides times of publication, deadlines and
+    retention.
     """
-    if isinstance(url, str) and url.startswith("kafka:"):
-        raise PipelineError(
-            "there are no subscriptions on Kafka yet. Its topics can be used with `streamflow.topics.topics_at`"
-        )
     return Client(url, clock)
 
 
@@ -53,7 +48,7 @@ class Client:
 
     def __init__(self, url: str | Path, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._log = open_log(url, clock=clock)
+        self._log = topics_at(url, clock=clock)
         self._store = self._log.subscriptions
         self._threads = Threads()
         self._changes = Changes(self._log, self._threads)

@@ -3,19 +3,17 @@
 Nothing here waits, extends leases or remembers what was handed out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
-from typing import TypeVar
 
 from streamflow.base.errors import DataError
 from streamflow.topics.protocol import Backlog
 from streamflow.topics.subscriptions.decisions import AckId, AckStatus
 from streamflow.topics.subscriptions.running import Running, StoredMessage
-from streamflow.topics.subscriptions.store import SubscriptionInfo, SubscriptionStore, check_seek
+from streamflow.topics.subscriptions.store import Seek, SubscriptionInfo, SubscriptionStore, check_seek
 
-T = TypeVar("T")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -71,7 +69,7 @@ class Consumer:
     def pull(self, max_messages: int, max_bytes: int = 1 << 62) -> Deliveries:
         """Lease up to so many messages, the oldest of each partition first; at least one whatever its size. Another
         partition begins each time."""
-        partitions = self._store.partitions(self.name)
+        partitions = self._store.held(self.name, join=True)
         left_messages, left_bytes = max_messages, max_bytes
 
         def pull(running: Running) -> tuple[tuple[AckId, ...], int | None]:
@@ -100,12 +98,13 @@ class Consumer:
             of.setdefault(lease.partition, _Settlement()).add_ack(nth, lease.id)
         for nth, (lease, deadline_s) in enumerate(modifications):
             of.setdefault(lease.partition, _Settlement()).add_modification(nth, lease.id, deadline_s)
-        mine = set(self._store.partitions(self.name))
+        mine = set(self._store.held(self.name, join=False))
         events = {partition: settlement.run for partition, settlement in of.items() if partition in mine}
         durable = self.settings.exactly_once or bool(acks) or any(not deadline_s for _, deadline_s in modifications)
-        self._store.with_machines(self.name, events, durable=durable)
+        done = self._store.with_machines(self.name, events, durable=durable) if events else {}
         acked, modified = [AckStatus.STALE] * len(acks), [AckStatus.STALE] * len(modifications)
-        for settlement in of.values():
+        for partition in done:
+            settlement = of[partition]
             for nth, status in settlement.acked.items():
                 acked[nth] = status
             for nth, status in settlement.modified.items():
@@ -119,8 +118,10 @@ class Consumer:
         return self.settle((), [(lease, deadline_s) for lease in leases])[1]
 
     def backlog(self) -> Backlog:
-        """What is not acked, in all partitions that this client may use: exact."""
-        return reduce(Backlog.__add__, self._all(Running.backlog, durable=False).values(), Backlog(0, 0, 0.0))
+        """What is not acked, in all partitions: exact."""
+        events = dict.fromkeys(self._store.partitions(self.name), Running.backlog)
+        found = self._store.with_machines(self.name, events, durable=False)
+        return reduce(Backlog.__add__, found.values(), Backlog(0, 0, 0.0))
 
     def seek(self, to: datetime | str) -> None:
         """To a time (without a zone: UTC), or to the snapshot of that name."""
@@ -132,21 +133,16 @@ class Consumer:
 
     def seek_time(self, time_us: int) -> None:
         """What was published before is acked, the rest is not."""
-        self._all(lambda running: running.seek_time(time_us))
+        self._store.seek(self.name, Seek(time_us))
 
     def seek_snapshot(self, name: str) -> None:
         """The acks of the snapshot, and all later messages unacked. DataError for one of another topic."""
         snapshot, acks = self._store.snapshot_acks(name)
         check_seek(self._store.subscription(self.name), snapshot)
-        events = {partition: _seek_to(acks[partition]) for partition in self._store.partitions(self.name)}
-        self._store.with_machines(self.name, events, durable=True)
+        self._store.seek(self.name, Seek(acks=acks))
 
     def info(self) -> SubscriptionInfo:
         return self._store.subscription(self.name)
-
-    def _all(self, event: Callable[[Running], T], *, durable: bool = True) -> Mapping[int, T]:
-        events = dict.fromkeys(self._store.partitions(self.name), event)
-        return self._store.with_machines(self.name, events, durable=durable)
 
     def _deliveries(self, partition: int, ids: Sequence[AckId]) -> list[Delivery]:
         offsets = [offset for id in ids for offset in range(id.start, id.end)]
@@ -182,7 +178,3 @@ class _Settlement:
         for deadline_s, entries in self._modifications.items():
             statuses = running.modify([id for _, id in entries], deadline_s)
             self.modified.update(zip((nth for nth, _ in entries), statuses, strict=True))
-
-
-def _seek_to(acks: bytes) -> Callable[[Running], None]:
-    return lambda running: running.seek_to(acks)

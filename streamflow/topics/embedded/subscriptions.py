@@ -22,6 +22,7 @@ from streamflow.topics.subscriptions.lease import LeaseMachine
 from streamflow.topics.subscriptions.running import ACTIVITY_US, Running, StoredMessage, begun
 from streamflow.topics.subscriptions.settings import SubscriptionSettings, snapshot_expires_us
 from streamflow.topics.subscriptions.store import (
+    Seek,
     SnapshotInfo,
     SubscriptionInfo,
     check_attachable,
@@ -148,6 +149,13 @@ class EmbeddedSubscriptions:
     def partitions(self, subscription: str) -> Sequence[int]:
         with self._truth.view() as db:
             return self._partitions(db, self._attached(db, subscription))
+
+    def held(self, subscription: str, *, join: bool) -> Sequence[int]:
+        return self.partitions(subscription)
+
+    def seek(self, subscription: str, to: Seek) -> None:
+        events = {partition: to.on(partition) for partition in self.partitions(subscription)}
+        self.with_machines(subscription, events, durable=True)
 
     def with_machines(
         self, subscription: str, events: Mapping[int, Callable[[Running], T]], *, durable: bool
