@@ -1,20 +1,22 @@
 """Short ways to publish and subscribe in tests."""
 
+import time
 from collections.abc import Callable, Sequence
 
 from streamflow.base.clock import ManualClock
 from streamflow.topics.client.consuming import Consumer, Delivery
 from streamflow.topics.client.sending import Outgoing, Sender
-from streamflow.topics.protocol import Log, TopicConfig
+from streamflow.topics.protocol import SubscribedLog, TopicConfig
 from streamflow.topics.subscriptions import SubscriptionSettings
 
-START_US = 1_700_000_000_000_000
+START_US = time.time_ns() // 1_000_000_000 * 1_000_000
+"""Now: a Kafka forgets messages by its own clock."""
 
 
 class Bench:
     """Topic "t" of one partition (or more) and subscription "s", in few words."""
 
-    def __init__(self, opened: Callable[[], Log], clock: ManualClock) -> None:
+    def __init__(self, opened: Callable[[], SubscribedLog], clock: ManualClock) -> None:
         self.opened, self.clock = opened, clock
         self.log = opened()
         self.store = self.log.subscriptions
