@@ -1,12 +1,16 @@
 """Short ways to publish and subscribe in tests."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from streamflow.base.clock import ManualClock
 from streamflow.topics.client.consuming import Consumer, Delivery
 from streamflow.topics.client.sending import Outgoing, Sender
-from streamflow.topics.protocol import SubscribedLog, TopicConfig
+from streamflow.topics.protocol import SubscribedLog, TopicConfig, TopicInfo
 from streamflow.topics.subscriptions import SubscriptionSettings
 
 START_US = time.time_ns() // 1_000_000_000 * 1_000_000
@@ -29,6 +33,28 @@ class Bench:
     def other(self, name: str = "s") -> Consumer:
         """The same subscription through another handle."""
         return Consumer(self.opened().subscriptions, name)
+
+    def prune(self) -> None:
+        """Let the log forget what it may: a Kafka does what it would do by itself when the tests' time has come."""
+        prune = getattr(self.log, "prune", None)
+        if prune is not None:
+            prune()
+            return
+        for info in self.log.topics():
+            asyncio.run(self._forget_expired(info))
+
+    async def _forget_expired(self, info: TopicInfo) -> None:
+        servers = self.log.url.removeprefix("kafka://")
+        places = [TopicPartition(info.name, partition) for partition in range(info.config.partitions)]
+        oldest_ms = self.clock.now_us() // 1000 - round(info.config.retention_s * 1000)
+        async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
+            found = await consumer.offsets_for_times(dict.fromkeys(places, oldest_ms))
+            ends = await consumer.end_offsets(places)
+        admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+        await admin.start()
+        kept = {place: RecordsToDelete(each.offset if each else ends[place]) for place, each in found.items()}
+        await admin.delete_records(kept)
+        await admin.close()
 
     def publish(self, *texts: str, key: str = "", topic: str = "t", **attributes: str) -> list[str]:
         messages = [Outgoing(text.encode(), attributes, key, self.clock.now_us()) for text in texts]
