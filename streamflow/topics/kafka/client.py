@@ -30,7 +30,7 @@ from streamflow.topics.protocol import TopicConfig, TopicInfo
 _REPLICATION = 3
 """Of new topics, where there are as many brokers."""
 FETCH_MESSAGES_MAX = 10_000
-_POLL_MS = 200
+_POLL_MS = 10
 _FETCH_WAIT_MS = 20
 _FETCH_BYTES = 4 << 20
 """Compressed. aiokafka asks for more only when it has given all away."""
