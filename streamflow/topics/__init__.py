@@ -46,7 +46,8 @@ def open_log(url: str | Path, *, clock: Clock | None = None) -> Log:
 
 
 def topics_at(url: str | Path, *, clock: Clock | None = None) -> SubscribedLog:
-    """A handle on the topics and subscriptions at `url`: what `open_log` takes, or `kafka://host:port` (see `kafka.connection.parse`)."""
+    """A handle on the topics and subscriptions at `url`: what `open_log` takes, or `kafka://host:port` (see
+    `kafka.connection.parse`)."""
     if isinstance(url, str) and url.startswith("kafka:"):
         try:
             from streamflow.topics.kafka import KafkaLog

@@ -26,7 +26,7 @@ Made = TypeVar("Made", AsyncPublisher, Subscriber)
 
 
 def connect(url: str | Path, *, clock: Clock | None = None) -> "Client":
-    """A client of the topics and subscriptions at `url`: a folder, `file:PATH`, `memory://NAME` or Kafka (see `topics_at`).
+    """A client of the topics and subscriptions at `url`: a folder, `file:PATH`, `memory://NAME` or Kafka.
 
         async with sf.connect("data") as client:
             await client.create_topic("clicks", partitions=4)
@@ -37,7 +37,7 @@ def connect(url: str | Path, *, clock: Clock | None = None) -> "Client":
                 async for message in subscriber:
                     await message.ack()
 
-    `kafka://host:port` takes what `kafka.connection.parse` says. `clock` decides times of publication, deadlines and
+    Errors as of `topics_at`, which tells what addresses there are. `clock` decides times of publication, deadlines and
     retention.
     """
     return Client(url, clock)

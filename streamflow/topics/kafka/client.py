@@ -215,7 +215,16 @@ class KafkaClient:
     async def offset_at(self, place: TopicPartition, time_ms: int) -> tuple[int, int] | None:
         """(Kafka's offset, timestamp) of the first message with that timestamp or a later one; None: there is none."""
         found = (await patiently(lambda: self._asker.offsets_for_times({place: time_ms})))[place]
-        return None if found is None else (found.offset, found.timestamp)
+        if found is None:
+            return None
+        # Kafka may have found the mark of a transaction, which is later than the messages of the next one can be.
+        first, stop = found.offset, (await self.ends_of([place]))[place]
+        while messages := await self.fetch(place, first, stop, max_events=FETCH_MESSAGES_MAX, max_bytes=_FETCH_BYTES):
+            for message in messages:
+                if message.timestamp >= time_ms:
+                    return message.offset, message.timestamp
+            first = messages[-1].offset + 1
+        return None
 
     async def group_offsets(self, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
         """What a consumer group has committed."""

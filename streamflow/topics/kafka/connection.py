@@ -67,7 +67,8 @@ def parse(url: str) -> Address:
 
     Options are aiokafka's (`security_protocol=SASL_SSL`, `sasl_mechanism=SCRAM-SHA-512`, `client_id=…`, …), the files
     of TLS (`cafile`, `certfile`, `keyfile`, and the key's `password`), `replication` of topics that are created, and
-    `session_timeout_ms` of subscribers. A user means SASL, PLAIN over TLS unless the options say otherwise. PipelineError for what is none of these.
+    `session_timeout_ms` of subscribers. A user means SASL, PLAIN over TLS unless the options say otherwise.
+    PipelineError for what is none of these.
     """
     parts = urlsplit(url)
     credentials, _, hosts = parts.netloc.rpartition("@")

@@ -1,13 +1,14 @@
 """What one process holds of a subscription: its place in the consumer group, and the machines of its partitions.
 
 A machine is begun from what the group has committed. It is stored there with each ack, fenced by the group's
-generation; or, where leases and attempts have to outlive their holder, whole in the state topic, in one transaction with
-the commit and dead letters, fenced by a transactional id for each partition. Who has lost a partition finds out when it
-wants to store: nothing of that counts then.
+generation; or, where leases and attempts have to outlive their holder, whole in the state topic, in one transaction
+with the commit and dead letters, fenced by a transactional id for each partition. Who has lost a partition finds out
+when it wants to store: nothing of that counts then.
 """
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -30,8 +31,11 @@ from streamflow.topics.reading import dead_letter_records
 from streamflow.topics.subscriptions.encoding import from_bytes, to_bytes
 from streamflow.topics.subscriptions.lease import LeaseMachine
 from streamflow.topics.subscriptions.running import Running, StoredMessage
+from streamflow.topics.subscriptions.settings import ACK_DEADLINE_MAX_S
 
 T = TypeVar("T")
+IDLE_S = 20.0
+"""Of a member that nobody uses: longer than streams take between two looks."""
 _LOST = (CommitFailedError, IllegalStateError, InvalidProducerEpoch, ProducerFenced)
 
 
@@ -89,13 +93,22 @@ class Holder:
         self._lock = threading.RLock()
         self._parts: dict[int, Part] = {}
         self._member: Member | None = None
+        self._used_s = time.monotonic()
 
     @property
     def joined(self) -> bool:
         return self._member is not None
 
+    def leave_idle(self, now_s: float) -> None:
+        """Leave the group if nobody pulls or acks any more, so that others get the partitions."""
+        with self._lock:
+            leased = any(part.machine.outstanding for part in self._parts.values())
+            if self.joined and now_s - self._used_s > (ACK_DEADLINE_MAX_S if leased else IDLE_S):
+                self.close()
+
     def held(self, *, join: bool) -> frozenset[int]:
         with self._lock:
+            self._used_s = time.monotonic()
             if self._member is None and join:
                 self._member = self._loop.run(self._join())
             return frozenset() if self._member is None else self._member.assigned()

@@ -55,6 +55,8 @@ class MessageIndex:
 
     def offset_at(self, time_us: int) -> int:
         time_ms = -(-time_us // 1000)
+        if self.begin == self.end:
+            return self.end * SPAN
         if self._found is None or not self._found[0] <= time_ms <= self._found[2]:
             found = self._find(time_ms)
             # All stays as it is until the time of what was found is passed.

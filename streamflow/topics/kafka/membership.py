@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, OffsetAndMetad
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
 from streamflow.topics.kafka.client import KafkaClient
+from streamflow.topics.kafka.connection import our_errors
 
 ASSIGNED_S = 5.0
 """How long a call waits for the group to share out its partitions; then there are none for it."""
@@ -52,9 +53,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._settled.wait(ASSIGNED_S):
             return self._assigned
         if self._joining.done() and not self._joining.cancelled():
-            error = self._joining.exception()
-            if error is not None:
-                raise error
+            with our_errors():
+                self._joining.result()
         return frozenset()
 
     async def commit(self, commits: Mapping[TopicPartition, OffsetAndMetadata]) -> None:

@@ -5,10 +5,13 @@ other partitions.
 """
 
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from aiokafka import TopicPartition
 
+from streamflow.base.errors import StreamFlowError
 from streamflow.topics.kafka.client import KafkaClient
 from streamflow.topics.kafka.connection import Address, LoopThread, real_reason
 from streamflow.topics.kafka.holding import Holder
@@ -16,6 +19,7 @@ from streamflow.topics.kafka.subscription_notes import SubscriptionNote, Subscri
 
 _opened: dict[str, "Shared"] = {}
 _opening = threading.Lock()
+_IDLE_LOOK_S = 5.0
 
 
 class Shared:
@@ -33,6 +37,20 @@ class Shared:
         except BaseException:
             self.loop.close()
             raise
+        self._closing = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="kafka-idle", daemon=True)
+        self._watcher.start()
+
+    def leave_idle(self, now_s: float) -> None:
+        """Leave the groups that nobody in this process uses any more."""
+        for holder in list(self._holders.values()):
+            holder.leave_idle(now_s)
+
+    def _watch(self) -> None:
+        while not self._closing.wait(_IDLE_LOOK_S):
+            # What keeps it from leaving is told to those that use it.
+            with suppress(StreamFlowError):
+                self.leave_idle(time.monotonic())
 
     def holder(self, name: str, note: SubscriptionNote) -> Holder:
         with self._lock:
@@ -66,6 +84,8 @@ class Shared:
             self.changed.notify_all()
 
     def close(self) -> None:
+        self._closing.set()
+        self._watcher.join()
         for name in list(self._holders):
             self.forget(name)
         self.loop.run(_closed(self.client, self.notes))
