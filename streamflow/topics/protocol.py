@@ -1,4 +1,4 @@
-"""What a log backend is: the one contract that `memory`, `embedded` (and later Kafka) fulfil.
+"""What a log backend is: the one contract that `memory` and `embedded` fulfil, and Kafka for topics.
 
 Only data classes and protocols live here; no backend, no encoding. A *topic* is a set of partitions; a partition is an
 append-only sequence of *records*; a record holds `count` events and occupies the offsets `[offset, offset + count)`, so

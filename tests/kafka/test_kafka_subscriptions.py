@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streamflow.base.clock import ManualClock
 from streamflow.base.errors import ConflictError
@@ -196,6 +197,24 @@ def test_attempts_before_dead_letters_outlive_their_holders(group: Group) -> Non
     assert group.consumer("F").backlog().events == 0
 
 
+def test_delivery_can_become_exactly_once_and_back(group: Group) -> None:
+    one = group.subscribe(partitions=1)
+    group.publish(3, partition=0)
+    one.ack(leases(one.pull(1).found))
+    store = group.log("B").subscriptions
+    store.alter_subscription(group.name, SubscriptionSettings(exactly_once=True))
+    assert numbers(Consumer(group.log("A").subscriptions, group.name).pull(1).found) == [1]
+    group.leave("A")
+    assert numbers(group.consumer("B").pull(5).found) == [2]
+    store.alter_subscription(group.name, SubscriptionSettings())
+    group.leave("B")
+    assert group.consumer("C").pull(5).found == []
+    group.clock.advance(10)
+    group.consumer("C").ack(leases(group.consumer("C").pull(1).found))
+    group.leave("C")
+    assert numbers(group.consumer("D").pull(5).found) == [2]
+
+
 def test_kafkas_tools_see_the_group_and_its_lag(group: Group) -> None:
     one = group.subscribe(partitions=1)
     group.publish(3, partition=0)
@@ -271,3 +290,23 @@ def test_two_processes_change_settings_one_after_the_other(group: Group) -> None
     with pytest.raises(ConflictError, match="exists already"):
         stores[1].create_snapshot(group.name, group.name)
     stores[1].delete_snapshot(group.name)
+
+
+def test_topic_keeps_messages_as_long_as_its_subscriptions_and_its_other_settings(group: Group) -> None:
+    log, day_s = group.log("A"), 86_400
+    log.create_topic(group.topic, TopicConfig(1, retention_s=60))
+    client = log.subscriptions.shared.client
+
+    async def configured(name: str, value: str | None = None) -> str:
+        configs = {name: "" if value is None else value}
+        resource = ConfigResource(ConfigResourceType.TOPIC, group.topic, configs)
+        if value is not None:
+            await client.admin.alter_configs([resource])
+        (answer,) = await client.admin.describe_configs([resource])
+        return answer.resources[0][4][0][1]
+
+    run = log.subscriptions.shared.loop.run
+    run(configured("max.message.bytes", "77777"))
+    group.subscribe(partitions=1, retention_s=8 * day_s)
+    assert log.topic(group.topic).config.retention_s == 8 * day_s
+    assert run(configured("max.message.bytes")) == "77777"

@@ -21,13 +21,12 @@ _MESSAGES_MAX = 8 * _ACKS_BYTES_MAX
 
 
 class Committed(msgspec.Struct, array_like=True, frozen=True):
-    """`subscription`: its id, since others may have had its name. `seek`: the last one that was applied; `epoch`: the
-    machine's. `acks` as `encode_acks`, in units of `unit` offsets; or `state_at`: (partition, offset) of the machine in
-    the state topic."""
+    """`subscription`: its id, since others may have had its name. `seek`: the last one that was applied.
+    `acks` as `encode_acks`, in units of `unit` offsets; or `state_at`: (partition, offset) of the machine in the state
+    topic."""
 
     subscription: str
     seek: int
-    epoch: int
     unit: int = 0
     acks: bytes = b""
     state_at: tuple[int, int] | None = None
@@ -49,7 +48,7 @@ def of_acks(machine: LeaseMachine, index: MessageIndex, subscription: str, seek:
     """The acks of a machine, those of them that fit."""
     floor, frontier = machine.floor, machine.ledger.frontier
     if not index.all_single(floor - floor % SPAN, frontier):
-        return Committed(subscription, seek, machine.epoch, 1, encode_acks(machine, _ACKS_BYTES_MAX))
+        return Committed(subscription, seek, 1, encode_acks(machine, _ACKS_BYTES_MAX))
     opened, gaps, begin = machine.ledger.open, [], None
     for nth, offset in enumerate(index.events(floor, frontier)):
         if nth == _MESSAGES_MAX:
@@ -63,7 +62,7 @@ def of_acks(machine: LeaseMachine, index: MessageIndex, subscription: str, seek:
         if begin is not None:
             gaps.append((begin, -(-frontier // SPAN)))
     acks = encode_gaps(next_number(floor), gaps, _ACKS_BYTES_MAX)
-    return Committed(subscription, seek, machine.epoch, SPAN, acks)
+    return Committed(subscription, seek, SPAN, acks)
 
 
 def acks_in(committed: Committed, index: MessageIndex) -> tuple[int, Offsets]:

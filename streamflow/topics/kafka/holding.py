@@ -69,7 +69,7 @@ class Part:
             running.seek_to(target.snapshot)
         else:
             running.seek_offset(0 if target is None else target.frontier)
-        self.seek = note.seek
+        self.seek = self.machine.epoch = note.seek
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +143,10 @@ class Holder:
     ) -> tuple[dict[int, T], dict[int, SparseRunning]]:
         """What each event gave, and the machines that changed; see `SubscriptionStore.with_machines`."""
         with self._lock:
-            held = self.held(join=False)
+            held = self.held(join=False) if events else frozenset()
             for partition in [each for each in self._parts if each not in held]:
                 self._drop(partition)
-            bounds = self._loop.run(self._client.bounds_of([self._place(each) for each in events]))
+            bounds = self._loop.run(self._client.bounds_of([self._place(each) for each in events])) if events else {}
             parts = self._brought(note, events, held, now_us, bounds)
             results, runs = {}, {}
             try:
@@ -255,7 +255,7 @@ class Holder:
             machine.epoch = note.starts_seek
         else:
             machine.seek_to(*acks_in(committed, index), now_us)
-            machine.epoch = committed.epoch
+            machine.epoch = committed.seek
         machine.active_us = note.active_us
         return machine
 
@@ -271,7 +271,7 @@ class Holder:
             machine = part.machine
             number = next_number(machine.ledger.frontier) if not machine.ledger.open else machine.floor // SPAN
             if whole:
-                committed = Committed(note.id, part.seek, machine.epoch)
+                committed = Committed(note.id, part.seek)
                 wanted[partition] = Due(committed, number, to_bytes(machine), letters)
             else:
                 committed = of_acks(machine, part.index, note.id, part.seek)
