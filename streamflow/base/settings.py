@@ -18,6 +18,9 @@ class Settings:
         files, a shorter one, below 0.1 s too, rows that can be read sooner.
     poll_s: how long a worker with nothing to do waits before it looks again without having been woken.
     heartbeat_s: how often a worker gives a sign of life; lease_s: silence after which it is taken for dead.
+    step_s_max: a step that lasts longer is taken for stuck: its worker writes where it is, ends, and is replaced.
+    memory_bytes_max: a worker that holds more hands its tasks over and is replaced. None: nine tenths of what its
+        cgroup or the machine has. Both are for worker processes, not for `Pipeline.run()`.
     compact_segments: once a task's state has more durable pieces than this (of any slice of its keys), those of similar
         size are merged, if that halves their rows; else once they are eight times as many.
     state_bytes_max: how much memory a worker's state may take, over all its tasks. What window state exceeds it by is
@@ -46,6 +49,8 @@ class Settings:
     poll_s: float = 1.0
     heartbeat_s: float = 0.5
     lease_s: float = 10.0
+    step_s_max: float = 600.0
+    memory_bytes_max: int | None = None
     compact_segments: int = 32
     state_bytes_max: int = 256 << 20
     shard_bytes: int = 64 << 20

@@ -4,6 +4,7 @@
 `streamflow` needs, which costs each process a quarter of its start and several megabytes.
 """
 
+import faulthandler
 import logging
 import signal
 import sys
@@ -23,9 +24,10 @@ from streamflow.base.errors import (
 from streamflow.base.settings import Settings
 from streamflow.engine.plan import Plan
 from streamflow.runtime.launch import attach
-from streamflow.runtime.processes import keep_freed_memory
+from streamflow.runtime.processes import keep_freed_memory, memory_bytes_max
 from streamflow.runtime.progress import is_drained, is_finished
 from streamflow.runtime.target import load_pipeline
+from streamflow.runtime.watchdog import EXIT_FULL, Limits, Watchdog
 from streamflow.runtime.worker import Stop, Worker
 from streamflow.topics import open_log
 from streamflow.topics.protocol import Snapshot
@@ -44,15 +46,21 @@ HOPELESS = "gives up"
 """What such a worker writes between its name and the error, as the last thing it does."""
 
 
-def work(target: str, data: Path, name: str, until: Until = "stopped", *, explain_panes: bool = False) -> None:
-    """Run a worker until SIGINT, SIGTERM or `until`; raises what it can't go on with. `explain_panes`: keep the history
-    of panes, also if the pipeline's settings do not say so."""
+def work(target: str, data: Path, name: str, until: Until = "stopped", *, explain_panes: bool = False) -> int:
+    """Run a worker until SIGINT, SIGTERM or `until`; raises what it can't go on with, and gives the exit code of its
+    process. `explain_panes`: keep the history of panes, also if the pipeline's settings do not say so."""
+    faulthandler.enable()
     stop = stop_on_signals()
     pipeline = load_pipeline(target)
     log = open_log(data)
     try:
         plan = attach(pipeline, log, explaining(pipeline.settings, explain_panes))
-        Worker(plan, log, data, worker_id=name, stop=stop, until=condition(plan, until)).run()
+        worker = Worker(plan, log, data, worker_id=name, stop=stop, until=condition(plan, until))
+        settings = plan.settings
+        limits = Limits(settings.step_s_max, settings.memory_bytes_max or memory_bytes_max())
+        with Watchdog(worker, limits) as watchdog:
+            worker.run()
+        return EXIT_FULL if watchdog.full else 0
     finally:
         log.close()
 
@@ -66,7 +74,7 @@ def work_logged(target: str, data: Path, name: str, until: Until = "stopped", *,
     """The same, as all that a process does, for whoever reads only the log; gives the exit code."""
     keep_freed_memory()
     try:
-        work(target, data, name, until, explain_panes=explain_panes)
+        return work(target, data, name, until, explain_panes=explain_panes)
     except HOPELESS_ERRORS as error:
         logger.error("%s: %s: %s", name, HOPELESS, error)
         return EXIT_HOPELESS
@@ -76,7 +84,6 @@ def work_logged(target: str, data: Path, name: str, until: Until = "stopped", *,
     except Exception as error:
         logger.critical("%s: %s: %s", name, type(error).__name__, error, exc_info=error)
         return 1
-    return 0
 
 
 def condition(plan: Plan, until: Until) -> Callable[[Snapshot], bool] | None:

@@ -92,6 +92,8 @@ class Worker:
         self._tasks: dict[TaskId, Task] = {}
         self._failures: dict[TaskId, int] = {}
         self._retry_at_s: dict[TaskId, float] = {}
+        self.stepping: tuple[TaskId, float] | None = None
+        """The task whose step is being computed, and since when (of the clock's monotonic seconds)."""
         self._fenced = False
         self._idle_from_s = self.clock.monotonic_s() + IDLE_S
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
@@ -249,6 +251,7 @@ class Worker:
                 self._settle()
                 if self._tasks.get(task.id) is not task:
                     continue
+            self.stepping = task.id, self.clock.monotonic_s()
             try:
                 commit = task.step(snapshot, mark)
             except Exception as error:
@@ -256,6 +259,8 @@ class Worker:
                 self._drop(task)
                 self._failed(task.id, task.epoch, error)
                 continue
+            finally:
+                self.stepping = None
             pending.append((task, commit))
             events += task.offset - before
             size += commit.size_bytes()

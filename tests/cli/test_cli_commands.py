@@ -10,7 +10,7 @@ import streamflow as sf
 from streamflow.cli.main import app
 from streamflow.stores.widerow import SetCell, WideRowStore
 
-COMMANDS = ["run", "worker", "scale", "stop", "reset", "status", "explain", "sql", "row", "why"]
+COMMANDS = ["run", "worker", "scale", "restart", "stop", "reset", "status", "explain", "sql", "row", "why"]
 TOPIC_COMMANDS = ["list", "create", "publish", "end", "tail"]
 
 
