@@ -49,6 +49,7 @@ class Story:
 
 
 def kill(process: subprocess.Popen) -> None:
+    assert process.poll() in (None, 0), "it has ended by itself"
     process.kill()
     process.communicate()
 

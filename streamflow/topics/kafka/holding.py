@@ -89,7 +89,7 @@ class Holder:
     def __init__(self, loop: LoopThread, client: KafkaClient, name: str, note: SubscriptionNote) -> None:
         self.id = note.id
         self._loop, self._client = loop, client
-        self._name, self._topic = name, note.topic
+        self._name, self.topic = name, note.topic
         self._lock = threading.RLock()
         self._parts: dict[int, Part] = {}
         self._member: Member | None = None
@@ -114,7 +114,7 @@ class Holder:
             return frozenset() if self._member is None else self._member.assigned()
 
     async def _join(self) -> Member:
-        return Member(self._client, self._name, self._topic)
+        return Member(self._client, self._name, self.topic)
 
     def close(self) -> None:
         with self._lock:
@@ -126,7 +126,7 @@ class Holder:
 
     def places(self) -> list[TopicPartition]:
         """Those that are held now."""
-        return [TopicPartition(self._topic, partition) for partition in list(self._parts)]
+        return [TopicPartition(self.topic, partition) for partition in list(self._parts)]
 
     def messages(self, partition: int, offsets: Iterable[int]) -> list[StoredMessage]:
         with self._lock:
@@ -175,7 +175,7 @@ class Holder:
         return {partition: next_number(part.machine.floor) for partition, part in self._parts.items()}
 
     def _place(self, partition: int) -> TopicPartition:
-        return TopicPartition(self._topic, partition)
+        return TopicPartition(self.topic, partition)
 
     def _drop(self, partition: int) -> None:
         part = self._parts.pop(partition, None)
@@ -291,7 +291,7 @@ class Holder:
             return []
         offsets = [letter.offset for letter in letters]
         found = self._parts[partition].index.at(offsets)
-        records = dead_letter_records(self._name, self._topic, letters, found, policy.topic, size, murmur2)
+        records = dead_letter_records(self._name, self.topic, letters, found, policy.topic, size, murmur2)
         running.machine.forwarded(offsets, running.now_us)
         running.wakes = True
         return [messages(record) for record in records]

@@ -3,6 +3,7 @@
 A seek is a note, too: whoever holds a partition, or takes it over, applies it before anything else.
 """
 
+import asyncio
 import secrets
 from base64 import b85decode
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -237,14 +238,29 @@ class KafkaSubscriptions:
 
     def _attached(self, name: str) -> tuple[SubscriptionNote, Sequence[int]]:
         """With the partitions of its topic."""
-        note = self._known().subscription(name)
+        return self.shared.loop.run(self._ask_attached(name))
+
+    async def _ask_attached(self, name: str) -> tuple[SubscriptionNote, Sequence[int]]:
+        holder = self.shared.joined(name)
+        asking = self.shared.notes.known(self._clock.now_us())
+        if holder is None:
+            known, count = await asking, 0
+        else:
+            known, count = await asyncio.gather(asking, self._count(holder.topic))
+        note = known.subscription(name)
         check_attached(note.info(name))
+        if holder is None or holder.id != note.id:
+            count = await self._count(note.topic)
+        # Without partitions, somebody has deleted the topic with Kafka's own tools.
+        check_attached(replace(note, detached=not count).info(name))
+        return note, range(count)
+
+    async def _count(self, topic: str) -> int:
+        """Of the topic's partitions; 0 if it is not there."""
         try:
-            return note, range(self.shared.loop.run(self.shared.client.partitions(note.topic)))
+            return await self.shared.client.partitions(topic)
         except NotFoundError:
-            # Somebody has deleted the topic with Kafka's own tools.
-            check_attached(replace(note, detached=True).info(name))
-            raise
+            return 0
 
     def _check_dead_letter(self, settings: SubscriptionSettings) -> None:
         if settings.dead_letter is not None:
