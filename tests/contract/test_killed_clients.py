@@ -71,7 +71,7 @@ def test_killed_publishers_and_subscribers_lose_and_repeat_nothing(tmp_path: Pat
 
 
 @pytest.mark.kafka
-@pytest.mark.timeout(1_200)
+@pytest.mark.timeout(3_000)
 def test_killed_clients_of_kafka_lose_and_repeat_nothing_with_two_subscribers(tmp_path: Path, kafka_url: str):
     """Each death, and each start, moves partitions to and fro."""
     story = Story(tmp_path, f"{kafka_url}?session_timeout_ms=1000")
