@@ -25,7 +25,8 @@ class Settings:
         size are merged, if that halves their rows; else once they are eight times as many.
     state_bytes_max: how much memory a worker's state may take, over all its tasks. What window state exceeds it by is
         read back from the log when it is needed. A sixteenth of it (4 MiB or more) is worked on at a time. The state of
-        triggers, sessions, DoFns and side inputs counts too, but stays in memory.
+        triggers, DoFns, side inputs and joins by time counts too, but stays in memory; a warning says when that alone
+        is more.
     shard_bytes: files larger than this are read in several shards of about this size, where their format allows, so
         that several tasks share the work.
     prune_s: how often space that nothing needs any more is given back.
@@ -35,7 +36,7 @@ class Settings:
     explain_retention_s: how long that history is kept, from when it happened.
     triggers_by_bundle: ask the trigger of a window once for all elements that come together in one record, as Apache
         Beam does, instead of after each: `AfterCount(2)` fires with all three of three then. Panes depend on what comes
-        together, so it is for tests that count on that.
+        together, so it is for tests that count on that. None: in a TestPipeline yes, elsewhere no.
     rows_only: run aggregates on the row path, one event at a time; for comparison and tests.
     """
 
@@ -58,5 +59,5 @@ class Settings:
     allow_unsafe_triggers: bool = False
     explain_panes: bool = False
     explain_retention_s: float = 24 * 3600
-    triggers_by_bundle: bool = False
+    triggers_by_bundle: bool | None = None
     rows_only: bool = False

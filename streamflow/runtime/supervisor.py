@@ -7,13 +7,14 @@ One per pipeline and folder, by a file lock.
 
 import fcntl
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from streamflow.base.errors import ConflictError
+from streamflow.base.errors import ConflictError, NoSpaceError
 from streamflow.engine.plan import Plan
 from streamflow.runtime import hints, work
 from streamflow.runtime.assignment import coordinate
@@ -29,6 +30,10 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.1
 COORDINATE_S = 0.5
 """How often it looks at all without a visible cause. A commit is one; of the assignment, an exit of a worker."""
+SPACE_BYTES_MIN = 64 << 20
+"""What a commit may need."""
+SPACE_TOLD_S = 30.0
+"""How often it says that there is less."""
 BY_HAND = "set by hand"
 NOT_ASKED = "not asked yet"
 """Reasons for a number of workers that are not the autoscaler's."""
@@ -68,6 +73,7 @@ class Supervisor:
     _crew: Crew = field(init=False)
     _memory: Memory = field(default_factory=Memory, init=False)
     _coordinate_at_s: float = field(default=0.0, init=False)
+    _tell_space_at_s: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         arguments = [work.EXPLAIN_PANES] if self.plan.settings.explain_panes else []
@@ -81,7 +87,7 @@ class Supervisor:
             self._crew.begin()
             self.log.request_workers(self.plan.pipeline, None)
             try:
-                while not self.stop.requested and self._tick():
+                while not self.stop.requested and self._ticked():
                     time.sleep(TICK_S)
             finally:
                 self._crew.drain(self.log.snapshot(self.plan.pipeline).workers)
@@ -90,6 +96,22 @@ class Supervisor:
     def log_file(self) -> Path:
         """Where workers write what they have to say."""
         return self.data / "logs" / f"{self.plan.pipeline}.log"
+
+    def _ticked(self) -> bool:
+        """On a full disk there is nothing that it could change: its workers wait, and so does it."""
+        try:
+            self._look_at_space()
+            return self._tick()
+        except NoSpaceError:
+            return True
+
+    def _look_at_space(self) -> None:
+        free = shutil.disk_usage(self.data).free
+        if free < SPACE_BYTES_MIN and time.monotonic() >= self._tell_space_at_s:
+            self._tell_space_at_s = time.monotonic() + SPACE_TOLD_S
+            logger.warning(
+                "%s MB of space are left for '%s'. Without any, workers wait until you free some", free >> 20, self.data
+            )
 
     def _tick(self) -> bool:
         exited = self._crew.reap()

@@ -37,8 +37,8 @@ _FETCH_BYTES = 4 << 20
 _VISIBLE_AGAIN_S = 0.002
 _WAIT_S, _WAITS_MAX = 0.1, 300
 _RETENTION = "retention.ms"
-_SET_FOR_TOPIC = 1
-"""Where a setting comes from, as Kafka says it."""
+_SET_ON_TOPIC = 1
+"""Where a topic's setting comes from: itself, not the broker or Kafka's defaults."""
 _VISIBLE_S = 10.0
 """What this process has committed is visible a moment later; not if somebody has deleted the topic meanwhile."""
 
@@ -144,16 +144,23 @@ class KafkaClient:
 
     async def keep_for(self, name: str, seconds: float) -> None:
         """Let the topic keep its messages so long, if it does not."""
-        resource = ConfigResource(ConfigResourceType.TOPIC, name)
-        (answer,) = await self.admin.describe_configs([resource])
+        if (await self.topic(name)).config.retention_s < seconds:
+            await self.set_retention(name, seconds)
+
+    async def set_retention(self, name: str, retention_s: float) -> None:
+        # The request replaces all that was set on the topic, so that has to be said again.
+        (answer,) = await self.admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
         _, _, _, _, entries = answer.resources[0]
-        set_here = {entry[0]: entry[1] for entry in entries if entry[3] == _SET_FOR_TOPIC}
-        kept_ms = next(int(entry[1]) for entry in entries if entry[0] == _RETENTION)
-        wanted_ms = round(seconds * 1000)
-        if 0 <= kept_ms < wanted_ms:
-            # What is not named here would be set back.
-            configs = {**set_here, _RETENTION: str(wanted_ms)}
-            answer = await self.admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs)])
+        own = {entry[0]: entry[1] for entry in entries if entry[3] == _SET_ON_TOPIC}
+        wanted = {**own, _RETENTION: str(round(retention_s * 1000))}
+        (answer,) = await self.admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, wanted)])
+        for code, message, *_ in answer.resources:
+            if code:
+                raise for_code(code)(message)
+        for _ in range(_WAITS_MAX):
+            if (await self.topic(name)).config.retention_s == retention_s:
+                return
+            await asyncio.sleep(_WAIT_S)
 
     async def names(self) -> list[str]:
         """Of all topics but Kafka's own."""

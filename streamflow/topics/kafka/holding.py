@@ -144,8 +144,9 @@ class Holder:
         """What each event gave, and the machines that changed; see `SubscriptionStore.with_machines`."""
         with self._lock:
             held = self.held(join=False) if events else frozenset()
-            for partition in [each for each in self._parts if each not in held]:
-                self._drop(partition)
+            if self._member is None or self._member.settled:
+                for partition in [each for each in self._parts if each not in held]:
+                    self._drop(partition)
             bounds = self._loop.run(self._client.bounds_of([self._place(each) for each in events])) if events else {}
             parts = self._brought(note, events, held, now_us, bounds)
             results, runs = {}, {}

@@ -25,7 +25,7 @@ def group_of(subscription: str) -> str:
 
 
 class Member(ConsumerRebalanceListener):  # type: ignore[misc]
-    """`turn`: rises with each assignment. Made and called in the client's event loop, but for `assigned`."""
+    """`turn`: rises with each assignment. Made and called in the client's event loop, but for `assigned`, `settled`."""
 
     def __init__(self, client: KafkaClient, subscription: str, topic: str) -> None:
         self.turn = 0
@@ -47,6 +47,11 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         )
         self._consumer.subscribe([topic], listener=self)
         self._joining = asyncio.create_task(self._consumer.start())
+
+    @property
+    def settled(self) -> bool:
+        """Whether the group has shared out its partitions."""
+        return self._settled.is_set()
 
     def assigned(self) -> frozenset[int]:
         """Once the group is settled, or none if that takes long. Called from other threads."""

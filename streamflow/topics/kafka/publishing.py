@@ -8,7 +8,7 @@ true for as long as it is not refused.
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -129,6 +129,7 @@ class Senders:
         producer: Producer | None,
     ) -> list[int]:
         """All in one transaction; Kafka's offset of the first message of each record."""
+        await _know(through, {(each.topic, each.partition) for each in messages})
         async with through.transaction():
             # Batches made here cost a tenth of what aiokafka takes for messages one by one.
             with collecting_later():
@@ -170,6 +171,13 @@ class Senders:
         sender = self._senders.pop(name or "", None)
         if sender is not None:
             await sender.producer.stop()
+
+
+async def _know(through: AIOKafkaProducer, places: Collection[tuple[str, int]]) -> None:
+    """Partitions that are there, but may have been added since the producer has last asked."""
+    for topic, partition in places:
+        while partition not in await through.partitions_for(topic):
+            await through.client.force_metadata_update()
 
 
 def batches(through: AIOKafkaProducer, messages: Sequence[Messages], timestamp_ms: int) -> list[Batch]:

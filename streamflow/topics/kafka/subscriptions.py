@@ -23,6 +23,7 @@ from streamflow.topics.subscriptions.encoding import encode_snapshot
 from streamflow.topics.subscriptions.running import ACTIVITY_US, Running, StoredMessage
 from streamflow.topics.subscriptions.settings import SNAPSHOT_LIFETIME_S, SubscriptionSettings, snapshot_expires_us
 from streamflow.topics.subscriptions.store import (
+    Look,
     Seek,
     SnapshotInfo,
     SubscriptionInfo,
@@ -186,6 +187,10 @@ class KafkaSubscriptions:
             known.set_subscription(subscription, replace(note, seek=note.seek + 1, targets=targets, active_us=now_us))
 
         self._change(decide)
+
+    def look(self, subscription: str) -> Look | None:
+        """A pull asks Kafka for no more than this would."""
+        return None
 
     def with_machines(
         self, subscription: str, events: Mapping[int, Callable[[Running], T]], *, durable: bool

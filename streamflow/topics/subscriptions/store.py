@@ -4,7 +4,7 @@ A *store* keeps subscriptions, their machines and their snapshots. `with_machine
 a machine: it runs events, each on one partition's machine, in one exclusive section whose effects are kept as a whole.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -58,6 +58,14 @@ class Seek:
         return lambda running: running.seek_to(acks)
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """At `now_us`. While `state` is the same, a pull that gave nothing gives nothing again, until its `wake_us`."""
+
+    state: Hashable
+    now_us: int
+
+
 class SubscriptionStore(Protocol):
     """Subscriptions of one log. Safe to share between threads; other handles and processes may use the same.
 
@@ -109,6 +117,10 @@ class SubscriptionStore(Protocol):
 
     def seek(self, subscription: str, to: Seek) -> None:
         """In all partitions, whoever holds them."""
+
+    def look(self, subscription: str) -> Look | None:
+        """Whether a pull is worth while, without the store's lock; None: it can't be told, or it is time for a pull to
+        note that the subscription is used."""
 
     def with_machines(
         self, subscription: str, events: Mapping[int, Callable[[Running], T]], *, durable: bool
