@@ -34,6 +34,14 @@ class Bench:
         """The same subscription through another handle."""
         return Consumer(self.opened().subscriptions, name)
 
+    def pulled(self, consumer: Consumer, count: int) -> list[Delivery]:
+        """So many messages: at once, but on Kafka, where a group needs some seconds to see new partitions."""
+        found, until_s = list(consumer.pull(count).found), time.monotonic() + 10
+        while len(found) < count and "kafka" in self.log.url and time.monotonic() < until_s:
+            time.sleep(0.1)
+            found += consumer.pull(count - len(found)).found
+        return found
+
     def prune(self) -> None:
         """Let the log forget what it may: a Kafka does what it would do by itself when the tests' time has come."""
         prune = getattr(self.log, "prune", None)

@@ -531,7 +531,7 @@ def test_added_partitions_are_read_from_their_beginning(bench: Bench, clock: Man
     ids = {sender.send([Outgoing(str(n).encode(), {}, "", clock.now_us())])[0] for n in range(3)}
     assert {id.split("-")[0] for id in ids} == {"0", "1", "2"}
     assert consumer.backlog().events == 3
-    found = other.pull(9).found
+    found = bench.pulled(other, 3)
     assert sorted(texts(found)) == ["0", "1", "2"]
     clock.advance(700)
     bench.prune()

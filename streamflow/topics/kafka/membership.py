@@ -16,6 +16,8 @@ from streamflow.topics.kafka.connection import our_errors
 
 ASSIGNED_S = 5.0
 """How long a call waits for the group to share out its partitions; then there are none for it."""
+_NEW_PARTITIONS_MS = 2_000
+"""How often the group asks whether its topic has got more partitions."""
 _FOR_EVER_MS = (1 << 31) - 1
 
 
@@ -35,7 +37,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
         # The assignor remembers in its class what it had; a process may be in several groups.
         assignor = type("Sticky", (StickyPartitionAssignor,), {})
         self._consumer = AIOKafkaConsumer(
-            **client.options,
+            **{**client.options, "metadata_max_age_ms": _NEW_PARTITIONS_MS},
             group_id=group_of(subscription),
             enable_auto_commit=False,
             auto_offset_reset="latest",
