@@ -200,7 +200,7 @@ class KafkaSubscriptions:
             rules.check_partition(note.topic, partition, len(partitions))
         holder = self.shared.holder(subscription, note)
         results, runs = holder.run(note, events, durable=durable, now_us=self._clock.now_us())
-        active_us = max((each.machine.active_us for each in runs.values() if each.changed), default=0)
+        active_us = max((each.machine.active_us for each in runs.values()), default=0)
         if active_us - note.active_us >= ACTIVITY_US:
             self._note_activity(subscription, active_us, holder.floors(), note.seek)
         if any(each.wakes for each in runs.values()):
