@@ -373,10 +373,10 @@ class SubscribedLog(TopicLog, Protocol):
         May return True without need. False may be wrong for a second if its process was killed in the instant of its
         commit, never otherwise."""
 
-
-class Log(SubscribedLog, TaskLog, Protocol):
-    """A backend: all faces on one storage."""
-
     def prune(self) -> int:
         """Delete what retention, consumption and dropped state no longer need, nor subscriptions and snapshots; bytes
         freed."""
+
+
+class Log(SubscribedLog, TaskLog, Protocol):
+    """A backend: all faces on one storage."""
