@@ -3,9 +3,9 @@ IntervalJoin.Inner(…)`; `AsOfJoin` and `TableJoin` likewise.
 
 All are one primitive, `TimeJoin`, behind the rows of both sides in one log: a row waits in the state of its stage until
 the watermark says that nothing can come any more that it could be joined with. Times decide, not windows: a result is
-in the windows of the left that its own time falls into. `late_to` of all: a topic for the rows that come too late, by default that of the left's windows. It is written in the
-same transaction as the step that dropped them: the row as it came, with its own time and `late_side` ('left' or
-'right'); of pairs `{"key": …, "value": …, "late_side": …}`.
+in the windows of the left that its own time falls into. `late_to` of all: a topic for the rows that come too late, by
+default that of the left's windows. It is written in the same transaction as the step that dropped them: the row as it
+came, with its own time and `late_side` ('left' or 'right'); of pairs `{"key": …, "value": …, "late_side": …}`.
 """
 
 import pickle
