@@ -37,7 +37,7 @@ class Bench:
     def pulled(self, consumer: Consumer, count: int) -> list[Delivery]:
         """So many messages: at once, but on Kafka, where a group needs some seconds to see new partitions."""
         found, until_s = list(consumer.pull(count).found), time.monotonic() + 10
-        while len(found) < count and "kafka" in self.log.url and time.monotonic() < until_s:
+        while len(found) < count and self.log.url.startswith("kafka:") and time.monotonic() < until_s:
             time.sleep(0.1)
             found += consumer.pull(count - len(found)).found
         return found
@@ -45,7 +45,7 @@ class Bench:
     def prune(self) -> None:
         """Let the log forget what it may: a Kafka does what it would do by itself when the tests' time has come."""
         self.log.prune()
-        for info in self.log.topics() if "kafka" in self.log.url else []:
+        for info in self.log.topics() if self.log.url.startswith("kafka:") else []:
             asyncio.run(self._forget_expired(info))
 
     async def _forget_expired(self, info: TopicInfo) -> None:

@@ -215,13 +215,14 @@ def test_pull_can_say_how_long_its_leases_last(with_client, clock, settings):
     with_client(story, **settings)
 
 
-def test_pruning_frees_what_retention_no_longer_keeps(with_client, clock):
+def test_pruning_frees_what_retention_no_longer_keeps(with_client, clock, url):
     async def story(client: Client) -> None:
         await client.delete_subscription("s")
         await published(client, "a" * 1_000)
         assert await client.prune() == 0
         clock.advance(8 * 24 * 3600)
-        assert await client.prune() > 0
+        # A Kafka does it by itself.
+        assert (await client.prune() > 0) != str(url).startswith("kafka:")
 
     with_client(story)
 
