@@ -102,8 +102,7 @@ class Cluster:
 
         StreamFlowError with the last lines of its log if one does not within two minutes."""
         prepare(self.home)
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        directories = [base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=") for _ in self.ports]
+        cluster, *directories = (_id() for _ in range(1 + len(self.ports)))
         for index in range(len(self.ports)):
             self._format(index, cluster, directories)
         for index in range(len(self.ports)):
@@ -213,6 +212,13 @@ def _properties(index: int, ports: Sequence[_Ports], listeners: Sequence[str], d
         "transaction.state.log.min.isr": str(max(1, min(2, len(ports)))),
         "group.initial.rebalance.delay.ms": "0",
     }
+
+
+def _id() -> str:
+    """As Kafka makes them: one that begins with "-" would be taken for an option."""
+    while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return made
 
 
 def _kept_ports(folder: Path) -> list[_Ports]:

@@ -10,8 +10,7 @@ from streamflow.base.errors import ConflictError, NotFoundError
 from streamflow.runtime.hints import command, sentence
 from streamflow.runtime.processes import is_alive
 from streamflow.topics import open_log, rules, topics_at
-from streamflow.topics.protocol import Log, Snapshot, TopicInfo, TopicLog, WorkerInfo
-from streamflow.topics.subscriptions.store import SubscriptionStore
+from streamflow.topics.protocol import Log, Snapshot, SubscribedLog, TopicInfo, TopicLog, WorkerInfo
 
 if TYPE_CHECKING:
     from streamflow.topics.client.sync import SyncClient
@@ -47,7 +46,7 @@ def opened(data: Path, hint: str = RUN_FIRST) -> Iterator[Log]:
 
 
 @contextmanager
-def opened_topics(data: str, hint: str, *, new: bool = False) -> Iterator[TopicLog]:
+def opened_topics(data: str, hint: str, *, new: bool = False) -> Iterator[SubscribedLog]:
     """The topics of a folder that is there already, or may be `new`, or of a Kafka."""
     log = topics_at(place(data, hint, new=new))
     try:
@@ -83,11 +82,6 @@ def shown_data(data: str) -> str:
 
 def create_hint(topic: str, data: str) -> str:
     return f"Create a topic in it: {command(f'topic create {topic}', shown_data(data))}."
-
-
-def subscriptions_in(log: TopicLog) -> SubscriptionStore | None:
-    """None where a log has topics alone."""
-    return getattr(log, "subscriptions", None)
 
 
 def known_pipeline(log: Log, name: str) -> str:

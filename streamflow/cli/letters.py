@@ -8,7 +8,7 @@ import typer
 
 from streamflow.base.errors import DataError, NotFoundError
 from streamflow.cli.events import text
-from streamflow.cli.folders import known_topic, opened_topics, own_topic, shown_data, subscriptions_in
+from streamflow.cli.folders import known_topic, opened_topics, own_topic, shown_data
 from streamflow.cli.options import Json, TopicsData, Yes
 from streamflow.cli.output import confirm, iso_time, print_json, print_table, say, told_errors
 from streamflow.cli.tail import matching
@@ -18,7 +18,7 @@ from streamflow.model.time import MAX_US, MIN_US
 from streamflow.runtime.hints import count
 from streamflow.runtime.letters import Letter, Original, Originals, letters
 from streamflow.runtime.replay import Chosen, Replay, Replayed, replay
-from streamflow.topics.protocol import TopicLog
+from streamflow.topics.protocol import SubscribedLog, TopicLog
 
 app = typer.Typer(help="Dead letters: what failed and why, and its replay.", no_args_is_help=True)
 
@@ -158,13 +158,12 @@ def _targets(done: Replay) -> str:
     return ", ".join(f"{topic} ({number:,})" for topic, number in sorted(done.by_topic.items()))
 
 
-def _topic_of(log: TopicLog, name: str) -> str:
+def _topic_of(log: SubscribedLog, name: str) -> str:
     """Of a pipeline, a subscription, or itself."""
     names = {info.name for info in log.topics()}
     if f"{name}.{DEAD_LETTER}" in names:
         return f"{name}.{DEAD_LETTER}"
-    store = subscriptions_in(log)
-    policies = {} if store is None else {each.name: each.settings.dead_letter for each in store.subscriptions()}
+    policies = {each.name: each.settings.dead_letter for each in log.subscriptions.subscriptions()}
     policy = policies.get(name)
     if policy is not None:
         return policy.topic
@@ -173,11 +172,10 @@ def _topic_of(log: TopicLog, name: str) -> str:
     return known_topic(log, name).name
 
 
-def _topics(log: TopicLog) -> list[dict[str, Any]]:
-    store = subscriptions_in(log)
+def _topics(log: SubscribedLog) -> list[dict[str, Any]]:
     names = {info.name for info in log.topics()}
     wanted = {name for name in names if name.endswith(f".{DEAD_LETTER}")}
-    for each in () if store is None else store.subscriptions():
+    for each in log.subscriptions.subscriptions():
         if each.settings.dead_letter is not None:
             wanted.add(each.settings.dead_letter.topic)
     rows = []

@@ -8,7 +8,7 @@ import typer
 
 from streamflow.base.errors import ConflictError
 from streamflow.cli import publish, tail
-from streamflow.cli.folders import create_hint, known_topic, opened_topics, own_topic, shown_data, subscriptions_in
+from streamflow.cli.folders import create_hint, known_topic, opened_topics, own_topic, shown_data
 from streamflow.cli.options import Json, Topic, TopicsData, Yes
 from streamflow.cli.output import confirm, iso_time, print_json, print_table, say, time_text, told_errors
 from streamflow.cli.values import duration_text, seconds
@@ -16,7 +16,14 @@ from streamflow.model.time import MAX_US, MIN_US
 from streamflow.runtime.events import offset_published_at
 from streamflow.runtime.hints import count
 from streamflow.topics import Publisher
-from streamflow.topics.protocol import PARTITIONS_DEFAULT, RETENTION_DEFAULT_S, TopicConfig, TopicInfo, TopicLog
+from streamflow.topics.protocol import (
+    PARTITIONS_DEFAULT,
+    RETENTION_DEFAULT_S,
+    SubscribedLog,
+    TopicConfig,
+    TopicInfo,
+    TopicLog,
+)
 
 app = typer.Typer(help="Topics: make them, publish to them, look into them.", no_args_is_help=True)
 app.command("publish", epilog=publish.EXAMPLES)(publish.publish)
@@ -155,9 +162,9 @@ def _row(log: TopicLog, info: TopicInfo) -> dict[str, object]:
     }
 
 
-def _described(log: TopicLog, info: TopicInfo) -> dict[str, Any]:
-    store = subscriptions_in(log)
-    schema = None if store is None else store.topic_schema(info.name)
+def _described(log: SubscribedLog, info: TopicInfo) -> dict[str, Any]:
+    store = log.subscriptions
+    schema = store.topic_schema(info.name)
     since_us = time.time_ns() // 1000 - RATE_S * 1_000_000
     parts = [_part(log, info.name, partition, since_us) for partition in range(info.config.partitions)]
     sizes = [part["bytes"] for part in parts]
@@ -169,7 +176,7 @@ def _described(log: TopicLog, info: TopicInfo) -> dict[str, Any]:
         "ended": info.watermark_us >= MAX_US,
         "watermark": iso_time(info.watermark_us) if MIN_US < info.watermark_us < MAX_US else None,
         "schema": None if schema is None else orjson.loads(schema),
-        "subscriptions": [] if store is None else [each.name for each in store.subscriptions(info.name)],
+        "subscriptions": [each.name for each in store.subscriptions(info.name)],
         "events_per_s": sum(part["events_per_s"] for part in parts),
         "bytes": None if None in sizes else sum(sizes),
         "by_partition": parts,

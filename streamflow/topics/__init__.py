@@ -11,10 +11,10 @@ from streamflow.base.clock import Clock
 from streamflow.base.errors import NotFoundError, PipelineError
 from streamflow.topics.embedded import EmbeddedLog
 from streamflow.topics.memory import MemoryLog
-from streamflow.topics.protocol import Log, TopicLog
+from streamflow.topics.protocol import Log, SubscribedLog, TopicLog
 from streamflow.topics.publisher import Publisher
 
-__all__ = ["Log", "Publisher", "TopicLog", "open_log", "topics_at"]
+__all__ = ["Log", "Publisher", "SubscribedLog", "TopicLog", "open_log", "topics_at"]
 
 
 def open_log(url: str | Path, *, clock: Clock | None = None) -> Log:
@@ -45,8 +45,9 @@ def open_log(url: str | Path, *, clock: Clock | None = None) -> Log:
     )
 
 
-def topics_at(url: str | Path, *, clock: Clock | None = None) -> TopicLog:
-    """A handle on the topics at `url`: what `open_log` takes, or `kafka://host:port` (see `kafka.connection.parse`)."""
+def topics_at(url: str | Path, *, clock: Clock | None = None) -> SubscribedLog:
+    """A handle on the topics and subscriptions at `url`: what `open_log` takes, or `kafka://host:port` (see
+    `kafka.connection.parse`)."""
     if isinstance(url, str) and url.startswith("kafka:"):
         try:
             from streamflow.topics.kafka import KafkaLog

@@ -1,4 +1,4 @@
-"""What a log backend is: the one contract that `memory`, `embedded` (and later Kafka) fulfil.
+"""What a log backend is: the one contract that `memory` and `embedded` fulfil, and Kafka for topics.
 
 Only data classes and protocols live here; no backend, no encoding. A *topic* is a set of partitions; a partition is an
 append-only sequence of *records*; a record holds `count` events and occupies the offsets `[offset, offset + count)`, so
@@ -361,8 +361,8 @@ class TaskLog(Protocol):
         It may be run twice: first to see whether there is anything to do, which no writer has to wait for."""
 
 
-class Log(TopicLog, TaskLog, Protocol):
-    """A backend: all faces on one storage."""
+class SubscribedLog(TopicLog, Protocol):
+    """Topics with their subscriptions: what clients need."""
 
     @property
     def subscriptions(self) -> "SubscriptionStore": ...
@@ -376,3 +376,7 @@ class Log(TopicLog, TaskLog, Protocol):
     def prune(self) -> int:
         """Delete what retention, consumption and dropped state no longer need, nor subscriptions and snapshots; bytes
         freed."""
+
+
+class Log(SubscribedLog, TaskLog, Protocol):
+    """A backend: all faces on one storage."""

@@ -11,6 +11,7 @@ import orjson
 import polars as pl
 
 from streamflow.topics import codec
+from streamflow.topics.partition import KeyHash
 from streamflow.topics.protocol import Kind, Record, TopicLog
 from streamflow.topics.subscriptions.decisions import DeadLetter
 from streamflow.topics.subscriptions.running import StoredMessage
@@ -31,7 +32,7 @@ class MessageReader:
         self._log = log
         self._topic = topic
         self._lock = threading.Lock()
-        self._records: OrderedDict[tuple[int, int], _Decoded] = OrderedDict()
+        self._records: OrderedDict[tuple[int, int], Decoded] = OrderedDict()
         self._starts: dict[int, list[int]] = {}
         self._bytes = 0
 
@@ -39,7 +40,7 @@ class MessageReader:
         """Those of them that are kept, in the order given; cheapest if that rises."""
         found = []
         with self._lock:
-            record: _Decoded | None = None
+            record: Decoded | None = None
             for offset in offsets:
                 if record is None or not record.first <= offset < record.end:
                     record = self._holding(partition, offset)
@@ -47,10 +48,10 @@ class MessageReader:
                     found.append(record.message(partition, offset))
         return found
 
-    def _holding(self, partition: int, offset: int) -> "_Decoded | None":
+    def _holding(self, partition: int, offset: int) -> "Decoded | None":
         return self._known(partition, offset) or self._load(partition, offset)
 
-    def _known(self, partition: int, offset: int) -> "_Decoded | None":
+    def _known(self, partition: int, offset: int) -> "Decoded | None":
         starts = self._starts.get(partition, [])
         at = bisect_right(starts, offset) - 1
         if at < 0:
@@ -61,10 +62,10 @@ class MessageReader:
         self._records.move_to_end((partition, starts[at]))
         return known
 
-    def _load(self, partition: int, offset: int) -> "_Decoded | None":
+    def _load(self, partition: int, offset: int) -> "Decoded | None":
         for record in self._log.read(self._topic, partition, offset, max_bytes=READ_BYTES):
             if (partition, record.offset) not in self._records:
-                self._keep(partition, _Decoded(record))
+                self._keep(partition, Decoded(record))
         found = self._known(partition, offset)
         while self._bytes > CACHE_BYTES_MAX and len(self._records) > 1:
             (of, start), gone = self._records.popitem(last=False)
@@ -72,7 +73,7 @@ class MessageReader:
             self._bytes -= gone.size
         return found
 
-    def _keep(self, partition: int, decoded: "_Decoded") -> None:
+    def _keep(self, partition: int, decoded: "Decoded") -> None:
         starts = self._starts.setdefault(partition, [])
         starts.insert(bisect_right(starts, decoded.first), decoded.first)
         self._records[partition, decoded.first] = decoded
@@ -80,7 +81,7 @@ class MessageReader:
 
 
 @dataclass(init=False, slots=True)
-class _Decoded:
+class Decoded:
     """A record as columns, which hold no view of mapped files."""
 
     first: int
@@ -123,14 +124,20 @@ class _Decoded:
 
 
 def dead_letter_records(
-    subscription: str, source: str, letters: Sequence[DeadLetter], messages: Sequence[StoredMessage], to: str, size: int
+    subscription: str,
+    source: str,
+    letters: Sequence[DeadLetter],
+    messages: Sequence[StoredMessage],
+    to: str,
+    size: int,
+    key_hash: KeyHash = crc32,
 ) -> list[Record]:
     """Records for the dead letter topic `to`, which has `size` partitions: the messages as they were, with the
     subscription, topic, id, time and attempts that they come from among their attributes."""
     attempts = {letter.offset: letter.attempts for letter in letters}
     groups: dict[int, list[StoredMessage]] = {}
     for message in messages:
-        at = crc32(message.ordering_key.encode()) if message.ordering_key else message.partition
+        at = key_hash(message.ordering_key.encode()) if message.ordering_key else message.partition
         groups.setdefault(at % size, []).append(message)
     return [
         codec.encode_json(

@@ -8,8 +8,8 @@ import pytest
 from subscribing import START_US, Bench
 
 from streamflow.base.clock import ManualClock
-from streamflow.topics import open_log
-from streamflow.topics.protocol import Log
+from streamflow.topics import topics_at
+from streamflow.topics.protocol import SubscribedLog
 
 
 @pytest.fixture
@@ -17,14 +17,29 @@ def clock() -> ManualClock:
     return ManualClock(START_US)
 
 
-@pytest.fixture(params=["memory", "folder"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Callable[[], Log]]:
-    """Opens one more handle on the same log."""
-    handles: list[Log] = []
-    url = f"memory://{secrets.token_hex(4)}" if request.param == "memory" else tmp_path / "log"
+@pytest.fixture(params=["memory", "folder", pytest.param("kafka", marks=pytest.mark.kafka)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | Path]:
+    """Of an empty log of each kind."""
+    if request.param != "kafka":
+        yield f"memory://{secrets.token_hex(4)}" if request.param == "memory" else tmp_path / "log"
+        return
+    kafka_url = request.getfixturevalue("kafka_url")
+    yield kafka_url
+    log = topics_at(kafka_url)
+    for subscription in log.subscriptions.subscriptions():
+        log.subscriptions.delete_subscription(subscription.name)
+    for topic in log.topics():
+        log.delete_topic(topic.name)
+    log.close()
 
-    def open_one() -> Log:
-        handles.append(open_log(url, clock=clock))
+
+@pytest.fixture
+def opened(url: str | Path, clock: ManualClock) -> Iterator[Callable[[], SubscribedLog]]:
+    """Opens one more handle on the same log."""
+    handles: list[SubscribedLog] = []
+
+    def open_one() -> SubscribedLog:
+        handles.append(topics_at(url, clock=clock))
         return handles[-1]
 
     yield open_one
@@ -33,5 +48,5 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -
 
 
 @pytest.fixture
-def bench(opened: Callable[[], Log], clock: ManualClock) -> Bench:
+def bench(opened: Callable[[], SubscribedLog], clock: ManualClock) -> Bench:
     return Bench(opened, clock)

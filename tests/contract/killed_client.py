@@ -1,8 +1,8 @@
 """A publisher or subscriber that works until it is killed, or until there is nothing left to do.
 
-    killed_client.py publish FOLDER CLOCK UNTIL     messages 0, 1, 2, … up to UNTIL
-    killed_client.py push FOLDER CLOCK ""           pushes without end
-    killed_client.py subscribe FOLDER CLOCK NOTES   notes each delivery (D) and each confirmed ack (A)
+    killed_client.py publish URL CLOCK UNTIL     messages 0, 1, 2, … up to UNTIL
+    killed_client.py push URL CLOCK ""           pushes without end
+    killed_client.py subscribe URL CLOCK NOTES   notes each delivery (D) and each confirmed ack (A)
 
 CLOCK is a file with the seconds that time is ahead, so that leases of the dead end without waiting. Run by the tests.
 """
@@ -66,8 +66,8 @@ async def subscribe(client: Client, notes: int) -> None:
             task.add_done_callback(acks.discard)
 
 
-async def main(role: str, folder: str, clock: str, last: str) -> None:
-    async with sf.connect(folder, clock=FileClock(clock)) as client:
+async def main(role: str, url: str, clock: str, last: str) -> None:
+    async with sf.connect(url, clock=FileClock(clock)) as client:
         if role == "publish":
             await publish(client, int(last))
         elif role == "push":

@@ -1,7 +1,6 @@
 """The client on each backend: publishing, streaming, leases, flow control, closing."""
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,16 +17,6 @@ from streamflow.topics.client.sending import Sender
 pytestmark = pytest.mark.contract
 HELD, STALE, _ = sf.AckStatus
 NOW = datetime.fromtimestamp(START_US / 1e6, UTC)
-
-
-@pytest.fixture(params=["memory", "folder"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
-    return f"memory://{secrets.token_hex(4)}" if request.param == "memory" else tmp_path / "log"
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(START_US)
 
 
 @pytest.fixture
@@ -226,13 +215,14 @@ def test_pull_can_say_how_long_its_leases_last(with_client, clock, settings):
     with_client(story, **settings)
 
 
-def test_pruning_frees_what_retention_no_longer_keeps(with_client, clock):
+def test_pruning_frees_what_retention_no_longer_keeps(with_client, clock, url):
     async def story(client: Client) -> None:
         await client.delete_subscription("s")
         await published(client, "a" * 1_000)
         assert await client.prune() == 0
         clock.advance(8 * 24 * 3600)
-        assert await client.prune() > 0
+        # A Kafka does it by itself.
+        assert (await client.prune() > 0) != str(url).startswith("kafka:")
 
     with_client(story)
 
@@ -385,13 +375,16 @@ def test_passing_errors_are_retried_and_others_told_at_once(with_client, monkeyp
 
 def test_named_publisher_sends_a_sequence_once(with_client):
     async def story(client: Client) -> None:
-        for expected in (["0-0", "0-1"], ["", ""]):
+        ids = []
+        for _ in range(2):
             async with client.publisher("t", name="p") as publisher:
-                ids = [await publisher.publish(str(n).encode(), sequence=n) for n in range(2)]
-                assert ids == expected
+                ids += [await publisher.publish(str(n).encode(), sequence=n) for n in range(2)]
+        assert ids[2:] == ["", ""]
         async with client.publisher("t", name="p") as publisher:
             assert publisher.last_sequence == 1
-            assert await publisher.publish(b"2") == "0-2"
+            ids[2:] = [await publisher.publish(b"2")]
+        async with client.subscriber("s") as subscriber:
+            assert [message.message_id for message in await subscriber.pull()] == ids
         async with client.publisher("t") as publisher:
             with pytest.raises(PipelineError, match="named"):
                 await publisher.publish(b"x", sequence=1)
@@ -406,7 +399,7 @@ def test_messages_that_no_topic_takes_are_refused_alone(with_client):
             for data, attributes in ((b"x" * 10_000_001, {}), (b"x", {str(n): "" for n in range(101)}), ("text", {})):
                 with pytest.raises(DataError):
                     await publisher.publish(data, attributes=attributes)
-            assert await good == "0-0"
+            assert (await good).startswith("0-")
 
     with_client(story)
 
@@ -424,11 +417,6 @@ def test_closed_things_say_so(with_client):
         assert [message async for message in subscriber] == []
 
     with_client(story)
-
-
-def test_kafka_has_no_subscriptions_yet():
-    with pytest.raises(PipelineError, match="topics_at"):
-        sf.connect("kafka://localhost:9092")
 
 
 def test_synchronous_client_does_the_same(url):

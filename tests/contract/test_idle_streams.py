@@ -99,7 +99,7 @@ def test_dead_letters_of_an_idle_subscription_go_out_when_their_topic_is_made(be
     assert [consumer.pull(5).found for _ in range(3)] == [[], [], []]
     bench.log.create_topic("dead", TopicConfig(1))
     consumer.pull(5)
-    assert bench.log.end("dead", 0) == 1
+    assert bench.log.backlog("dead", 0, 0).events == 1
 
 
 def test_idle_stream_is_activity_that_keeps_its_subscription(bench: Bench, clock: ManualClock):

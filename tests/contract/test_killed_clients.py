@@ -1,5 +1,5 @@
-"""Publishers and subscribers of a folder that are killed at seeded random moments: nothing lost, nothing twice, order
-kept. `STREAMFLOW_KILLS` says how many of each; 50 takes some minutes."""
+"""Publishers and subscribers of a folder and of a Kafka that are killed at seeded random moments: nothing lost, nothing
+twice, order kept. `STREAMFLOW_KILLS` says how many of each; 50 takes some minutes."""
 
 import asyncio
 import os
@@ -13,21 +13,22 @@ import pytest
 
 import streamflow as sf
 from streamflow.base.clock import SystemClock
+from streamflow.topics import topics_at
 
 pytestmark = [pytest.mark.contract, pytest.mark.chaos]
 
-KILLS = int(os.environ.get("STREAMFLOW_KILLS", "10"))
+KILLS = os.environ.get("STREAMFLOW_KILLS")
 PROGRAM = Path(__file__).with_name("killed_client.py")
 
 
 class Story:
-    def __init__(self, folder: Path) -> None:
-        self.log, self.clock, self.notes = folder / "log", folder / "clock", folder / "notes"
+    def __init__(self, folder: Path, url: str) -> None:
+        self.url, self.clock, self.notes = url, folder / "clock", folder / "notes"
         self.clock.write_text("0")
         self.notes.touch()
 
     def start(self, role: str, last: object) -> subprocess.Popen:
-        command = [sys.executable, str(PROGRAM), role, str(self.log), str(self.clock), str(last)]
+        command = [sys.executable, str(PROGRAM), role, self.url, str(self.clock), str(last)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -49,34 +50,59 @@ class Story:
 
 
 def kill(process: subprocess.Popen) -> None:
+    assert process.poll() in (None, 0), "it has ended by itself"
     process.kill()
     process.communicate()
 
 
-async def prepare(log: Path) -> None:
-    async with sf.connect(log, clock=SystemClock()) as client:
+async def prepare(url: str) -> None:
+    async with sf.connect(url, clock=SystemClock()) as client:
         await client.create_topic("t", partitions=3)
         await client.create_subscription("s", "t", sf.SubscriptionSettings(exactly_once=True, ordered=True))
 
 
 @pytest.mark.timeout(1_200)
 def test_killed_publishers_and_subscribers_lose_and_repeat_nothing(tmp_path: Path):
-    story, draw = Story(tmp_path), random.Random(7)
-    asyncio.run(prepare(story.log))
+    run(
+        Story(tmp_path, str(tmp_path / "log")),
+        ["publisher", "subscriber"],
+        pause_s=0.4,
+        wanted={"publisher": 10, "subscriber": 10},
+    )
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(3_000)
+def test_killed_clients_of_kafka_lose_and_repeat_nothing_with_two_subscribers(tmp_path: Path, kafka_url: str):
+    """Each death, and each start, moves partitions to and fro."""
+    story = Story(tmp_path, f"{kafka_url}?session_timeout_ms=1000")
+    run(story, ["publisher", "subscriber", "subscriber"], pause_s=3, wanted={"publisher": 2, "subscriber": 10})
+
+
+def run(story: Story, roles: list[str], pause_s: float, wanted: dict[str, int]) -> None:
+    if KILLS is not None:
+        wanted = dict.fromkeys(wanted, int(KILLS))
+    draw = random.Random(7)
+    asyncio.run(prepare(story.url))
     kills = {"publisher": 0, "subscriber": 0}
-    running = {"publisher": story.publisher(), "subscriber": story.subscriber()}
-    while min(kills.values()) < KILLS:
-        time.sleep(draw.uniform(0, 0.4))
-        role = draw.choice([role for role, count in kills.items() if count < KILLS])
-        kill(running[role])
+    running = [(role, getattr(story, role)()) for role in roles]
+    while kills != wanted:
+        time.sleep(draw.uniform(0, pause_s))
+        nth = draw.choice([nth for nth, role in enumerate(roles) if kills[role] < wanted[role]])
+        role, process = running[nth]
+        kill(process)
         kills[role] += 1
-        running[role] = getattr(story, role)()
-    kill(running["publisher"])
-    log = sf.open_log(story.log)
+        running[nth] = role, getattr(story, role)()
+    for role, process in running:
+        if role == "publisher":
+            kill(process)
+    log = topics_at(story.url)
     total = log.last_sequence("t", "p") + 50
     log.close()
     assert story.publisher(total).communicate() == ("", None)
-    kill(running["subscriber"])
+    for role, process in running:
+        if role == "subscriber":
+            kill(process)
     last = story.subscriber()
     last.communicate()
     assert last.returncode == 0
@@ -86,17 +112,17 @@ def test_killed_publishers_and_subscribers_lose_and_repeat_nothing(tmp_path: Pat
 @pytest.mark.timeout(1_200)
 def test_two_subscribers_of_which_one_or_both_are_killed_lose_and_repeat_nothing(tmp_path: Path):
     """Who is not killed goes on, and takes over what the other one had."""
-    story, draw = Story(tmp_path), random.Random(11)
-    asyncio.run(prepare(story.log))
+    story, draw = Story(tmp_path, str(tmp_path / "log")), random.Random(11)
+    asyncio.run(prepare(story.url))
     publisher = story.publisher()
     subscribers = [story.subscriber(), story.subscriber()]
-    for _ in range(KILLS):
+    for _ in range(int(KILLS or "10")):
         time.sleep(draw.uniform(0, 0.4))
         for place in draw.choice([[0], [1], [0, 1]]):
             kill(subscribers[place])
             subscribers[place] = story.subscriber()
     kill(publisher)
-    log = sf.open_log(story.log)
+    log = topics_at(story.url)
     total = log.last_sequence("t", "p") + 50
     log.close()
     assert story.publisher(total).communicate() == ("", None)

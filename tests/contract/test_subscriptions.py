@@ -187,7 +187,7 @@ def test_dead_letters_wait_for_a_topic_that_was_deleted(bench: Bench):
     bench.log.create_topic("dead", TopicConfig(1))
     consumer.pull(5)
     assert consumer.backlog().events == 0
-    assert bench.log.end("dead", 0) == 1
+    assert bench.log.backlog("dead", 0, 0).events == 1
 
 
 def test_filter_delivers_what_matches_and_counts_the_rest_as_acked(bench: Bench):
@@ -292,13 +292,14 @@ def test_snapshot_keeps_its_messages_in_the_log(bench: Bench, clock: ManualClock
     bench.store.create_snapshot("snap", "short")
     short.ack(leases(short.pull(5).found))
     clock.advance(3_600)
-    bench.log.prune()
+    bench.prune()
     short.seek_snapshot("snap")
     assert texts(short.pull(5).found) == ["a"]
     bench.store.delete_snapshot("snap")
     short.seek_time(clock.now_us())
-    bench.log.prune()
-    assert bench.log.read("short", 0, 0) == []
+    bench.prune()
+    if not bench.log.url.startswith("kafka:"):  # there what is acked is kept as long as what is not
+        assert bench.log.read("short", 0, 0) == []
     assert consumer.backlog().events == 0
 
 
@@ -307,12 +308,12 @@ def test_retention_is_seven_days_and_unacked_messages_are_kept_that_long(bench: 
     consumer = bench.subscribe(topic="short")
     bench.publish("a", topic="short")
     clock.advance(7 * DAY_S - 1)
-    bench.log.prune()
+    bench.prune()
     assert texts(consumer.pull(5).found) == ["a"]
     clock.advance(11)
     assert consumer.backlog() == Backlog(0, 0, 0.0)
     assert consumer.pull(5).found == []
-    bench.log.prune()
+    bench.prune()
     assert bench.log.read("short", 0, 0) == []
     for wrong in (599, 31 * DAY_S + 1):
         with pytest.raises(DataError, match="retention_s"):
@@ -325,15 +326,17 @@ def test_acked_messages_leave_the_log_unless_they_are_retained(bench: Bench, clo
     bench.publish("a", topic="short")
     forgetting.ack(leases(forgetting.pull(5).found))
     clock.advance(61)
-    bench.log.prune()
-    assert bench.log.read("short", 0, 0) == []
+    bench.prune()
+    if not bench.log.url.startswith("kafka:"):  # there what is acked is kept as long as what is not
+        assert bench.log.read("short", 0, 0) == []
     retaining = bench.subscribe("retaining", topic="short", retain_acked=True)
+    since_us = clock.now_us()
     bench.publish("b", topic="short")
     for consumer in (forgetting, retaining):
         consumer.ack(leases(consumer.pull(5).found))
     clock.advance(3_600)
-    bench.log.prune()
-    retaining.seek_time(START_US)
+    bench.prune()
+    retaining.seek_time(since_us)
     assert texts(retaining.pull(5).found) == ["b"]
 
 
@@ -513,7 +516,7 @@ def test_if_one_event_raises_nothing_of_any_is_kept(bench: Bench):
     for events in ({0: ack_and_pull, 1: nack_and_fail}, {1: nack_and_fail, 0: ack_and_pull}):
         with pytest.raises(ZeroDivisionError):
             bench.store.with_machines("s", events, durable=True)
-        assert (consumer.backlog().events, bench.log.end("dead", 0)) == (8, 0)
+        assert (consumer.backlog().events, bench.log.backlog("dead", 0, 0).events) == (8, 0)
     assert consumer.ack(leases(found)) == [HELD] * 8
     assert consumer.backlog().events == 0
 
@@ -525,14 +528,13 @@ def test_added_partitions_are_read_from_their_beginning(bench: Bench, clock: Man
     assert consumer.ack(leases(consumer.pull(5).found)) == [HELD]
     bench.opened().add_partitions("t", 3)
     sender = Sender(bench.log, "t", None)
-    sent = {f"{n}-0" for n in (1, 2)} | {"0-1"}
     ids = {sender.send([Outgoing(str(n).encode(), {}, "", clock.now_us())])[0] for n in range(3)}
-    assert ids == sent
+    assert {id.split("-")[0] for id in ids} == {"0", "1", "2"}
     assert consumer.backlog().events == 3
-    found = other.pull(9).found
+    found = bench.pulled(other, 3)
     assert sorted(texts(found)) == ["0", "1", "2"]
     clock.advance(700)
-    bench.log.prune()
+    bench.prune()
     consumer.seek("then")
     assert sorted(texts(consumer.pull(9).found)) == ["0", "1", "2", "before"]
     consumer.seek_time(clock.now_us())
@@ -545,14 +547,14 @@ def test_publishers_that_are_open_use_added_partitions(bench: Bench):
     bench.log.create_topic("t", TopicConfig(1))
     sender, publisher = Sender(bench.log, "t", None), Publisher(bench.log, "t", clock=bench.clock)
     bench.opened().add_partitions("t", 8)
-    keys = [f"k{n}" for n in range(40)]
+    keys = [f"k{n}" for n in range(120)]
     sender.send([Outgoing(b"1", None, key, bench.clock.now_us()) for key in keys])
-    sent = [bench.log.end("t", partition) for partition in range(8)]
-    assert sum(sent) == 40
+    sent = [bench.log.backlog("t", partition, 0).events for partition in range(8)]
+    assert sum(sent) == 120
     assert min(sent) > 0
     publisher.publish_batch([b"1"])
-    before = [bench.log.end("t", partition) for partition in range(8)]
-    publisher.publish_batch([b"1"] * 40, keys=keys)
-    assert [bench.log.end("t", partition) for partition in range(8)] == [
+    before = [bench.log.backlog("t", partition, 0).events for partition in range(8)]
+    publisher.publish_batch([b"1"] * 120, keys=keys)
+    assert [bench.log.backlog("t", partition, 0).events for partition in range(8)] == [
         x + y for x, y in zip(before, sent, strict=True)
     ]

@@ -84,6 +84,19 @@ def test_dead_letters_are_replayed_once(kafka_url: str, log: KafkaLog) -> None:
     assert (row["letters"], row["left"]) == (4, 0)
 
 
+def test_subscription_is_made_pulled_and_sought(kafka_url: str) -> None:
+    name, at = f"cli-{secrets.token_hex(4)}", ("-d", kafka_url)
+    told("topic", "create", name, *at, "--partitions", "1")
+    told("sub", "create", name, "--topic", name, *at)
+    told("topic", "publish", name, *at, typed=b'{"a":1}\n{"a":2}\n')
+    told("sub", "pull", name, "--max", "1", "--ack", *at)
+    [row] = [row for row in json.loads(told("sub", "list", *at, "--json", "--backlog")) if row["subscription"] == name]
+    assert row["messages"] == 1
+    told("sub", "seek", name, *at, "--to-time", "beginning")
+    assert told("sub", "describe", name, *at).splitlines()[-1].split()[:3] == ["in", "all", "2"]
+    told("sub", "delete", name, "--yes", *at)
+
+
 def test_password_of_an_address_is_not_printed(kafka_url: str) -> None:
     address = kafka_url.replace("//", "//ann:s3cret@") + "?security_protocol=PLAINTEXT"
     assert "s3cret" not in told("topic", "list", "-d", address) + refused("topic", "tail", "none", "-d", address)

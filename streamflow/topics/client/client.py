@@ -10,7 +10,7 @@ import orjson
 
 from streamflow.base.clock import Clock, SystemClock
 from streamflow.base.errors import PipelineError
-from streamflow.topics import open_log
+from streamflow.topics import topics_at
 from streamflow.topics.client.closing import Closing
 from streamflow.topics.client.consuming import Consumer
 from streamflow.topics.client.publishing import AsyncPublisher, Batching, PublishFlow, Retries
@@ -30,7 +30,7 @@ Made = TypeVar("Made", AsyncPublisher, Subscriber)
 
 
 def connect(url: str | Path, *, clock: Clock | None = None) -> "Client":
-    """A client of the topics and subscriptions at `url`: a folder, `file:PATH`, or `memory://NAME` (see `open_log`).
+    """A client of the topics and subscriptions at `url`: a folder, `file:PATH`, `memory://NAME` or Kafka.
 
         async with sf.connect("data") as client:
             await client.create_topic("clicks", partitions=4)
@@ -41,13 +41,9 @@ def connect(url: str | Path, *, clock: Clock | None = None) -> "Client":
                 async for message in subscriber:
                     await message.ack()
 
-    PipelineError for Kafka, on which there are no subscriptions yet; else as `open_log`. `clock` decides times of
-    publication, deadlines and retention.
+    Errors as of `topics_at`, which tells what addresses there are. `clock` decides times of publication, deadlines and
+    retention.
     """
-    if isinstance(url, str) and url.startswith("kafka:"):
-        raise PipelineError(
-            "there are no subscriptions on Kafka yet. Its topics can be used with `streamflow.topics.topics_at`"
-        )
     return Client(url, clock)
 
 
@@ -56,7 +52,7 @@ class Client(Closing):
 
     def __init__(self, url: str | Path, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._log = open_log(url, clock=clock)
+        self._log = topics_at(url, clock=clock)
         self._store = self._log.subscriptions
         self._threads = Threads()
         self._changes = Changes(self._log, self._threads)

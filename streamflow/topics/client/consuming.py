@@ -3,19 +3,17 @@
 Nothing here waits, extends leases or remembers what was handed out.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial, reduce
-from typing import TypeVar
 
 from streamflow.base.errors import DataError
 from streamflow.topics.protocol import Backlog
 from streamflow.topics.subscriptions.decisions import AckId, AckStatus
 from streamflow.topics.subscriptions.running import Running, StoredMessage
-from streamflow.topics.subscriptions.store import SubscriptionInfo, SubscriptionStore, check_seek
+from streamflow.topics.subscriptions.store import Seek, SubscriptionInfo, SubscriptionStore, check_seek
 
-T = TypeVar("T")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -78,7 +76,7 @@ class Consumer:
             state, wake_us = self._idle
             if look.state == state and (wake_us is None or look.now_us < wake_us):
                 return Deliveries([], wake_us)
-        partitions = self._store.partitions(self.name)
+        partitions = self._store.held(self.name, join=True)
         waiting = False
         left_messages, left_bytes = max_messages, max_bytes
 
@@ -113,12 +111,13 @@ class Consumer:
             of.setdefault(lease.partition, _Settlement()).add_ack(nth, lease.id)
         for nth, (lease, deadline_s) in enumerate(modifications):
             of.setdefault(lease.partition, _Settlement()).add_modification(nth, lease.id, deadline_s)
-        mine = set(self._store.partitions(self.name))
+        mine = set(self._store.held(self.name, join=False))
         events = {partition: settlement.run for partition, settlement in of.items() if partition in mine}
         durable = self.settings.exactly_once or bool(acks) or any(not deadline_s for _, deadline_s in modifications)
-        self._store.with_machines(self.name, events, durable=durable)
+        done = self._store.with_machines(self.name, events, durable=durable) if events else {}
         acked, modified = [AckStatus.STALE] * len(acks), [AckStatus.STALE] * len(modifications)
-        for settlement in of.values():
+        for partition in done:
+            settlement = of[partition]
             for nth, status in settlement.acked.items():
                 acked[nth] = status
             for nth, status in settlement.modified.items():
@@ -151,8 +150,8 @@ class Consumer:
         return sum(self._store.with_machines(self.name, lost, durable=False).values())
 
     def backlog(self) -> Backlog:
-        """What is not acked, in all partitions that this client may use: exact."""
-        return reduce(Backlog.__add__, self._all(Running.backlog, durable=False).values(), Backlog(0, 0, 0.0))
+        """What is not acked, in all partitions: exact."""
+        return reduce(Backlog.__add__, self.backlogs().values(), Backlog(0, 0, 0.0))
 
     def seek(self, to: datetime | str) -> None:
         """To a time (without a zone: UTC), or to the snapshot of that name."""
@@ -164,21 +163,16 @@ class Consumer:
 
     def seek_time(self, time_us: int) -> None:
         """What was published before is acked, the rest is not."""
-        self._all(lambda running: running.seek_time(time_us))
+        self._store.seek(self.name, Seek(time_us))
 
     def seek_snapshot(self, name: str) -> None:
         """The acks of the snapshot, and all later messages unacked. DataError for one of another topic."""
         snapshot, acks = self._store.snapshot_acks(name)
         check_seek(self._store.subscription(self.name), snapshot)
-        events = {partition: _seek_to(acks[partition]) for partition in self._store.partitions(self.name)}
-        self._store.with_machines(self.name, events, durable=True)
+        self._store.seek(self.name, Seek(acks=acks))
 
     def info(self) -> SubscriptionInfo:
         return self._store.subscription(self.name)
-
-    def _all(self, event: Callable[[Running], T], *, durable: bool = True) -> Mapping[int, T]:
-        events = dict.fromkeys(self._store.partitions(self.name), event)
-        return self._store.with_machines(self.name, events, durable=durable)
 
     def _deliveries(self, partition: int, ids: Sequence[AckId]) -> list[Delivery]:
         offsets = [offset for id in ids for offset in range(id.start, id.end)]
@@ -214,7 +208,3 @@ class _Settlement:
         for deadline_s, entries in self._modifications.items():
             statuses = running.modify([id for _, id in entries], deadline_s)
             self.modified.update(zip((nth for nth, _ in entries), statuses, strict=True))
-
-
-def _seek_to(acks: bytes) -> Callable[[Running], None]:
-    return lambda running: running.seek_to(acks)

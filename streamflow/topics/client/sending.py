@@ -80,7 +80,7 @@ class Sender:
         offsets = self._log.publish(records, producer)
         for (partition, group), offset in zip(groups, offsets, strict=bool(offsets)):
             for at, nth in enumerate(group):
-                ids[nth] = f"{partition}-{offset + at * records[0].stride}"
+                ids[nth] = f"{partition}-{offset + at * self._log.offset_span}"
         return ids
 
     def _groups(self, messages: Sequence[Outgoing], kept: Sequence[int]) -> list[tuple[int, list[int]]]:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
-from streamflow.topics.protocol import Log
+from streamflow.topics.protocol import SubscribedLog
 
 T = TypeVar("T")
 THREADS = 4
@@ -32,7 +32,7 @@ class Changes:
     """One watcher of the log for all that wait in a client; it works while somebody waits. `count` rises with each
     change."""
 
-    def __init__(self, log: Log, threads: Threads) -> None:
+    def __init__(self, log: SubscribedLog, threads: Threads) -> None:
         self.count = 0
         self._log = log
         self._threads = threads

@@ -23,6 +23,7 @@ from streamflow.topics.subscriptions.running import ACTIVITY_US, Running, Stored
 from streamflow.topics.subscriptions.settings import SubscriptionSettings, snapshot_expires_us
 from streamflow.topics.subscriptions.store import (
     Look,
+    Seek,
     SnapshotInfo,
     SubscriptionInfo,
     check_attachable,
@@ -147,6 +148,13 @@ class EmbeddedSubscriptions:
     def partitions(self, subscription: str) -> Sequence[int]:
         with self._truth.view() as db:
             return self._partitions(db, self._attached(db, subscription))
+
+    def held(self, subscription: str, *, join: bool) -> Sequence[int]:
+        return self.partitions(subscription)
+
+    def seek(self, subscription: str, to: Seek) -> None:
+        events = {partition: to.on(partition) for partition in self.partitions(subscription)}
+        self.with_machines(subscription, events, durable=True)
 
     def look(self, subscription: str) -> Look | None:
         now_us = self._clock.now_us()

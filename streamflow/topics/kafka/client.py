@@ -2,10 +2,11 @@
 
 import asyncio
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, OffsetAndMetadata, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
@@ -19,6 +20,7 @@ from aiokafka.errors import (
 from streamflow.base.errors import ConflictError, StreamFlowError
 from streamflow.model.time import MIN_US
 from streamflow.topics import rules
+from streamflow.topics.kafka import notes
 from streamflow.topics.kafka.connection import PATIENCE_S, Address, patiently
 from streamflow.topics.kafka.messages import Received, fitting
 from streamflow.topics.kafka.notes import Notes
@@ -28,14 +30,21 @@ from streamflow.topics.protocol import TopicConfig, TopicInfo
 _REPLICATION = 3
 """Of new topics, where there are as many brokers."""
 FETCH_MESSAGES_MAX = 10_000
-_POLL_MS = 200
+_POLL_MS = 10
 _FETCH_WAIT_MS = 20
 _FETCH_BYTES = 4 << 20
 """Compressed. aiokafka asks for more only when it has given all away."""
+_VISIBLE_AGAIN_S = 0.002
 _WAIT_S, _WAITS_MAX = 0.1, 300
 _RETENTION = "retention.ms"
 _SET_ON_TOPIC = 1
 """Where a topic's setting comes from: itself, not the broker or Kafka's defaults."""
+_VISIBLE_S = 10.0
+"""What this process has committed is visible a moment later; not if somebody has deleted the topic meanwhile."""
+
+_published: dict[tuple[tuple[str, ...], TopicPartition], int] = {}
+"""Kafka's offset after the last message that this process has published, by servers: so that who has published sees
+it, as in every other log."""
 
 
 class KafkaClient:
@@ -56,12 +65,17 @@ class KafkaClient:
         )
         # Reads nothing: a broker answers what a connection asks one by one, and a fetch may wait for half a second.
         self._asker = AIOKafkaConsumer(**reading)
-        self.notes = Notes(AIOKafkaConsumer(**reading, auto_offset_reset="earliest"), self._asker)
+        self.notes = self.make_notes(notes.TOPIC)
         self._reading = asyncio.Lock()
         self._noting = asyncio.Lock()
         self._next: tuple[TopicPartition, int] | None = None
         """What is to be read next: first what is left here, then what the consumer gives."""
         self._left: list[Received] = []
+
+    def make_notes(self, topic: str) -> Notes:
+        """Of a topic of notes, to be started."""
+        reading = {**self.options, "isolation_level": "read_committed", "enable_auto_commit": False}
+        return Notes(AIOKafkaConsumer(**reading, auto_offset_reset="earliest"), topic, self.ends_of)
 
     async def start(self) -> None:
         try:
@@ -117,6 +131,8 @@ class KafkaClient:
             if code:
                 raise for_code(code)(name)
         await self._until(name, partitions=0)
+        for key in [key for key in _published if key[1].topic == name]:
+            del _published[key]
 
     async def add_partitions(self, name: str, partitions: int) -> None:
         """So that there are so many in all."""
@@ -125,6 +141,11 @@ class KafkaClient:
         except InvalidPartitionsError as error:
             raise ConflictError(f"topic '{name}' can't have {partitions} partitions: {error}") from error
         await self._until(name, partitions=partitions)
+
+    async def keep_for(self, name: str, seconds: float) -> None:
+        """Let the topic keep its messages so long, if it does not."""
+        if (await self.topic(name)).config.retention_s < seconds:
+            await self.set_retention(name, seconds)
 
     async def set_retention(self, name: str, retention_s: float) -> None:
         # The request replaces all that was set on the topic, so that has to be said again.
@@ -144,6 +165,10 @@ class KafkaClient:
     async def names(self) -> list[str]:
         """Of all topics but Kafka's own."""
         return sorted(name for name in await self.admin.list_topics() if not name.startswith("__"))
+
+    async def has_subscriptions(self) -> bool:
+        """Whether anybody has ever made one."""
+        return notes.SUBSCRIPTIONS in await self.admin.list_topics()
 
     async def partitions(self, name: str) -> int:
         """NotFoundError (with the closest names) if there is no such topic."""
@@ -168,11 +193,49 @@ class KafkaClient:
 
     async def bounds(self, place: TopicPartition) -> tuple[int, int]:
         """Kafka's offsets of the first message kept, and after the last one committed."""
+        return (await self.bounds_of([place]))[place]
+
+    async def bounds_of(self, places: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         begins, ends = await asyncio.gather(
-            patiently(lambda: self._asker.beginning_offsets([place])),
-            patiently(lambda: self._asker.end_offsets([place])),
+            patiently(lambda: self._asker.beginning_offsets(places)), self.ends_of(places)
         )
-        return begins[place], ends[place]
+        return {place: (begins[place], ends[place]) for place in places}
+
+    async def ends_of(self, places: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Kafka's offsets after the last message committed; all that this process has published is before them."""
+        until_s = time.monotonic() + _VISIBLE_S
+        while True:
+            ends: dict[TopicPartition, int] = await patiently(lambda: self._asker.end_offsets(places))
+            behind = [place for place in places if ends[place] < _published.get((self.address.servers, place), 0)]
+            if not behind:
+                return ends
+            if time.monotonic() > until_s:
+                for place in behind:
+                    _published.pop((self.address.servers, place), None)
+            await asyncio.sleep(_VISIBLE_AGAIN_S)
+
+    def has_published(self, place: TopicPartition, end: int) -> None:
+        """Up to Kafka's offset `end`, committed."""
+        key = self.address.servers, place
+        _published[key] = max(end, _published.get(key, 0))
+
+    async def offset_at(self, place: TopicPartition, time_ms: int) -> tuple[int, int] | None:
+        """(Kafka's offset, timestamp) of the first message with that timestamp or a later one; None: there is none."""
+        found = (await patiently(lambda: self._asker.offsets_for_times({place: time_ms})))[place]
+        if found is None:
+            return None
+        # Kafka may have found the mark of a transaction, which is later than the messages of the next one can be.
+        first, stop = found.offset, (await self.ends_of([place]))[place]
+        while messages := await self.fetch(place, first, stop, max_events=FETCH_MESSAGES_MAX, max_bytes=_FETCH_BYTES):
+            for message in messages:
+                if message.timestamp >= time_ms:
+                    return message.offset, message.timestamp
+            first = messages[-1].offset + 1
+        return None
+
+    async def group_offsets(self, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
+        """What a consumer group has committed."""
+        return dict(await patiently(lambda: self.admin.list_consumer_group_offsets(group)))
 
     async def fetch(
         self, place: TopicPartition, first: int, stop: int, *, max_events: int, max_bytes: int

@@ -18,10 +18,11 @@ T = TypeVar("T")
 _PORT = 9092
 PATIENCE_S = 60.0
 """With a broker that is away: as long as a restart or an election may take, and then some."""
+SESSION_TIMEOUT_MS = 10_000
 _AGAIN_S = 0.2
 
 _TLS = ("cafile", "certfile", "keyfile", "password")
-_OWN = ("replication",)
+_OWN = ("replication", "session_timeout_ms")
 _PASSED_ON = (
     "security_protocol",
     "sasl_mechanism",
@@ -39,12 +40,14 @@ _PASSED_ON = (
 @dataclass(frozen=True, slots=True)
 class Address:
     """`servers`: `host:port` each. `options`: keyword arguments that all of aiokafka's clients take, TLS left out.
-    `tls`: files, as the names of `_TLS`. `replication`: of new topics; None for the broker's own default."""
+    `tls`: files, as the names of `_TLS`. `replication`: of new topics; None for the broker's own default.
+    `session_timeout_ms`: how long a subscriber may be silent until others get its partitions."""
 
     servers: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     tls: Mapping[str, str] = field(default_factory=dict)
     replication: int | None = None
+    session_timeout_ms: int = SESSION_TIMEOUT_MS
 
     @property
     def url(self) -> str:
@@ -63,8 +66,9 @@ def parse(url: str) -> Address:
     """`kafka://[user:password@]host[:port][,host[:port]…][?option=value&…]`
 
     Options are aiokafka's (`security_protocol=SASL_SSL`, `sasl_mechanism=SCRAM-SHA-512`, `client_id=…`, …), the files
-    of TLS (`cafile`, `certfile`, `keyfile`, and the key's `password`), and `replication` of topics that are created. A
-    user means SASL, PLAIN over TLS unless the options say otherwise. PipelineError for what is none of these.
+    of TLS (`cafile`, `certfile`, `keyfile`, and the key's `password`), `replication` of topics that are created, and
+    `session_timeout_ms` of subscribers. A user means SASL, PLAIN over TLS unless the options say otherwise.
+    PipelineError for what is none of these.
     """
     parts = urlsplit(url)
     credentials, _, hosts = parts.netloc.rpartition("@")
@@ -96,6 +100,7 @@ def parse(url: str) -> Address:
         options,
         {name: value for name, value in given.items() if name in _TLS},
         None if replication is None else _number("replication", replication),
+        _number("session_timeout_ms", given.get("session_timeout_ms", str(SESSION_TIMEOUT_MS))),
     )
 
 

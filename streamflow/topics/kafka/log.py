@@ -1,6 +1,8 @@
 """The handle on Kafka's topics, in the words of every log. aiokafka does the talking, in a loop of its own thread."""
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -14,10 +16,12 @@ from streamflow.topics.kafka.client import KafkaClient
 from streamflow.topics.kafka.connection import Address, LoopThread, parse, real_reason
 from streamflow.topics.kafka.messages import SPAN, events_in, messages, records
 from streamflow.topics.kafka.publishing import Senders
+from streamflow.topics.kafka.subscriptions import KafkaSubscriptions
 from streamflow.topics.kafka.unwrapped import collecting_later
 from streamflow.topics.partition import KeyHash, murmur2
 from streamflow.topics.protocol import Backlog, Producer, Record, TopicConfig, TopicInfo
 
+_LOOK_S = 0.05
 RECORD_BYTES_MAX = 900_000
 """Kafka takes messages of up to 1 MiB unless it is told otherwise."""
 
@@ -32,8 +36,11 @@ class KafkaLog:
     offset_span = SPAN
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
-        address = parse(url)
+        self._address = address = parse(url)
         self.url = address.url
+        self._lock = threading.Lock()
+        self._subscriptions: KafkaSubscriptions | None = None
+        self._seen: tuple[int, Mapping[TopicPartition, int]] | None = None
         self._clock = clock or SystemClock()
         self._loop = LoopThread()
         try:
@@ -70,6 +77,8 @@ class KafkaLog:
 
     def delete_topic(self, name: str) -> None:
         self._loop.run(self._delete_topic(name))
+        if self._subscriptions is not None or self._loop.run(self._client.has_subscriptions()):
+            self.subscriptions.topic_deleted(name)
 
     async def _delete_topic(self, name: str) -> None:
         await self._client.partitions(name)
@@ -189,7 +198,38 @@ class KafkaLog:
         rules.check_partition(topic, partition, await self._client.partitions(topic))
         return TopicPartition(topic, partition)
 
+    @property
+    def subscriptions(self) -> KafkaSubscriptions:
+        """Made when it is first asked for; shared by all handles of the process on the same Kafka."""
+        with self._lock:
+            if self._subscriptions is None:
+                self._subscriptions = KafkaSubscriptions(self._address, self._clock)
+            return self._subscriptions
+
+    def wait_changed(self, timeout_s: float) -> bool:
+        """See `SubscribedLog`: asks for the ends of the partitions that this process holds for subscriptions."""
+        shared = self.subscriptions.shared
+        until_s = time.monotonic() + timeout_s
+        while True:
+            version, ends = shared.version, shared.ends()
+            if (version, ends) != self._seen:
+                self._seen = version, ends
+                return True
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                return False
+            with shared.changed:
+                if shared.version == version:
+                    shared.changed.wait(min(_LOOK_S, left_s))
+
+    def prune(self) -> int:
+        """Kafka does it by itself, by the `retention.ms` of each topic."""
+        return 0
+
     def close(self) -> None:
+        if self._subscriptions is not None:
+            self._subscriptions.close()
+            self._subscriptions = None
         with suppress(ConflictError):
             self._loop.run(self._close())
         self._loop.close()

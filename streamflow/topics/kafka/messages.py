@@ -21,6 +21,7 @@ from streamflow.model.time import MAX_US, MIN_US
 from streamflow.topics import codec
 from streamflow.topics.codec import ATTRIBUTES, KEY, TIME, Attributes
 from streamflow.topics.protocol import Kind, Record
+from streamflow.topics.subscriptions.running import StoredMessage
 
 SPAN = 1 << 16
 """More than the events of any envelope."""
@@ -85,9 +86,9 @@ def records(topic: str, partition: int, received: Sequence[Received], bytes_max:
     """Messages as records, in order. Plain ones that follow each other without a gap become one record, as long as it
     has no more than `bytes_max` bytes of documents; each that is an envelope is one."""
     for run in _runs(received):
-        envelope = _envelope(topic, partition, run[0])
-        if envelope is not None:
-            yield envelope
+        alone = envelope(topic, partition, run[0])
+        if alone is not None:
+            yield alone
         else:
             for piece in _pieces(run, bytes_max):
                 yield _plain(topic, partition, piece)
@@ -217,7 +218,28 @@ def _attributes(message: Received) -> Attributes | None:
     return {name: (value or b"").decode(errors="replace") for name, value in headers[: codec.ATTRIBUTES_MAX]} or None
 
 
-def _envelope(topic: str, partition: int, message: Received) -> Record | None:
+def stored(partition: int, message: Received) -> StoredMessage:
+    """A plain message as subscribers get it."""
+    value, key = message.value, message.key
+    return StoredMessage(
+        partition,
+        message.offset * SPAN,
+        b"null" if value is None else value,
+        _attributes(message) or {},
+        key.decode(errors="replace") if key else "",
+        message.timestamp * 1000,
+        event_time_us(message),
+    )
+
+
+def is_mark(message: Received) -> bool:
+    """It holds no event."""
+    kind = _kind(message)
+    return kind is not None and kind[0] is Kind.MARK
+
+
+def envelope(topic: str, partition: int, message: Received) -> Record | None:
+    """The record of a message that is no plain one; None for those."""
     kind = _kind(message)
     if kind is None or message.value is None:
         return None
@@ -231,8 +253,8 @@ def _kind(message: Received) -> tuple[Kind, int, int, int] | None:
     for name, value in message.headers:
         if name == KIND_HEADER and value and len(value) == _ENVELOPE.size and message.value is not None:
             kind, count, low_us, high_us = _ENVELOPE.unpack(value)
-            envelope = kind in (Kind.ARROW, Kind.FRAME, Kind.MARK) and 0 < count <= SPAN
+            sensible = kind in (Kind.ARROW, Kind.FRAME, Kind.MARK) and 0 < count <= SPAN
             # The times of a mark are no times of events.
-            if envelope and (kind == Kind.MARK or MIN_US <= low_us <= high_us <= MAX_US):
+            if sensible and (kind == Kind.MARK or MIN_US <= low_us <= high_us <= MAX_US):
                 return Kind(kind), count, low_us, high_us
     return None

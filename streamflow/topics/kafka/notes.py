@@ -4,7 +4,7 @@ Names are `watermark/<topic>`, `sequence/<topic>/<producer>`, `internal/<topic>`
 transaction together with messages, so that both are there or neither.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import orjson
@@ -12,35 +12,34 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from streamflow.topics.kafka.connection import patiently
-
+Ends = Callable[[Collection[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
 TOPIC = "__streamflow"
-_PLACE = TopicPartition(TOPIC, 0)
+SUBSCRIPTIONS = "__streamflow.subscriptions"
+"""Notes on these have a topic of their own."""
+BYTES_MAX = 16 << 20
+"""Of a note, compressed."""
 
 
 class Notes:
-    """All notes, as far as they have been read; `refresh` reads on. `asker`: another consumer, started by others, which
-    knows where the topic ends."""
+    """All notes of a topic, as far as they have been read; `refresh` reads on. `ends_of`: asks where topics end."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, asker: AIOKafkaConsumer) -> None:
-        self._consumer, self._asker = consumer, asker
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str, ends_of: Ends) -> None:
+        self._consumer, self._ends_of = consumer, ends_of
+        self._place = TopicPartition(topic, 0)
         self._values: dict[str, Any] = {}
 
     async def start(self, admin: AIOKafkaAdminClient, replication: int) -> None:
         """Make the topic if it is not there."""
-        configs = {"cleanup.policy": "compact"}
-        answer = await admin.create_topics([NewTopic(TOPIC, 1, replication, topic_configs=configs)])
-        for _, code, *_ in answer.topic_errors:
-            if code not in (0, TopicAlreadyExistsError.errno):
-                raise for_code(code)(TOPIC)
+        await create(admin, self._place.topic, 1, replication)
         await self._consumer.start()
-        self._consumer.assign([_PLACE])
+        self._consumer.assign([self._place])
 
     async def refresh(self) -> Mapping[str, Any]:
         """All that was committed before this call."""
-        end = (await patiently(lambda: self._asker.end_offsets([_PLACE])))[_PLACE]
-        while await self._consumer.position(_PLACE) < end:
-            for message in (await self._consumer.getmany(_PLACE, timeout_ms=200)).get(_PLACE, []):
+        place = self._place
+        end = (await self._ends_of([place]))[place]
+        while await self._consumer.position(place) < end:
+            for message in (await self._consumer.getmany(place, timeout_ms=200)).get(place, []):
                 name = message.key.decode()
                 if message.value is None:
                     self._values.pop(name, None)
@@ -52,7 +51,16 @@ class Notes:
         await self._consumer.stop()
 
 
-async def write(producer: AIOKafkaProducer, name: str, value: object | None) -> None:
-    """In the transaction of the producer; None deletes."""
+async def create(admin: AIOKafkaAdminClient, topic: str, partitions: int, replication: int) -> None:
+    """A compacted topic, if it is not there."""
+    configs = {"cleanup.policy": "compact", "max.message.bytes": str(BYTES_MAX)}
+    answer = await admin.create_topics([NewTopic(topic, partitions, replication, topic_configs=configs)])
+    for _, code, *_ in answer.topic_errors:
+        if code not in (0, TopicAlreadyExistsError.errno):
+            raise for_code(code)(topic)
+
+
+async def write(producer: AIOKafkaProducer, name: str, value: object | None, topic: str = TOPIC) -> int:
+    """In the transaction of the producer; None deletes. The offset after it."""
     encoded = None if value is None else orjson.dumps(value)
-    await producer.send_and_wait(TOPIC, encoded, key=name.encode(), partition=0)
+    return int((await producer.send_and_wait(topic, encoded, key=name.encode(), partition=0)).offset) + 1

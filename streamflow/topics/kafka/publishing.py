@@ -8,10 +8,10 @@ true for as long as it is not refused.
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
     InvalidProducerEpoch,
     KafkaConnectionError,
@@ -45,7 +45,7 @@ class _Sender:
 
 
 @dataclass(slots=True)
-class _Batch:
+class Batch:
     """To one partition. `firsts`: which records begin in it, and with which of its messages."""
 
     topic: str
@@ -101,7 +101,8 @@ class Senders:
         async with self._sending:
             sender = await self._sender(None)
             async with sender.producer.transaction():
-                await notes.write(sender.producer, name, value)
+                end = await notes.write(sender.producer, name, value)
+            self._client.has_published(TopicPartition(notes.TOPIC, 0), end)
 
     async def forget(self, topic: str) -> None:
         """All that was noted of a topic which is no more."""
@@ -128,24 +129,26 @@ class Senders:
         producer: Producer | None,
     ) -> list[int]:
         """All in one transaction; Kafka's offset of the first message of each record."""
+        await _know(through, {(each.topic, each.partition) for each in messages})
         async with through.transaction():
             # Batches made here cost a tenth of what aiokafka takes for messages one by one.
             with collecting_later():
-                batches = _batches(through, messages, timestamp_ms)
-            sent = [
-                (each.firsts, await through.send_batch(each.builder, each.topic, partition=each.partition))
-                for each in batches
-            ]
+                made = batches(through, messages, timestamp_ms)
+            sent = [await through.send_batch(each.builder, each.topic, partition=each.partition) for each in made]
             if name is not None and producer is not None:
                 await notes.write(through, name, producer.sequence)
-            found = await asyncio.gather(*(future for _, future in sent), return_exceptions=True)
+            found = await asyncio.gather(*sent, return_exceptions=True)
             offsets = [0] * len(messages)
-            for (firsts, _), metadata in zip(sent, found, strict=True):
+            ends: dict[TopicPartition, int] = {}
+            for batch, metadata in zip(made, found, strict=True):
                 if isinstance(metadata, BaseException):
                     raise metadata
-                for index, nth in firsts.items():
+                for index, nth in batch.firsts.items():
                     offsets[index] = metadata.offset + nth
-            return offsets
+                ends[TopicPartition(batch.topic, batch.partition)] = metadata.offset + batch.builder.record_count()
+        for place, end in ends.items():
+            self._client.has_published(place, end)
+        return offsets
 
     async def _sender(self, name: str | None) -> _Sender:
         key = name or ""
@@ -170,17 +173,24 @@ class Senders:
             await sender.producer.stop()
 
 
-def _batches(through: AIOKafkaProducer, messages: Sequence[Messages], timestamp_ms: int) -> list[_Batch]:
+async def _know(through: AIOKafkaProducer, places: Collection[tuple[str, int]]) -> None:
+    """Partitions that are there, but may have been added since the producer has last asked."""
+    for topic, partition in places:
+        while partition not in await through.partitions_for(topic):
+            await through.client.force_metadata_update()
+
+
+def batches(through: AIOKafkaProducer, messages: Sequence[Messages], timestamp_ms: int) -> list[Batch]:
     """Those of one partition in order."""
-    made: list[_Batch] = []
-    open_: dict[tuple[str, int], _Batch] = {}
+    made: list[Batch] = []
+    open_: dict[tuple[str, int], Batch] = {}
     for index, each in enumerate(messages):
         place = each.topic, each.partition
         batch, begun = open_.get(place), False
         for key, value, headers in zip(each.keys, each.values, each.headers, strict=True):
             message = {"timestamp": timestamp_ms, "key": key, "value": value, "headers": headers}
             if batch is None or batch.builder.append(**message) is None:
-                batch = open_[place] = _Batch(*place, through.create_batch())
+                batch = open_[place] = Batch(*place, through.create_batch())
                 made.append(batch)
                 batch.builder.append(**message)  # an empty one takes any
             if not begun:

@@ -15,6 +15,7 @@ from streamflow.topics.subscriptions.running import Running, StoredMessage, begu
 from streamflow.topics.subscriptions.settings import SubscriptionSettings, snapshot_expires_us
 from streamflow.topics.subscriptions.store import (
     Look,
+    Seek,
     SnapshotInfo,
     SubscriptionInfo,
     check_attachable,
@@ -134,6 +135,13 @@ class MemorySubscriptions:
     def partitions(self, subscription: str) -> Sequence[int]:
         with self._store.changed:
             return range(len(self._found(subscription).machines))
+
+    def held(self, subscription: str, *, join: bool) -> Sequence[int]:
+        return self.partitions(subscription)
+
+    def seek(self, subscription: str, to: Seek) -> None:
+        events = {partition: to.on(partition) for partition in self.partitions(subscription)}
+        self.with_machines(subscription, events, durable=True)
 
     def look(self, subscription: str) -> Look | None:
         """Nobody waits long for this store's lock."""

@@ -35,10 +35,12 @@ does.
 `forwarded` is stored: both in one transaction where topic and state share one; else published first, so that one may
 come twice but none is lost (Pub/Sub promises no more). They stay unacked and undelivered in between.
 
-*Kafka.* `encode_acks` goes into the metadata of the group's commit, whose offset is the machine's `floor`;
-`decode_acks` and `seek_to` begin the next holder's machine. Leases, failures and acks that did not fit are forgotten:
-after a crash or a rebalance these are delivered once more. Exactly once then needs the state (`to_bytes`) in a place
-of its own, a compacted topic written in the same transaction.
+*Kafka.* What `encode_gaps` makes of the acks goes into the metadata of the group's commit, whose offset is the
+machine's `floor`; `decode_acks` and `seek_to` begin the next holder's machine. Leases, failures and acks that did not
+fit are forgotten: after a crash or a rebalance these are delivered once more. Exactly once, and for the attempts before
+dead letters, the state (`to_bytes`) is in a place of its own, a compacted topic written in the same transaction. Not
+all offsets are messages there: the machine is `sparse`, and told by `scanned` which are. A seek is stored for whoever
+holds the partition, and applied before the next event.
 
 *Snapshots, seeks, expiry.* `encode_snapshot` of all partitions under one lock each, with `snapshot_expires_us`; the
 log keeps what is after the floor of each snapshot. `expires_us` of the latest `active_us` over the partitions says

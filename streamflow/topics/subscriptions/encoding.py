@@ -4,6 +4,7 @@ State and snapshots are a version byte, an XXH3 checksum and MessagePack with se
 small place have a format of their own, which can be cut to any size.
 """
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
@@ -82,11 +83,11 @@ def to_bytes(machine: LeaseMachine) -> bytes:
     )
 
 
-def from_bytes(data: bytes, settings: SubscriptionSettings, sizes: Sizes) -> LeaseMachine:
+def from_bytes(data: bytes, settings: SubscriptionSettings, sizes: Sizes, *, sparse: bool = False) -> LeaseMachine:
     """The machine that `to_bytes` was given. CorruptionError if the bytes are not as they were written, ConflictError
     if another version wrote them."""
     state = _open(data, _State)
-    machine = LeaseMachine(settings, sizes)
+    machine = LeaseMachine(settings, sizes, sparse=sparse)
     machine.epoch, machine.active_us, machine.detached = state.epoch, state.active_us, state.detached
     ledger = machine.ledger
     ledger.start, ledger.frontier, ledger.end = state.start, state.frontier, state.end
@@ -121,12 +122,16 @@ def encode_acks(machine: LeaseMachine, limit_bytes: int) -> bytes:
     Above the first unacked message come either the lengths of runs, unacked and acked in turn, or a bit for each
     message, whichever takes in more acks.
     """
+    floor, ledger = machine.floor, machine.ledger
+    return encode_gaps(floor, _gaps(ledger.open, ledger.frontier, limit_bytes), limit_bytes)
+
+
+def encode_gaps(floor: int, gaps: Sequence[tuple[int, int]], limit_bytes: int) -> bytes:
+    """The same from the acked prefix, which ends at `floor`, and the acked ranges above it, in order."""
     if limit_bytes < ACKS_BYTES_MIN:
         raise DataError(f"acks don't fit {limit_bytes} bytes. Give {ACKS_BYTES_MIN} or more")
-    floor, ledger = machine.floor, machine.ledger
     prefix = _varint(floor)
     room = limit_bytes - len(prefix) - 6
-    gaps = _gaps(ledger.open, ledger.frontier, room)
     lengths, covered = bytearray(), 0
     for start, end in gaps:
         pair = _varint(start - floor - covered) + _varint(end - start)

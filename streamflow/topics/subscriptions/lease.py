@@ -28,9 +28,10 @@ class LeaseMachine:
     turns a machine to bytes and back.
     """
 
-    def __init__(self, settings: SubscriptionSettings, sizes: Sizes, *, start: int = 0) -> None:
-        """`start`: the first message that the subscription gets: the log's end when it is created."""
-        self.ledger = Ledger(settings, sizes)
+    def __init__(self, settings: SubscriptionSettings, sizes: Sizes, *, start: int = 0, sparse: bool = False) -> None:
+        """`start`: the first message that the subscription gets: the log's end when it is created. `sparse`: the log
+        has offsets without a message, so all have to be `scanned`."""
+        self.ledger = Ledger(settings, sizes, sparse=sparse)
         self.ordered = OrderedDelivery(self.ledger, KeyOrder()) if settings.ordered else None
         self.ledger.start = self.ledger.frontier = self.ledger.end = start
         self.epoch = 0
@@ -77,9 +78,9 @@ class LeaseMachine:
         return lost
 
     def unscanned(self) -> tuple[int, int]:
-        """With a filter: the messages that have to be looked at (`scanned`) before they can be pulled or counted. It is
-        empty without one."""
-        return (self.ledger.frontier, self.ledger.end if self.settings.filter is not None else self.ledger.frontier)
+        """With a filter, or sparse: the messages that have to be looked at (`scanned`) before they can be pulled or
+        counted. Else it is empty."""
+        return (self.ledger.frontier, self.ledger.end if self.ledger.scans else self.ledger.frontier)
 
     def scanned(self, end: int, matching: Iterable[int]) -> None:
         """Of the messages from `unscanned()[0]` up to `end`, these match the filter; the others are acked thereby."""
@@ -200,7 +201,8 @@ class LeaseMachine:
             self.ordered.drop(done, now_us)
 
     def backlog(self, now_us: int) -> Backlog:
-        """What is not acked, leased or not: exact. With a filter, what is not scanned counts as if it matched."""
+        """What is not acked, leased or not: exact. What is not scanned counts as if each offset were a message that
+        matches."""
         ledger = self.ledger
         if self.detached:
             return Backlog(0, 0, 0.0)

@@ -15,9 +15,11 @@ from streamflow.topics.subscriptions.sizes import Sizes, bytes_of
 class Ledger:
     """Where each message stands. `frontier`: the first one that was not looked at; `[start, end)`: what the log has."""
 
-    def __init__(self, settings: SubscriptionSettings, sizes: Sizes) -> None:
+    def __init__(self, settings: SubscriptionSettings, sizes: Sizes, *, sparse: bool = False) -> None:
+        """`sparse`: not every offset is a message, so each has to be looked at, as with a filter."""
         self.settings = settings
         self.sizes = sizes
+        self.sparse = sparse
         self.start = self.frontier = self.end = 0
         self.leased_bytes = 0
         self.clear()
@@ -33,6 +35,11 @@ class Ledger:
         self.failures = Failures()
         self.leased_bytes = 0
 
+    @property
+    def scans(self) -> bool:
+        """Whether messages have to be looked at before they can be delivered."""
+        return self.sparse or self.settings.filter is not None
+
     def look_at(self, end: int, matching: Offsets) -> None:
         """Move the frontier to `end`: of what was passed, those that match are open and ready, the others acked."""
         self.open |= matching
@@ -40,9 +47,9 @@ class Ledger:
         self.frontier = end
 
     def look_ahead(self, wanted: int) -> None:
-        """Without a filter each message matches: look at as many as to have `wanted` ready."""
+        """Where each offset is a message and each matches: look at as many as to have `wanted` ready."""
         missing = wanted - len(self.ready)
-        if missing > 0 and self.settings.filter is None and self.frontier < self.end:
+        if missing > 0 and not self.scans and self.frontier < self.end:
             end = min(self.frontier + missing, self.end)
             self.look_at(end, span(self.frontier, end))
 

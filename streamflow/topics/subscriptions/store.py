@@ -44,6 +44,21 @@ class SnapshotInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Seek:
+    """Where a subscription is sent: to the acks of a snapshot (partition → `encode_snapshot`), or else to a time."""
+
+    time_us: int = 0
+    acks: Mapping[int, bytes] | None = None
+
+    def on(self, partition: int) -> Callable[[Running], None]:
+        """The event for the machine of that partition."""
+        if self.acks is None:
+            return lambda running: running.seek_time(self.time_us)
+        acks = self.acks[partition]
+        return lambda running: running.seek_to(acks)
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """At `now_us`. While `state` is the same, a pull that gave nothing gives nothing again, until its `wake_us`."""
 
@@ -94,7 +109,14 @@ class SubscriptionStore(Protocol):
         """Store what `decide` makes of what is stored; nothing if it raises."""
 
     def partitions(self, subscription: str) -> Sequence[int]:
-        """Those that this handle may use now: all, but where a group of clients shares them out."""
+        """Of its topic."""
+
+    def held(self, subscription: str, *, join: bool) -> Sequence[int]:
+        """Those whose messages this handle may lease and ack now: all, but where a group of clients shares them out,
+        of which it becomes a member if it is to `join`."""
+
+    def seek(self, subscription: str, to: Seek) -> None:
+        """In all partitions, whoever holds them."""
 
     def look(self, subscription: str) -> Look | None:
         """Whether a pull is worth while, without the store's lock; None: it can't be told, or it is time for a pull to
@@ -106,7 +128,9 @@ class SubscriptionStore(Protocol):
         """Run each partition's event on its machine, brought up to date with the log; then forward dead letters. If one
         raises, nothing of any is kept. They run under the store's lock: don't wait in one, nor call the store.
 
-        Not `durable`: a power cut may undo it, but no end of a process does."""
+        Not `durable`: a power cut may undo it, but no end of a process does. Where clients share partitions out, it can
+        also be told to those of others, whose committed acks it sees; what it changes there is forgotten. A durable
+        event on one that is not held, or is lost meanwhile, is left out of the answer: nothing of it counts."""
 
     def messages(self, subscription: str, partition: int, offsets: Iterable[int]) -> list[StoredMessage]:
         """Those of them that the log still has, in the order given."""
