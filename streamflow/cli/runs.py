@@ -71,11 +71,18 @@ def run(
 @app.command(
     epilog="Examples:\n\n"
     "`streamflow worker streamflow.examples.flights --data demo-data`\n\n"
-    "Start it several times: workers on one folder share the tasks, and take over from one that dies."
+    "`streamflow worker my_job.py --on kafka://host:9092`\n\n"
+    "Start it several times: workers on one folder, or on one Kafka, share the tasks, and take over from one that dies."
 )
 def worker(
     target: Target,
-    data: Data,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", "-d", help="The folder that holds topics, state, tables and rows; with --on: the stores."
+        ),
+    ] = None,
+    on: Annotated[str | None, typer.Option("--on", help="Topics and state on a Kafka: kafka://host:9092.")] = None,
     id: Annotated[str | None, typer.Option("--id", help="The worker's name; default: a random one.")] = None,
     until: UntilOption = "stopped",
     explain_panes: ExplainPanes = False,
@@ -83,9 +90,9 @@ def worker(
     """Run one worker of a pipeline in this process. `streamflow run` starts and replaces workers for you."""
     log_to_stderr(logging.WARNING, logging.INFO)
     if id is not None:
-        raise typer.Exit(work_logged(target, data, id, until, explain_panes=explain_panes))
+        raise typer.Exit(work_logged(target, data, id, until, explain_panes=explain_panes, on=on))
     with told_errors():
-        work(target, data, f"worker-{secrets.token_hex(3)}", until, explain_panes=explain_panes)
+        work(target, data, f"worker-{secrets.token_hex(3)}", until, explain_panes=explain_panes, on=on)
 
 
 @app.command(

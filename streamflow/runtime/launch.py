@@ -33,6 +33,10 @@ def launch(graph: Graph, log: Log, settings: Settings | None = None) -> Plan:
     NotFoundError if a source topic does not exist; ConflictError if the pipeline is known with another shape."""
     plan = build_plan(graph, settings)
     for stage in plan.stages:
+        if stage.kind == "files" and log.offset_span > 1:
+            raise PipelineError(
+                f"{stage.node.label}: files can't be read in a pipeline on Kafka. Publish them to a topic first."
+            )
         if stage.kind == "source":
             _check_source(log, stage)
         else:
@@ -101,7 +105,10 @@ def _check_source(log: Log, stage: Stage) -> None:
 
 
 def _existing(log: Log, topic: str) -> TopicConfig | None:
-    return next((info.config for info in log.topics() if info.name == topic), None)
+    try:
+        return log.topic(topic).config
+    except NotFoundError:
+        return None
 
 
 def _publish_values(log: Log, stage: Stage) -> None:

@@ -23,11 +23,11 @@ from streamflow.base.errors import (
 from streamflow.base.settings import Settings
 from streamflow.engine.plan import Plan
 from streamflow.runtime.launch import attach
+from streamflow.runtime.opening import open_pipelines
 from streamflow.runtime.processes import keep_freed_memory
 from streamflow.runtime.progress import is_drained, is_finished
 from streamflow.runtime.target import load_pipeline
 from streamflow.runtime.worker import Stop, Worker
-from streamflow.topics import open_log
 from streamflow.topics.protocol import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -44,12 +44,25 @@ HOPELESS = "gives up"
 """What such a worker writes between its name and the error, as the last thing it does."""
 
 
-def work(target: str, data: Path, name: str, until: Until = "stopped", *, explain_panes: bool = False) -> None:
+def work(
+    target: str,
+    data: Path | None,
+    name: str,
+    until: Until = "stopped",
+    *,
+    explain_panes: bool = False,
+    on: str | None = None,
+    static: bool = False,
+) -> None:
     """Run a worker until SIGINT, SIGTERM or `until`; raises what it can't go on with. `explain_panes`: keep the history
-    of panes, also if the pipeline's settings do not say so."""
+    of panes, also if the pipeline's settings do not say so. `on`: the log, if it is not the folder `data`, which then
+    only keeps stores and may be None; `static`: `name` is kept over restarts."""
     stop = stop_on_signals()
     pipeline = load_pipeline(target)
-    log = open_log(data)
+    place = on or data
+    if place is None:
+        raise PipelineError("a worker needs a folder or a Kafka. Give --data FOLDER or --on kafka://host:9092.")
+    log = open_pipelines(place, static_id=name if static else None)
     try:
         plan = attach(pipeline, log, explaining(pipeline.settings, explain_panes))
         Worker(plan, log, data, worker_id=name, stop=stop, until=condition(plan, until)).run()
@@ -62,11 +75,19 @@ def explaining(settings: Settings, wanted: bool) -> Settings:
     return replace(settings, explain_panes=settings.explain_panes or wanted)
 
 
-def work_logged(target: str, data: Path, name: str, until: Until = "stopped", *, explain_panes: bool = False) -> int:
+def work_logged(
+    target: str,
+    data: Path | None,
+    name: str,
+    until: Until = "stopped",
+    *,
+    explain_panes: bool = False,
+    on: str | None = None,
+) -> int:
     """The same, as all that a process does, for whoever reads only the log; gives the exit code."""
     keep_freed_memory()
     try:
-        work(target, data, name, until, explain_panes=explain_panes)
+        work(target, data, name, until, explain_panes=explain_panes, on=on, static=True)
     except HOPELESS_ERRORS as error:
         logger.error("%s: %s: %s", name, HOPELESS, error)
         return EXIT_HOPELESS

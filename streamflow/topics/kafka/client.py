@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -85,6 +86,11 @@ class KafkaClient:
         async with self._noting:
             return (await self.notes.refresh()).get(name, default)
 
+    async def all_notes(self) -> Mapping[str, Any]:
+        """Name → newest value committed."""
+        async with self._noting:
+            return dict(await self.notes.refresh())
+
     async def notes_of(self, topic: str) -> list[str]:
         """The names of what is noted of a topic."""
         async with self._noting:
@@ -92,10 +98,13 @@ class KafkaClient:
         own = (f"internal/{topic}", f"watermark/{topic}")
         return [name for name in known if name in own or name.startswith(f"sequence/{topic}/")]
 
-    async def create_topic(self, name: str, config: TopicConfig) -> bool:
-        """False if it exists already, however it is configured."""
-        # Compaction takes what retention would: internal logs are trimmed by their readers.
+    async def create_topic(self, name: str, config: TopicConfig, *, compacted: bool = False) -> bool:
+        """False if it exists already, however it is configured. `compacted`: keeps the newest message of each key."""
+        # Internal logs are trimmed by their readers, not by time.
         kept = {_RETENTION: "-1" if config.internal else str(round(config.retention_s * 1000))}
+        kept |= {"cleanup.policy": "compact"} if compacted else {}
+        # What is confirmed survives the loss of a broker.
+        kept |= {"min.insync.replicas": "2"} if self.replication > 2 else {}
         topic = NewTopic(name, config.partitions, self.replication, topic_configs=kept)
         answer = await self.admin.create_topics([topic])
         for _, code, message, *_ in answer.topic_errors:
@@ -161,12 +170,19 @@ class KafkaClient:
         self, place: TopicPartition, first: int, stop: int, *, max_events: int, max_bytes: int
     ) -> list[Received]:
         """The committed messages in `[first, stop)`, Kafka's offsets: one if there is any, then what fits."""
+        return (await self.fetch_on(place, first, stop, max_events=max_events, max_bytes=max_bytes))[0]
+
+    async def fetch_on(
+        self, place: TopicPartition, first: int, stop: int, *, max_events: int, max_bytes: int
+    ) -> tuple[list[Received], int]:
+        """The same, and where to go on: no message lies between the last one and there."""
         if first >= stop:
-            return []
+            return [], first
         async with self._reading:
             self._go_to(place, first)
             try:
-                return await self._taken(place, stop, max_events, max_bytes)
+                taken = await self._taken(place, stop, max_events, max_bytes)
+                return taken, self._next[1] if self._next is not None else first
             finally:
                 self._consumer.pause(place)  # or it would go on fetching
 

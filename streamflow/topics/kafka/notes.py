@@ -15,32 +15,32 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from streamflow.topics.kafka.connection import patiently
 
 TOPIC = "__streamflow"
-_PLACE = TopicPartition(TOPIC, 0)
 
 
 class Notes:
-    """All notes, as far as they have been read; `refresh` reads on. `asker`: another consumer, started by others, which
-    knows where the topic ends."""
+    """All notes of a topic, as far as they have been read; `refresh` reads on. `asker`: another consumer, started by
+    others, which knows where the topic ends."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, asker: AIOKafkaConsumer) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, asker: AIOKafkaConsumer, topic: str = TOPIC) -> None:
         self._consumer, self._asker = consumer, asker
+        self._place = TopicPartition(topic, 0)
         self._values: dict[str, Any] = {}
 
     async def start(self, admin: AIOKafkaAdminClient, replication: int) -> None:
         """Make the topic if it is not there."""
         configs = {"cleanup.policy": "compact"}
-        answer = await admin.create_topics([NewTopic(TOPIC, 1, replication, topic_configs=configs)])
+        answer = await admin.create_topics([NewTopic(self._place.topic, 1, replication, topic_configs=configs)])
         for _, code, *_ in answer.topic_errors:
             if code not in (0, TopicAlreadyExistsError.errno):
-                raise for_code(code)(TOPIC)
+                raise for_code(code)(self._place.topic)
         await self._consumer.start()
-        self._consumer.assign([_PLACE])
+        self._consumer.assign([self._place])
 
     async def refresh(self) -> Mapping[str, Any]:
         """All that was committed before this call."""
-        end = (await patiently(lambda: self._asker.end_offsets([_PLACE])))[_PLACE]
-        while await self._consumer.position(_PLACE) < end:
-            for message in (await self._consumer.getmany(_PLACE, timeout_ms=200)).get(_PLACE, []):
+        end = (await patiently(lambda: self._asker.end_offsets([self._place])))[self._place]
+        while await self._consumer.position(self._place) < end:
+            for message in (await self._consumer.getmany(self._place, timeout_ms=200)).get(self._place, []):
                 name = message.key.decode()
                 if message.value is None:
                     self._values.pop(name, None)
@@ -52,7 +52,7 @@ class Notes:
         await self._consumer.stop()
 
 
-async def write(producer: AIOKafkaProducer, name: str, value: object | None) -> None:
+async def write(producer: AIOKafkaProducer, name: str, value: object | None, topic: str = TOPIC) -> None:
     """In the transaction of the producer; None deletes."""
     encoded = None if value is None else orjson.dumps(value)
-    await producer.send_and_wait(TOPIC, encoded, key=name.encode(), partition=0)
+    await producer.send_and_wait(topic, encoded, key=name.encode(), partition=0)

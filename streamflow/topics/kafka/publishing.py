@@ -33,8 +33,8 @@ REQUEST_BYTES_MAX = 16 << 20
 _BATCH_BYTES = 1 << 19
 _LINGER_MS = 5
 _AGAIN_S = 0.2
-_FENCED = (InvalidProducerEpoch, ProducerFenced)
-_AWAY = (KafkaConnectionError, NodeNotReadyError, KafkaTimeoutError, RequestTimedOutError, OSError)
+FENCED = (InvalidProducerEpoch, ProducerFenced)
+AWAY = (KafkaConnectionError, NodeNotReadyError, KafkaTimeoutError, RequestTimedOutError, OSError)
 
 
 @dataclass(slots=True)
@@ -76,14 +76,14 @@ class Senders:
                     return None
                 try:
                     offsets = await self._send(sender.producer, messages, timestamp_ms, name, producer)
-                except _AWAY:
+                except AWAY:
                     # Whether it was committed is noted, if it has a name.
                     await self._forget(name)
                     if producer is None or time.monotonic() > until_s:
                         raise
                     await asyncio.sleep(_AGAIN_S)
                     continue
-                except _FENCED:
+                except FENCED:
                     # Another process has the name now, or our transaction took too long. What is committed tells
                     # whether it is to be published still.
                     await self._forget(name)
@@ -129,37 +129,14 @@ class Senders:
     ) -> list[int]:
         """All in one transaction; Kafka's offset of the first message of each record."""
         async with through.transaction():
-            # Batches made here cost a tenth of what aiokafka takes for messages one by one.
-            with collecting_later():
-                batches = _batches(through, messages, timestamp_ms)
-            sent = [
-                (each.firsts, await through.send_batch(each.builder, each.topic, partition=each.partition))
-                for each in batches
-            ]
             if name is not None and producer is not None:
                 await notes.write(through, name, producer.sequence)
-            found = await asyncio.gather(*(future for _, future in sent), return_exceptions=True)
-            offsets = [0] * len(messages)
-            for (firsts, _), metadata in zip(sent, found, strict=True):
-                if isinstance(metadata, BaseException):
-                    raise metadata
-                for index, nth in firsts.items():
-                    offsets[index] = metadata.offset + nth
-            return offsets
+            return await send(through, messages, timestamp_ms)
 
     async def _sender(self, name: str | None) -> _Sender:
         key = name or ""
         if key not in self._senders:
-            producer = AIOKafkaProducer(
-                **self._client.options,
-                transactional_id=self._own if name is None else f"streamflow.{name}",
-                # aiokafka compresses with LZ4 at level 9, which takes five times as long and leaves more.
-                compression_type="zstd",
-                max_request_size=REQUEST_BYTES_MAX,
-                max_batch_size=_BATCH_BYTES,
-                linger_ms=_LINGER_MS,
-            )
-            await producer.start()
+            producer = await started(self._client, self._own if name is None else f"streamflow.{name}")
             sequence = -1 if name is None else await self._client.note(name, -1)
             self._senders[key] = _Sender(producer, sequence)
         return self._senders[key]
@@ -168,6 +145,40 @@ class Senders:
         sender = self._senders.pop(name or "", None)
         if sender is not None:
             await sender.producer.stop()
+
+
+async def started(client: KafkaClient, transactional_id: str) -> AIOKafkaProducer:
+    """A transactional producer. What another one with this id had begun is ended by now, and what it does from now on
+    is refused."""
+    producer = AIOKafkaProducer(
+        **client.options,
+        transactional_id=transactional_id,
+        # aiokafka compresses with LZ4 at level 9, which takes five times as long and leaves more.
+        compression_type="zstd",
+        max_request_size=REQUEST_BYTES_MAX,
+        max_batch_size=_BATCH_BYTES,
+        linger_ms=_LINGER_MS,
+    )
+    await producer.start()
+    return producer
+
+
+async def send(through: AIOKafkaProducer, messages: Sequence[Messages], timestamp_ms: int) -> list[int]:
+    """In the producer's transaction, which is under way; Kafka's offset of the first of each `Messages`."""
+    # Batches made here cost a tenth of what aiokafka takes for messages one by one.
+    with collecting_later():
+        batches = _batches(through, messages, timestamp_ms)
+    sent = [
+        (each.firsts, await through.send_batch(each.builder, each.topic, partition=each.partition)) for each in batches
+    ]
+    found = await asyncio.gather(*(future for _, future in sent), return_exceptions=True)
+    offsets = [0] * len(messages)
+    for (firsts, _), metadata in zip(sent, found, strict=True):
+        if isinstance(metadata, BaseException):
+            raise metadata
+        for index, nth in firsts.items():
+            offsets[index] = metadata.offset + nth
+    return offsets
 
 
 def _batches(through: AIOKafkaProducer, messages: Sequence[Messages], timestamp_ms: int) -> list[_Batch]:
