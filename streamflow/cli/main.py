@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import streamflow
-from streamflow.cli import look, runs, topics, why
+from streamflow.cli import cluster, look, runs, topics, why
 from streamflow.cli.options import CONTEXT
 from streamflow.cli.output import say
 
@@ -20,6 +20,7 @@ app.add_typer(runs.app)
 app.add_typer(look.app)
 app.add_typer(why.app)
 app.add_typer(topics.app, name="topic")
+app.add_typer(cluster.app, name="cluster")
 
 
 def _print_version(wanted: bool) -> None:

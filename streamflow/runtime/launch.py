@@ -13,7 +13,7 @@ from streamflow.model.batch import OFFSET, Elements, pickled
 from streamflow.model.graph import Graph
 from streamflow.model.time import EARLIEST_US, EVENT_MAX_US, EVENT_MIN_US, MAX_US, MIN_US
 from streamflow.model.window import TimestampedValue
-from streamflow.runtime.hints import folder_of, on_log, sentence
+from streamflow.runtime.hints import on_command, on_log, sentence
 from streamflow.runtime.outline import keep_outline, keep_panes
 from streamflow.stores.files import Division, Shard, list_shards
 from streamflow.topics import codec, rules
@@ -93,7 +93,7 @@ def _check_source(log: Log, stage: Stage) -> None:
     except NotFoundError as error:
         known = [info.name for info in log.topics() if not info.config.internal]
         create = on_log(f"topic create {stage.topic}", log.url, f"log.create_topic('{stage.topic}')")
-        hint = f"Create it with {create}{'' if folder_of(log.url) else ' on the log that you then `run(on=log)`'}."
+        hint = f"Create it with {create}{'' if on_command(log.url) else ' on the log that you then `run(on=log)`'}."
         raise NotFoundError(f"{sentence(rules.unknown('topic', stage.topic, known))} {hint}") from error
     for partition in range(log.topic(stage.topic).config.partitions):
         first, end = stage.node.transform.first_offset(partition), log.end(stage.topic, partition)

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from streamflow.base.clock import Clock
 from streamflow.base.errors import ConflictError, PipelineError
 from streamflow.runtime.cluster.holding import Held, claimed
-from streamflow.runtime.cluster.membership import Membership
+from streamflow.runtime.cluster.membership import SESSION_S, Membership, group
 from streamflow.runtime.cluster.records import TaskRecord
 from streamflow.runtime.cluster.registry import Registered, note_name, register, registered
 from streamflow.runtime.cluster.view import LOOK_S, View
@@ -86,21 +86,30 @@ class ClusterLog(KafkaLog):
         return self._loop.run(self._members(pipeline))
 
     async def _members(self, pipeline: str) -> int:
-        described = await self._client.admin.describe_consumer_groups([_group(pipeline)])
+        described = await self._client.admin.describe_consumer_groups([group(pipeline)])
         return sum(len(group[5]) for answer in described for group in answer.groups)
 
+    def own_topics(self, pipeline: str) -> list[str]:
+        """The topics in which a pipeline keeps itself: what `reset_pipeline` deletes."""
+        return self._loop.run(self._own_topics(pipeline))
+
+    async def _own_topics(self, pipeline: str) -> list[str]:
+        known, names = (await self._known(pipeline)).own_topics, await self._client.names()
+        return [n for n in names if n in known or (n.startswith(f"{pipeline}.") and await self._is_internal(n))]
+
     def reset_pipeline(self, name: str) -> None:
-        """ConflictError while it has workers."""
+        """ConflictError while it has workers; one that was killed counts for some seconds."""
         self._loop.run(self._reset(name))
 
     async def _reset(self, name: str) -> None:
-        known = await self._known(name)
+        topics = await self._own_topics(name)
         if members := await self._members(name):
-            raise ConflictError(f"pipeline '{name}' has {members} workers. Stop them first")
-        topics = set(await self._client.names())
-        internal = [name_ for name_ in topics if name_.startswith(f"{name}.") and await self._is_internal(name_)]
-        # What is begun is noted last, so that who is interrupted can do it again.
-        for topic in [*internal, *(own for own in known.own_topics if own in topics and own not in internal)]:
+            raise ConflictError(
+                f"pipeline '{name}' has {members} workers. Stop them first with `streamflow cluster stop {name} --on "
+                f"{self.url}`; one that was killed is gone after {SESSION_S:.0f} s"
+            )
+        # That it exists is forgotten last, so that who is interrupted can do it again.
+        for topic in topics:
             await self._delete_topic(topic)
         for note in (f"stopping/{name}", f"workers/{name}", note_name(name)):
             await self._senders.note(note, None)
@@ -330,7 +339,3 @@ class ClusterLog(KafkaLog):
         for view in self._views.values():
             await view.close()
         await super()._close()
-
-
-def _group(pipeline: str) -> str:
-    return f"streamflow.{pipeline}"

@@ -43,7 +43,7 @@ class Membership:
         self._changed = changed
         self._folder = tempfile.TemporaryDirectory(prefix="streamflow-faust-")
         self._app = faust.App(
-            f"streamflow.{pipeline}",
+            group(pipeline),
             broker=";".join(f"kafka://{server}" for server in address.servers),
             broker_credentials=_credentials(address),
             processing_guarantee="at_least_once",
@@ -81,6 +81,11 @@ class Membership:
             logger.info("group gives %s tasks (%s before)", len(now), len(self.assigned))
             self.assigned = now
             self._changed()
+
+
+def group(pipeline: str) -> str:
+    """The name of its consumer group."""
+    return f"streamflow.{pipeline}"
 
 
 async def _nothing(stream: Any) -> None:

@@ -149,14 +149,22 @@ class KafkaClient:
     async def topic(self, name: str) -> TopicInfo:
         """NotFoundError as `partitions`."""
         partitions = await self.partitions(name)
-        resource = ConfigResource(ConfigResourceType.TOPIC, name, {_RETENTION: ""})
-        (answer,) = await self.admin.describe_configs([resource])
-        _, _, _, _, entries = answer.resources[0]
-        kept_ms = next(int(entry[1]) for entry in entries if entry[0] == _RETENTION)
+        kept_ms = await self._kept_ms(name)
         internal = bool(await self.note(f"internal/{name}", False))
         retention_s = float("inf") if kept_ms < 0 else kept_ms / 1000
         watermark_us = await self.note(f"watermark/{name}", MIN_US)
         return TopicInfo(name, TopicConfig(partitions, retention_s, internal), watermark_us)
+
+    async def _kept_ms(self, name: str) -> int:
+        resource = ConfigResource(ConfigResourceType.TOPIC, name, {_RETENTION: ""})
+        for _ in range(_WAITS_MAX):
+            (answer,) = await self.admin.describe_configs([resource])
+            _, _, _, _, entries = answer.resources[0]
+            for entry in entries:
+                if entry[0] == _RETENTION:
+                    return int(entry[1])
+            await asyncio.sleep(_WAIT_S)  # it may be too new for the broker that was asked
+        raise StreamFlowError(f"Kafka does not tell how long topic '{name}' is kept. Look at its log")
 
     async def bounds(self, place: TopicPartition) -> tuple[int, int]:
         """Kafka's offsets of the first message kept, and after the last one committed."""
