@@ -4,7 +4,7 @@ import logging
 import math
 import secrets
 import sys
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +16,7 @@ from streamflow.cli.folders import known_pipeline, live_workers, opened
 from streamflow.cli.options import Data, ExplainPanes, Name, Target, UntilOption
 from streamflow.cli.output import say, told_errors
 from streamflow.cli.progress import RunReport, StatusLine, topics_not_ended
+from streamflow.engine.plan import Plan
 from streamflow.runtime.autoscaler import Policy
 from streamflow.runtime.hints import command, count
 from streamflow.runtime.launch import launch
@@ -23,6 +24,7 @@ from streamflow.runtime.supervisor import Supervisor, is_supervised
 from streamflow.runtime.target import load_pipeline
 from streamflow.runtime.work import Until, condition, explaining, log_to_stderr, stop_on_signals, work, work_logged
 from streamflow.topics import open_log
+from streamflow.topics.protocol import Log
 from streamflow.web.server import MetricsServer
 
 app = typer.Typer()
@@ -85,14 +87,27 @@ def worker(
     on: Annotated[str | None, typer.Option("--on", help="Topics and state on a Kafka: kafka://host:9092.")] = None,
     id: Annotated[str | None, typer.Option("--id", help="The worker's name; default: a random one.")] = None,
     until: UntilOption = "stopped",
+    host: Annotated[str, typer.Option(help="Address of the metrics page.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Serve metrics of the whole pipeline there; default: no.")
+    ] = None,
     explain_panes: ExplainPanes = False,
 ) -> None:
     """Run one worker of a pipeline in this process. `streamflow run` starts and replaces workers for you."""
     log_to_stderr(logging.WARNING, logging.INFO)
+
+    def serving(plan: Plan, log: Log) -> AbstractContextManager[object]:
+        if port is None:
+            return nullcontext()
+        server = MetricsServer(plan, log, SystemClock(), lambda: 1, host, port)
+        say(f"metrics at {server.url}/metrics")
+        return server
+
     if id is not None:
-        raise typer.Exit(work_logged(target, data, id, until, explain_panes=explain_panes, on=on))
+        raise typer.Exit(work_logged(target, data, id, until, explain_panes=explain_panes, on=on, around=serving))
     with told_errors():
-        work(target, data, f"worker-{secrets.token_hex(3)}", until, explain_panes=explain_panes, on=on)
+        name = f"worker-{secrets.token_hex(3)}"
+        work(target, data, name, until, explain_panes=explain_panes, on=on, around=serving)
 
 
 @app.command(

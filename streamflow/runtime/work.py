@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -28,11 +29,12 @@ from streamflow.runtime.processes import keep_freed_memory
 from streamflow.runtime.progress import is_drained, is_finished
 from streamflow.runtime.target import load_pipeline
 from streamflow.runtime.worker import Stop, Worker
-from streamflow.topics.protocol import Snapshot
+from streamflow.topics.protocol import Log, Snapshot
 
 logger = logging.getLogger(__name__)
 
 Until = Literal["stopped", "drained", "finished"]
+Around = Callable[[Plan, Log], AbstractContextManager[object]]
 
 HOPELESS_ERRORS = (PipelineError, DataError, NotFoundError, ConflictError, CorruptionError)
 """A worker that meets one of these would meet it again after a restart."""
@@ -53,10 +55,11 @@ def work(
     explain_panes: bool = False,
     on: str | None = None,
     static: bool = False,
+    around: Around = lambda plan, log: nullcontext(),
 ) -> None:
     """Run a worker until SIGINT, SIGTERM or `until`; raises what it can't go on with. `explain_panes`: keep the history
     of panes, also if the pipeline's settings do not say so. `on`: the log, if it is not the folder `data`, which then
-    only keeps stores and may be None; `static`: `name` is kept over restarts."""
+    only keeps stores and may be None; `static`: `name` is kept over restarts; `around`: entered while it works."""
     stop = stop_on_signals()
     pipeline = load_pipeline(target)
     place = on or data
@@ -65,7 +68,8 @@ def work(
     log = open_pipelines(place, static_id=name if static else None)
     try:
         plan = attach(pipeline, log, explaining(pipeline.settings, explain_panes))
-        Worker(plan, log, data, worker_id=name, stop=stop, until=condition(plan, until)).run()
+        with around(plan, log):
+            Worker(plan, log, data, worker_id=name, stop=stop, until=condition(plan, until)).run()
     finally:
         log.close()
 
@@ -83,11 +87,12 @@ def work_logged(
     *,
     explain_panes: bool = False,
     on: str | None = None,
+    around: Around = lambda plan, log: nullcontext(),
 ) -> int:
     """The same, as all that a process does, for whoever reads only the log; gives the exit code."""
     keep_freed_memory()
     try:
-        work(target, data, name, until, explain_panes=explain_panes, on=on, static=True)
+        work(target, data, name, until, explain_panes=explain_panes, on=on, static=True, around=around)
     except HOPELESS_ERRORS as error:
         logger.error("%s: %s: %s", name, HOPELESS, error)
         return EXIT_HOPELESS

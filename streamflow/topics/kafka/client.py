@@ -34,6 +34,9 @@ _FETCH_WAIT_MS = 20
 _FETCH_BYTES = 4 << 20
 """Compressed. aiokafka asks for more only when it has given all away."""
 _WAIT_S, _WAITS_MAX = 0.1, 300
+_ASKED_MAX = 10
+"""Times that one of several brokers, each time another, is asked for a topic before it is believed not to exist: a new
+one is not known to all of them at once."""
 _RETENTION = "retention.ms"
 
 
@@ -44,6 +47,7 @@ class KafkaClient:
         self.address = address
         self.options = address.client_options()
         self.replication = address.replication or 0
+        self._brokers = 1
         self.admin = AIOKafkaAdminClient(**self.options)
         reading = {**self.options, "isolation_level": "read_committed", "enable_auto_commit": False}
         # It never reads beyond what it knows to be there, so there is nothing to wait for at the end.
@@ -68,8 +72,9 @@ class KafkaClient:
             await self._consumer.start()
             unwrap(self._consumer)
             await self._asker.start()
+            self._brokers = len((await self.admin.describe_cluster())["brokers"])
             if self.address.replication is None:
-                self.replication = min(_REPLICATION, len((await self.admin.describe_cluster())["brokers"]))
+                self.replication = min(_REPLICATION, self._brokers)
             await self.notes.start(self.admin, self.replication)
         except BaseException:
             await self.close()
@@ -139,8 +144,12 @@ class KafkaClient:
 
     async def partitions(self, name: str) -> int:
         """NotFoundError (with the closest names) if there is no such topic."""
-        found = (await patiently(lambda: self.admin.describe_topics([name])))[0]
-        if found["error_code"] == UnknownTopicOrPartitionError.errno or not found["partitions"]:
+        for again in range(_ASKED_MAX if self._brokers > 1 else 1):
+            await asyncio.sleep(_WAIT_S if again else 0)
+            found = (await patiently(lambda: self.admin.describe_topics([name])))[0]
+            if found["error_code"] != UnknownTopicOrPartitionError.errno and found["partitions"]:
+                break
+        else:
             raise rules.unknown("topic", name, await self.names())
         if found["error_code"]:
             raise for_code(found["error_code"])(name)
