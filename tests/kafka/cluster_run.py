@@ -35,14 +35,23 @@ def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None
 
 
 class ClusterRun:
-    """`rounds` times `batch` events go to each partition, with `pause_s` between the rounds, from a thread; then the
-    topic is ended. Processes that are left are killed at the end."""
+    """`rounds` times `batch` events go to each partition, with `pause_s` between the rounds, from a thread; then, with
+    `end`, the topic is ended. Processes that are left are killed at the end."""
 
     def __init__(
-        self, url: str, folder: Path, name: str, *, rounds: int, batch: int, pause_s: float = 0.0, table: bool = False
+        self,
+        url: str,
+        folder: Path,
+        name: str,
+        *,
+        rounds: int,
+        batch: int,
+        pause_s: float = 0.0,
+        table: bool = False,
+        end: bool = True,
     ) -> None:
         self.url, self.folder, self.name, self.table = url, folder, name, table
-        self.rounds, self.batch, self.pause_s = rounds, batch, pause_s
+        self.rounds, self.batch, self.pause_s, self.end = rounds, batch, pause_s, end
         self.log = KafkaLog(url)
         self.workers: list[subprocess.Popen[bytes]] = []
         for topic in ("in", "odd", "sums"):
@@ -139,7 +148,8 @@ class ClusterRun:
             for number in range(self.rounds):
                 self._publish_round(number)
                 time.sleep(self.pause_s)
-            self.log.advance_watermark(f"{self.name}-in", MAX_US)
+            if self.end:
+                self.log.advance_watermark(f"{self.name}-in", MAX_US)
         except BaseException as error:
             self.failed.append(error)
 
