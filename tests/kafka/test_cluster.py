@@ -84,7 +84,7 @@ def results(log: Log, name: str, build: Callable[[Any], Any]) -> tuple[list[Any]
     end_topic(log, f"{name}-in")
     pipeline = sf.Pipeline(name, settings=SETTINGS)
     schema = {"key": pl.Int64(), "value": pl.Int64()} if build is windows else None
-    events = pipeline | sf.ReadFromTopic(f"{name}-in", schema=schema, disorder=60)
+    events = pipeline | sf.ReadFromTopic(f"{name}-in", schema=schema, disorder=60, bounded=True)
     build(events) | "Write" >> sf.WriteToTopic(f"{name}-out")
     bad = [letter["input"] for letter in pipeline.run(on=log).dead_letters]
     return ordered(read_events(log, f"{name}-out")), ordered(bad)
@@ -204,9 +204,8 @@ def test_commands_show_stop_and_forget_a_pipeline(kafka_url: str, tmp_path: Path
         wait_for(lambda: run.events("odd").height == 1800, 60, "everything to be read")
         address = re.findall(r"http://\S+/metrics", run.log_of(0).read_text())[0]
         with urllib.request.urlopen(address, timeout=10) as page:
-            assert (
-                f'streamflow_events_in_total{{pipeline="{name}",stage="read-{name}-in"}} 3600.0' in page.read().decode()
-            )
+            counted = f'streamflow_events_in_total{{pipeline="{name}",stage="read-{name}-in"}} 3600.0'
+            assert counted in page.read().decode()
         shown = command("status", name)
         assert "1 worker" in shown
         assert "3600" in shown.replace(",", "")

@@ -35,9 +35,11 @@ from streamflow.topics.subscriptions.store import SubscriptionStore
 
 logger = logging.getLogger(__name__)
 
-UNCLAIMED_S = 3.0
-"""Before a task that another has taken over is claimed again, though the group still seems to give it to this worker:
-one that was suspended learns within some heartbeats whether that is so."""
+UNCLAIMED_S = SESSION_S
+"""Before a task that another has taken over is claimed again, though the group still seems to give it to this worker, if
+the group does not say so anew: one that was suspended has learnt by then that it does not."""
+_CLAIM_AGAIN_S = 2.0
+"""After a claim that Kafka did not answer."""
 _CLAIMS_AT_ONCE = 8
 
 
@@ -189,7 +191,12 @@ class ClusterLog(KafkaLog):
     async def _join(self, worker: WorkerInfo) -> None:
         view, known = await self._open_view(worker.pipeline), await self._known(worker.pipeline)
         address, topic = self._client.address, known.tasks_topic
-        self._membership = Membership(address, worker.pipeline, topic, view.bump, self._static_id)
+
+        def assigned() -> None:
+            self._unclaimed_until_s.clear()
+            view.bump()
+
+        self._membership = Membership(address, worker.pipeline, topic, assigned, self._static_id)
         self._worker = worker
         await self._membership.start()
 
@@ -261,7 +268,8 @@ class ClusterLog(KafkaLog):
             if isinstance(error, KafkaError) and not error.retriable:
                 raise
             logger.warning("%s: %s can't be claimed now, trying again: %s", self._worker.id, task, error)
-            held = None
+            self._unclaimed_until_s[task] = time.monotonic() + _CLAIM_AGAIN_S
+            return
         if held is None:
             self._unclaimed_until_s[task] = time.monotonic() + UNCLAIMED_S
         else:

@@ -25,14 +25,14 @@ GUARANTEE = "PROCESSING_GUARANTEE"
 
 
 class Membership:
-    """Of one worker in the group of `pipeline`; `topic` has a partition for each task. `changed` is called, in the
-    event loop, when `assigned` is another. `static_id`: a name that is kept, so that who comes back soon under it gets
+    """Of one worker in the group of `pipeline`; `topic` has a partition for each task. `told` is called, in the
+    event loop, when the group has said what is `assigned`. `static_id`: a name that is kept, so that who comes back soon under it gets
     what it had without a rebalance.
 
     PipelineError if Faust's own exactly-once is asked for: it loses events when workers are killed."""
 
     def __init__(
-        self, address: Address, pipeline: str, topic: str, changed: Callable[[], None], static_id: str | None = None
+        self, address: Address, pipeline: str, topic: str, told: Callable[[], None], static_id: str | None = None
     ) -> None:
         if os.environ.get(GUARANTEE, "").strip().lower() == "exactly_once":
             raise PipelineError(
@@ -40,7 +40,7 @@ class Membership:
                 "StreamFlow's commits are Kafka transactions of its own"
             )
         self.assigned: frozenset[int] = frozenset()
-        self._changed = changed
+        self._told = told
         self._folder = tempfile.TemporaryDirectory(prefix="streamflow-faust-")
         self._app = faust.App(
             group(pipeline),
@@ -77,10 +77,9 @@ class Membership:
         # What is taken away is not told before what is given instead: whoever has a task works on until another claims
         # it, so what stays does not stop.
         now = frozenset(place.partition for place in assigned)
-        if now != self.assigned:
-            logger.info("group gives %s tasks (%s before)", len(now), len(self.assigned))
-            self.assigned = now
-            self._changed()
+        logger.info("group gives %s tasks (%s before)", len(now), len(self.assigned))
+        self.assigned = now
+        self._told()
 
 
 def group(pipeline: str) -> str:
