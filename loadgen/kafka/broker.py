@@ -102,8 +102,7 @@ class Cluster:
 
         StreamFlowError with the last lines of its log if one does not within two minutes."""
         prepare(self.home)
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        directories = [base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=") for _ in self.ports]
+        cluster, *directories = (_id() for _ in range(1 + len(self.ports)))
         for index in range(len(self.ports)):
             self._format(index, cluster, directories)
         for index in range(len(self.ports)):
@@ -187,6 +186,13 @@ class Cluster:
                 tail = (self._folder(index) / "broker.log").read_text(errors="replace").splitlines()[-_LOG_LINES:]
                 raise StreamFlowError(f"Kafka broker {index + 1} {what}. The end of its log:\n" + "\n".join(tail))
             time.sleep(_POLL_S)
+
+
+def _id() -> str:
+    """As Kafka has them. With a hyphen in front it would be taken for an option."""
+    while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return made
 
 
 def _properties(index: int, ports: Sequence[_Ports], listeners: Sequence[str], data: Path) -> dict[str, str]:

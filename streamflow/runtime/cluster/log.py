@@ -36,8 +36,8 @@ from streamflow.topics.subscriptions.store import SubscriptionStore
 logger = logging.getLogger(__name__)
 
 UNCLAIMED_S = SESSION_S
-"""Before a task that another has taken over is claimed again, though the group still seems to give it to this worker, if
-the group does not say so anew: one that was suspended has learnt by then that it does not."""
+"""Before a task that another has taken over is claimed again, though the group still seems to give it to this worker,
+and does not say so anew: one that was suspended has learnt by then that it does not."""
 _CLAIM_AGAIN_S = 2.0
 """After a claim that Kafka did not answer."""
 _CLAIMS_AT_ONCE = 8

@@ -26,8 +26,8 @@ GUARANTEE = "PROCESSING_GUARANTEE"
 
 class Membership:
     """Of one worker in the group of `pipeline`; `topic` has a partition for each task. `told` is called, in the
-    event loop, when the group has said what is `assigned`. `static_id`: a name that is kept, so that who comes back soon under it gets
-    what it had without a rebalance.
+    event loop, when the group has said what is `assigned`. `static_id`: a name that is kept, so that who comes back
+    soon under it gets what it had without a rebalance.
 
     PipelineError if Faust's own exactly-once is asked for: it loses events when workers are killed."""
 
