@@ -16,7 +16,7 @@ from pipelines import end_topic, make_topic, ordered, publish_json, read_events
 from typer.testing import CliRunner
 
 import streamflow as sf
-from streamflow.base.errors import ConflictError, NotFoundError, PipelineError
+from streamflow.base.errors import ConflictError, DataError, NotFoundError, PipelineError
 from streamflow.cli.main import app
 from streamflow.runtime.cluster import ClusterLog
 from streamflow.runtime.cluster.holding import Held, claimed
@@ -183,6 +183,16 @@ def test_other_partition_counts_shapes_and_guarantees_are_refused(
     files | sf.ReadFromText(str(tmp_path / "a.txt")) | sf.WriteToTopic(f"{name}-out")
     with pytest.raises(PipelineError, match="files can't be read"):
         files.run(on=cluster)
+    publish_json(cluster, [{}], topic=f"{name}-in")
+    large = sf.Pipeline(f"{name}-large")
+    (
+        large
+        | sf.ReadFromTopic(f"{name}-in")
+        | sf.Map(lambda _: secrets.token_hex(3_000_000))
+        | sf.WriteToTopic(f"{name}-out")
+    )
+    with pytest.raises(DataError, match="larger than Kafka takes"):
+        large.run(on=cluster, until="drained")
     missing = sf.Pipeline(f"{name}-missing")
     missing | sf.ReadFromTopic(f"{name}-im") | sf.WriteToTopic(f"{name}-out")
     with pytest.raises(NotFoundError, match=f"Did you mean '{name}-in'"):
