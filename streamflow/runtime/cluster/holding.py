@@ -5,6 +5,7 @@ handle's event loop.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -65,7 +66,9 @@ class Held:
     unread: dict[int, bytes] = field(default_factory=dict)
 
     async def close(self) -> None:
-        await self.producer.stop()
+        # aiokafka cancels what waits for a broker that has gone, and may say so here.
+        with suppress(KafkaError, OSError, asyncio.CancelledError):
+            await self.producer.stop()
 
     async def payload(self, sequence: int) -> bytes:
         if (known := self.unread.pop(sequence, None)) is not None:
@@ -147,7 +150,7 @@ class Held:
         """What the changelog says once it is decided what became of the transaction."""
         while True:
             try:
-                await self.producer.stop()
+                await self.close()
                 self.producer = await started(self.client, self.place.transactional_id)
                 return (await changelog(self.client, self.last, self.place.changelog))[0]
             except (KafkaError, OSError, asyncio.CancelledError):

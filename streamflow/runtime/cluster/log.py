@@ -4,13 +4,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.errors import KafkaError
 
 from streamflow.base.clock import Clock
-from streamflow.base.errors import ConflictError, PipelineError
+from streamflow.base.errors import ConflictError, PipelineError, StreamFlowError
 from streamflow.runtime.cluster.holding import Held, claimed
 from streamflow.runtime.cluster.membership import SESSION_S, Membership, group
 from streamflow.runtime.cluster.records import TaskRecord
@@ -219,9 +220,10 @@ class ClusterLog(KafkaLog):
             await membership.stop()
         for task in list(self._held):
             await self._let_go(task)
-        for view in self._views.values():
-            await view.renew()
         self._worker = None
+        for view in self._views.values():
+            with suppress(KafkaError, OSError):  # then it shows what it saw last
+                await view.renew()
 
     def reassign(self, pipeline: str, decide: Callable[[Snapshot], Assignment]) -> Assignment:
         """Nothing: the group decides."""
@@ -340,7 +342,10 @@ class ClusterLog(KafkaLog):
             if held.record.offset and held.place.topic.startswith(f"{task.pipeline}.")
         }
         if read:
-            self._loop.run(self._client.admin.delete_records(read))
+            try:
+                self._loop.run(self._client.admin.delete_records(read))
+            except StreamFlowError as error:
+                logger.warning("what is read can't be deleted now, trying again later: %s", error)
         return 0
 
     async def _close(self) -> None:
