@@ -30,6 +30,7 @@ from streamflow.model.collecting import CollectList, CollectMap, CollectSet, Fir
 from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PCollection, PTransform
 from streamflow.model.row import Row
+from streamflow.model.sampling import Sample
 from streamflow.model.statistics import ApproxDistinct, Quantiles, StdDev, Variance
 from streamflow.model.time import MAX_TIMESTAMP, MIN_TIMESTAMP, Duration, Timestamp
 from streamflow.model.watermark import BoundedDisorder, MarkerColumn, PublishedMarkers
@@ -46,7 +47,14 @@ from streamflow.runtime.pipeline import Pipeline, PipelineResult
 from streamflow.runtime.values import on_values
 from streamflow.topics import Publisher, open_log
 from streamflow.topics.protocol import TopicConfig
-from streamflow.topics.subscriptions import AckStatus, DeadLetterPolicy, RetryPolicy, SubscriptionSettings
+from streamflow.topics.subscriptions import (
+    AckStatus,
+    DeadLetterPolicy,
+    Oidc,
+    PushConfig,
+    RetryPolicy,
+    SubscriptionSettings,
+)
 from streamflow.transforms import combiners, core, trigger, window
 from streamflow.transforms.batching import BatchElements, GroupIntoBatches
 from streamflow.transforms.columns import AsColumns, Where, WithColumns
@@ -172,6 +180,7 @@ __all__ = [
     "Message",
     "Min",
     "NotFoundError",
+    "Oidc",
     "PCollection",
     "PTransform",
     "ParDo",
@@ -183,6 +192,7 @@ __all__ = [
     "PublishFlow",
     "PublishedMarkers",
     "Publisher",
+    "PushConfig",
     "Quantiles",
     "ReadFromCsv",
     "ReadFromJson",
@@ -194,6 +204,7 @@ __all__ = [
     "Reshuffle",
     "RetryPolicy",
     "Row",
+    "Sample",
     "Select",
     "Sessions",
     "Settings",

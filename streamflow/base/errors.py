@@ -8,6 +8,7 @@ StreamFlowError
 ├── NotFoundError         fix the name: no such topic, table, row store or pipeline
 ├── ConflictError         fix the request: it contradicts what exists (partition count, pipeline shape)
 ├── FlowControlError      slow down: more is outstanding than you allowed; try again later
+├── NoSpaceError          free space on the disk: pipelines wait for it, and go on by themselves
 ├── FencedError           do nothing: another owner has taken over; drop the work, it is done elsewhere
 ├── StepCancelledError    do nothing: the worker stops in the middle of a step; whoever is next repeats it
 ├── AssertionFailedError  fix your code, or what the test expects: `assert_that` found something else
@@ -47,6 +48,10 @@ class ConflictError(StreamFlowError):
 
 class FlowControlError(StreamFlowError):
     """A bound on what is outstanding was reached, and you wanted to be told rather than wait."""
+
+
+class NoSpaceError(StreamFlowError):
+    """The disk is full, or what one may use of it. Nothing of what was to be written is there."""
 
 
 class FencedError(StreamFlowError):

@@ -43,7 +43,7 @@ STATE_KEYED_BYTES = Metric(
     "streamflow_state_keyed_bytes",
     "gauge",
     _STAGE,
-    "Memory that keyed state takes, about: of triggers, sessions, DoFns with state and side inputs.",
+    "Memory that keyed state takes, about: of triggers, DoFns with state, side inputs and joins by time.",
 )
 STEP_SECONDS = Metric(
     "streamflow_step_seconds",

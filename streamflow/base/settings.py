@@ -18,11 +18,15 @@ class Settings:
         files, a shorter one, below 0.1 s too, rows that can be read sooner.
     poll_s: how long a worker with nothing to do waits before it looks again without having been woken.
     heartbeat_s: how often a worker gives a sign of life; lease_s: silence after which it is taken for dead.
+    step_s_max: a step that lasts longer is taken for stuck: its worker writes where it is, ends, and is replaced.
+    memory_bytes_max: a worker that holds more hands its tasks over and is replaced. None: nine tenths of what its
+        cgroup or the machine has. Both are for worker processes, not for `Pipeline.run()`.
     compact_segments: once a task's state has more durable pieces than this (of any slice of its keys), those of similar
         size are merged, if that halves their rows; else once they are eight times as many.
     state_bytes_max: how much memory a worker's state may take, over all its tasks. What window state exceeds it by is
         read back from the log when it is needed. A sixteenth of it (4 MiB or more) is worked on at a time. The state of
-        triggers, sessions, DoFns and side inputs counts too, but stays in memory.
+        triggers, DoFns, side inputs and joins by time counts too, but stays in memory; a warning says when that alone
+        is more.
     shard_bytes: files larger than this are read in several shards of about this size, where their format allows, so
         that several tasks share the work.
     prune_s: how often space that nothing needs any more is given back.
@@ -32,7 +36,7 @@ class Settings:
     explain_retention_s: how long that history is kept, from when it happened.
     triggers_by_bundle: ask the trigger of a window once for all elements that come together in one record, as Apache
         Beam does, instead of after each: `AfterCount(2)` fires with all three of three then. Panes depend on what comes
-        together, so it is for tests that count on that.
+        together, so it is for tests that count on that. None: in a TestPipeline yes, elsewhere no.
     rows_only: run aggregates on the row path, one event at a time; for comparison and tests.
     """
 
@@ -46,6 +50,8 @@ class Settings:
     poll_s: float = 1.0
     heartbeat_s: float = 0.5
     lease_s: float = 10.0
+    step_s_max: float = 600.0
+    memory_bytes_max: int | None = None
     compact_segments: int = 32
     state_bytes_max: int = 256 << 20
     shard_bytes: int = 64 << 20
@@ -53,5 +59,5 @@ class Settings:
     allow_unsafe_triggers: bool = False
     explain_panes: bool = False
     explain_retention_s: float = 24 * 3600
-    triggers_by_bundle: bool = False
+    triggers_by_bundle: bool | None = None
     rows_only: bool = False

@@ -3,13 +3,18 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from streamflow.base.errors import ConflictError, NotFoundError
-from streamflow.runtime.hints import sentence
+from streamflow.runtime.hints import command, sentence
 from streamflow.runtime.processes import is_alive
 from streamflow.topics import open_log, rules, topics_at
 from streamflow.topics.protocol import Log, Snapshot, TopicInfo, TopicLog, WorkerInfo
+from streamflow.topics.subscriptions.store import SubscriptionStore
+
+if TYPE_CHECKING:
+    from streamflow.topics.client.sync import SyncClient
 
 _KAFKA = "kafka://"
 RUN_FIRST = "Give the folder that `streamflow run --data` was given."
@@ -44,17 +49,45 @@ def opened(data: Path, hint: str = RUN_FIRST) -> Iterator[Log]:
 @contextmanager
 def opened_topics(data: str, hint: str, *, new: bool = False) -> Iterator[TopicLog]:
     """The topics of a folder that is there already, or may be `new`, or of a Kafka."""
-    place: str | Path = data if data.startswith(_KAFKA) else Path(data)
-    log = topics_at(place if new or isinstance(place, str) else data_folder(place, hint))
+    log = topics_at(place(data, hint, new=new))
     try:
         yield log
     finally:
         log.close()
 
 
+@contextmanager
+def opened_client(data: str, hint: str) -> Iterator["SyncClient"]:
+    """A client of the same."""
+    there = place(data, hint)
+    # Here, not above: a worker, which is started by this command too, would load asyncio with it.
+    from streamflow.topics.client.sync import connect_sync
+
+    with connect_sync(there) as client:
+        yield client
+
+
+def place(data: str, hint: str, *, new: bool = False) -> str | Path:
+    """What --data names, as `connect` takes it."""
+    if data.startswith(_KAFKA):
+        return data
+    if data.startswith("memory:"):
+        raise NotFoundError(f"'{data}' lives and ends with one process. Give a folder, or the address of a Kafka.")
+    return Path(data) if new else data_folder(Path(data), hint)
+
+
 def shown_data(data: str) -> str:
     """What --data was, fit to be printed: of an address no credentials and no options."""
     return f"{_KAFKA}{urlsplit(data).netloc.rpartition('@')[2]}" if data.startswith(_KAFKA) else data
+
+
+def create_hint(topic: str, data: str) -> str:
+    return f"Create a topic in it: {command(f'topic create {topic}', shown_data(data))}."
+
+
+def subscriptions_in(log: TopicLog) -> SubscriptionStore | None:
+    """None where a log has topics alone."""
+    return getattr(log, "subscriptions", None)
 
 
 def known_pipeline(log: Log, name: str) -> str:

@@ -17,6 +17,16 @@ TopicsData = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Topic = Annotated[str, typer.Argument(help="The topic's name.")]
+Subscription = Annotated[str, typer.Argument(help="The subscription's name.")]
+FilterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--filter",
+        help='Only messages whose attributes match, in the language of subscriptions: `attributes.type = "view"`.',
+    ),
+]
 Target = Annotated[str, typer.Argument(help="The pipeline: package.module[:name] or path/file.py[:name].")]
 Name = Annotated[str, typer.Argument(help="The pipeline's name.")]
 UntilOption = Annotated[

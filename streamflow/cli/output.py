@@ -1,9 +1,10 @@
 """How the command line speaks: tables for people, JSON for machines, errors with a hint."""
 
 import io
+import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from streamflow.base.errors import DataError, StreamFlowError
+from streamflow.base.errors import ConflictError, DataError, StreamFlowError
 from streamflow.model.time import MAX_US, MIN_US, Timestamp, timestamp_us
 from streamflow.runtime.hints import os_reason, sentence
 
@@ -84,6 +85,27 @@ def iso_time(time_us: int) -> str:
         return Timestamp(micros=time_us).as_datetime().isoformat().replace("+00:00", "Z")
     except OverflowError:
         return f"{time_us} µs"
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ends the command if the answer is no. ConflictError where nobody can be asked, unless `yes` says it already."""
+    if yes:
+        return
+    try:
+        typer.confirm(question, abort=True, err=True)
+    except typer.Abort as error:
+        if sys.stdin.isatty():
+            raise
+        raise ConflictError(f"not done without a yes: {question} Give --yes") from error
+
+
+@contextmanager
+def until_interrupted() -> Iterator[None]:
+    """Ctrl-C ends the block, which is no error."""
+    # Polars has set a handler that lets calls that wait go on waiting (its issue 21739).
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        yield
 
 
 @contextmanager

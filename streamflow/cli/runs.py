@@ -20,6 +20,7 @@ from streamflow.engine.plan import Plan
 from streamflow.runtime.autoscaler import Policy
 from streamflow.runtime.hints import command, count
 from streamflow.runtime.launch import launch
+from streamflow.runtime.rolling import replace_workers
 from streamflow.runtime.supervisor import Supervisor, is_supervised
 from streamflow.runtime.target import load_pipeline
 from streamflow.runtime.work import Until, condition, explaining, log_to_stderr, stop_on_signals, work, work_logged
@@ -107,7 +108,7 @@ def worker(
         raise typer.Exit(work_logged(target, data, id, until, explain_panes=explain_panes, on=on, around=serving))
     with told_errors():
         name = f"worker-{secrets.token_hex(3)}"
-        work(target, data, name, until, explain_panes=explain_panes, on=on, around=serving)
+        raise typer.Exit(work(target, data, name, until, explain_panes=explain_panes, on=on, around=serving))
 
 
 @app.command(
@@ -153,6 +154,18 @@ def scale(name: Name, workers: Annotated[int, typer.Argument(min=0)], data: Data
         log.request_workers(name, workers or None)
         wanted = f"{count(workers, 'worker')} wanted" if workers else "back to what `run` said"
         say(f"{name}: {wanted}; {running} running now")
+
+
+@app.command(epilog="Example:\n\n`streamflow restart flights --data demo-data` — after a new version was installed.")
+def restart(name: Name, data: Data) -> None:
+    """Replace the workers of a running pipeline one by one, so that they run what is installed now."""
+    with told_errors(), opened(data) as log:
+        known_pipeline(log, name)
+        if not is_supervised(data, name):
+            hint = "Start it with `streamflow run`, or restart workers that you have started yourself."
+            raise ConflictError(f"pipeline '{name}' is not running in '{data}'. {hint}")
+        for worker in replace_workers(log, name):
+            say(f"{name}: {worker} replaced")
 
 
 @app.command(epilog="Example:\n\n`streamflow stop flights --data demo-data`")

@@ -1,35 +1,34 @@
-"""`streamflow topic …`: look at topics and publish to them."""
+"""`streamflow topic …`: topics themselves. What is written to them is in `publish.py`, what is read in `tail.py`."""
 
-import sys
-from collections.abc import Iterator
-from itertools import islice
-from typing import Annotated
+import time
+from typing import Annotated, Any
 
 import orjson
 import typer
 
 from streamflow.base.errors import ConflictError
-from streamflow.cli.folders import known_topic, opened_topics, own_topic, shown_data
-from streamflow.cli.options import Json, TopicsData
-from streamflow.cli.output import iso_time, print_json, print_table, say, say_problem, time_of, told_errors
-from streamflow.engine.plan import DEAD_LETTER
-from streamflow.model.time import MAX_US
-from streamflow.runtime.events import Event, events_of
-from streamflow.runtime.hints import command, count
+from streamflow.cli import publish, tail
+from streamflow.cli.folders import create_hint, known_topic, opened_topics, own_topic, shown_data, subscriptions_in
+from streamflow.cli.options import Json, Topic, TopicsData, Yes
+from streamflow.cli.output import confirm, iso_time, print_json, print_table, say, time_text, told_errors
+from streamflow.cli.values import duration_text, seconds
+from streamflow.model.time import MAX_US, MIN_US
+from streamflow.runtime.events import offset_published_at
+from streamflow.runtime.hints import count
 from streamflow.topics import Publisher
-from streamflow.topics.protocol import (
-    PARTITIONS_DEFAULT,
-    RETENTION_DEFAULT_S,
-    TopicConfig,
-    TopicInfo,
-    TopicLog,
-)
+from streamflow.topics.protocol import PARTITIONS_DEFAULT, RETENTION_DEFAULT_S, TopicConfig, TopicInfo, TopicLog
 
-app = typer.Typer(help="Topics: list, create, publish to them, end them, and look into them.", no_args_is_help=True)
+app = typer.Typer(help="Topics: make them, publish to them, look into them.", no_args_is_help=True)
+app.command("publish", epilog=publish.EXAMPLES)(publish.publish)
+app.command("tail", epilog=tail.EXAMPLES)(tail.tail)
 
-Topic = Annotated[str, typer.Argument(help="The topic's name.")]
-BATCH = 1_000
-DAY_S = 86_400
+RATE_S = 60
+"""Of the rates that `describe` shows: what was published in the last so many seconds."""
+
+Retention = Annotated[
+    float | None,
+    typer.Option(parser=seconds, metavar="TIME", help="How long events are kept: 12h, 30d; default: 7d."),
+]
 
 
 @app.command("list", epilog="Example:\n\n`streamflow topic list --data demo-data`")
@@ -38,8 +37,8 @@ def list_(
     all_: Annotated[bool, typer.Option("--all", help="With the internal ones: the logs between stages.")] = False,
     json: Json = False,
 ) -> None:
-    """All topics with their partitions and events."""
-    with told_errors(), opened_topics(data, _create("NAME", data)) as log:
+    """All topics with their partitions and events. With --json one array."""
+    with told_errors(), opened_topics(data, create_hint("NAME", data)) as log:
         rows = [_row(log, info) for info in log.topics() if all_ or not info.config.internal]
         if json:
             print_json(rows)
@@ -50,21 +49,22 @@ def list_(
             print_table(names, [[row[name] for name in names] for row in rows])
 
 
-@app.command(epilog="Example:\n\n`streamflow topic create clicks --data demo-data --partitions 16 --retention-days 7`")
+@app.command(epilog="Example:\n\n`streamflow topic create clicks --data demo-data --partitions 16 --retention 7d`")
 def create(
     name: Topic,
     data: TopicsData,
     partitions: Annotated[
         int | None, typer.Option(min=1, help=f"How many readers can share it; default: {PARTITIONS_DEFAULT}.")
     ] = None,
-    retention_days: Annotated[float, typer.Option(min=0, help="How long events are kept.")] = RETENTION_DEFAULT_S
-    / DAY_S,
+    retention: Retention = None,
 ) -> None:
     """Create a topic (and the folder, if it is new). One that exists already stays as it is."""
-    with told_errors(), opened_topics(data, _create(name, data), new=True) as log:
+    with told_errors(), opened_topics(data, create_hint(name, data), new=True) as log:
         known = next((info for info in log.topics() if info.name == name), None)
         if known is None:
-            config = TopicConfig(partitions or PARTITIONS_DEFAULT, retention_days * DAY_S)
+            config = TopicConfig(
+                partitions or PARTITIONS_DEFAULT, RETENTION_DEFAULT_S if retention is None else retention
+            )
             say(f"topic {name}: {_partitions(log.create_topic(name, config))}")
         elif partitions in (None, known.config.partitions):
             say(f"topic {name} exists already: {_partitions(known)}")
@@ -75,125 +75,70 @@ def create(
             )
 
 
+@app.command(epilog="Example:\n\n`streamflow topic describe clicks --data demo-data`")
+def describe(name: Topic, data: TopicsData, json: Json = False) -> None:
+    """A topic's settings, schema and subscriptions, and of each partition its end, size and rate of the last minute.
+    With --json one object."""
+    with told_errors(), opened_topics(data, create_hint(name, data)) as log:
+        info = known_topic(log, name)
+        document = _described(log, info)
+        if json:
+            print_json(document)
+            return
+        say(f"topic {name}: {_partitions(info)}, kept for {duration_text(info.config.retention_s)}")
+        say(f"watermark promised by publishers: {time_text(info.watermark_us)}")
+        if document["schema"] is not None:
+            say(f"schema: {orjson.dumps(document['schema']).decode()}")
+        say(f"subscriptions: {', '.join(document['subscriptions']) or 'none'}")
+        parts = document["by_partition"]
+        names = list(parts[0])
+        print_table(names, [[part[name] for name in names] for part in parts])
+        rate, size = document["events_per_s"], document["bytes"]
+        say(f"in all: {rate:,.2f} events/s{'' if size is None else f', {size:,} bytes'}")
+
+
 @app.command(
-    epilog="Examples:\n\n"
-    """`echo '{"user": "ann", "page": "/"}' | streamflow topic publish clicks --data demo-data`\n\n"""
-    "`streamflow topic publish clicks --data demo-data --end < clicks.ndjson`\n\n"
-    "`streamflow topic publish clicks --data demo-data --watermark 2026-07-04T12:00:00Z < /dev/null` — only a marker"
+    epilog="Examples:\n\n`streamflow topic alter clicks --data demo-data --retention 30d`\n\n"
+    "`streamflow topic alter clicks --data demo-data --partitions 32`"
 )
-def publish(
+def alter(
     name: Topic,
     data: TopicsData,
-    end: Annotated[bool, typer.Option("--end", help="Say that no more events follow: all windows close.")] = False,
-    watermark: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help="Put a marker behind them in each partition: no event before this time (ISO 8601, UTC) follows. "
-            "Readers with `watermark=PublishedMarkers()` go by it.",
-        ),
+    retention: Retention = None,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, help="How many there are to be in all; keys may go to others from then on.")
     ] = None,
 ) -> None:
-    """Publish standard input, a JSON document per line, with the present time as event time."""
-    with told_errors(), opened_topics(data, _create(name, data)) as log:
+    """Change how long a topic keeps its events, or give it more partitions."""
+    with told_errors(), opened_topics(data, create_hint(name, data)) as log:
         own_topic(log, name)
-        marked_us = None if watermark is None else time_of(watermark)
-        publisher = Publisher(log, name)
-        if sys.stdin.isatty():
-            say_problem("type a JSON document per line; Ctrl-D ends")
-        lines = (line.rstrip(b"\n") for line in sys.stdin.buffer if line.strip())
-        published = 0
-        while batch := list(islice(lines, BATCH)):
-            published += publisher.publish_batch(batch)
-        if marked_us is not None:
-            publisher.mark(marked_us)
-        if end:
-            publisher.end()
-        say(f"{count(published, 'event')} published to {name}{', ended' if end else ''}")
+        if retention is None and partitions is None:
+            raise typer.BadParameter("name what is to change: --retention or --partitions.")
+        if partitions is not None:
+            log.add_partitions(name, partitions)
+        if retention is not None:
+            log.alter_topic(name, retention)
+        config = log.topic(name).config
+        say(f"topic {name}: {count(config.partitions, 'partition')}, kept for {duration_text(config.retention_s)}")
+
+
+@app.command(epilog="Example:\n\n`streamflow topic delete clicks --data demo-data --yes`")
+def delete(name: Topic, data: TopicsData, yes: Yes = False) -> None:
+    """Delete a topic with its events. Its subscriptions are detached; one that a pipeline reads stays."""
+    with told_errors(), opened_topics(data, create_hint(name, data)) as log:
+        own_topic(log, name)
+        confirm(f"Delete topic '{name}' with all its events?", yes=yes)
+        log.delete_topic(name)
+        say(f"topic {name}: deleted")
 
 
 @app.command("end", epilog="Example:\n\n`streamflow topic end clicks --data demo-data`")
 def end_(name: Topic, data: TopicsData) -> None:
     """Say that no more events follow: all windows of its readers close, and `run --until finished` returns."""
-    with told_errors(), opened_topics(data, _create(name, data)) as log:
+    with told_errors(), opened_topics(data, create_hint(name, data)) as log:
         ended = own_topic(log, name).watermark_us >= MAX_US
         Publisher(log, name).end()
         say(f"topic {name}: {'was ended already' if ended else 'ended'}")
-
-
-@app.command(
-    epilog="Examples:\n\n"
-    "`streamflow topic tail flights --data demo-data -n 3`\n\n"
-    "`streamflow topic tail flights.dead-letter --data demo-data` — what failed, and why"
-)
-def tail(
-    name: Topic,
-    data: TopicsData,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many events.")] = 10,
-    partition: Annotated[int | None, typer.Option(min=0, help="Only of this partition.")] = None,
-    json: Json = False,
-) -> None:
-    """Print the newest events of a topic in the order of event time: time, partition/offset, event.
-
-    With --json a JSON document per line. Of a dead-letter topic: where an event failed, why, and what it was.
-    """
-    with told_errors(), opened_topics(data, _create(name, data)) as log:
-        partitions = range(known_topic(log, name).config.partitions) if partition is None else (partition,)
-        events = sorted(
-            (event for each in partitions for event in _newest(log, name, each, n)),
-            key=lambda event: (event.time_us, event.partition, event.offset),
-        )[-n:]
-        for event in events:
-            if json:
-                print_json(_document(event, log.offset_span))
-            elif name.endswith(f".{DEAD_LETTER}") and isinstance(event.value, dict) and "error" in event.value:
-                _say_letter(event)
-            else:
-                say(f"{iso_time(event.time_us)}  {_place(event, log.offset_span)}  {_text(event.value)}")
-        if not events and not json:
-            say(f"topic {name} holds no events")
-
-
-def _newest(log: TopicLog, name: str, partition: int, n: int) -> Iterator[Event]:
-    end, back = log.end(name, partition), n
-    while True:
-        start = max(0, end - back * log.offset_span)
-        newest = [event for record in log.read(name, partition, start) for event in events_of(record, start)]
-        if len(newest) >= n or not start:
-            yield from newest[-n:]
-            return
-        back *= 2  # Kafka's marks of transactions take offsets too
-
-
-def _place(event: Event, span: int) -> str:
-    """Partition and offset as the log's own tools show them; behind a dot which event of a message it is, if not the
-    first."""
-    message, nth = divmod(event.offset, span)
-    return f"{event.partition}/{message}.{nth}" if nth else f"{event.partition}/{message}"
-
-
-def _document(event: Event, span: int) -> dict[str, object]:
-    return {
-        "partition": event.partition,
-        "offset": event.offset // span,
-        **({"index": event.offset % span} if span > 1 else {}),
-        "time": iso_time(event.time_us),
-        "event": event.value,
-    }
-
-
-def _say_letter(event: Event) -> None:
-    letter = event.value
-    place = f"{letter.get('topic')}/{letter.get('partition')} offset {letter.get('offset')}"
-    say(f"{iso_time(event.time_us)}  {letter.get('transform')}  {place}")
-    say(f"    {letter['error']}")
-    say(f"    input: {_text(letter.get('input'))}")
-
-
-def _text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def _row(log: TopicLog, info: TopicInfo) -> dict[str, object]:
@@ -210,9 +155,40 @@ def _row(log: TopicLog, info: TopicInfo) -> dict[str, object]:
     }
 
 
+def _described(log: TopicLog, info: TopicInfo) -> dict[str, Any]:
+    store = subscriptions_in(log)
+    schema = None if store is None else store.topic_schema(info.name)
+    since_us = time.time_ns() // 1000 - RATE_S * 1_000_000
+    parts = [_part(log, info.name, partition, since_us) for partition in range(info.config.partitions)]
+    sizes = [part["bytes"] for part in parts]
+    return {
+        "topic": info.name,
+        "partitions": info.config.partitions,
+        "retention_s": info.config.retention_s,
+        "internal": info.config.internal,
+        "ended": info.watermark_us >= MAX_US,
+        "watermark": iso_time(info.watermark_us) if MIN_US < info.watermark_us < MAX_US else None,
+        "schema": None if schema is None else orjson.loads(schema),
+        "subscriptions": [] if store is None else [each.name for each in store.subscriptions(info.name)],
+        "events_per_s": sum(part["events_per_s"] for part in parts),
+        "bytes": None if None in sizes else sum(sizes),
+        "by_partition": parts,
+    }
+
+
+def _part(log: TopicLog, name: str, partition: int, since_us: int) -> dict[str, Any]:
+    end, span = log.end(name, partition), log.offset_span
+    recent = end - offset_published_at(log, name, partition, since_us)
+    # On Kafka it would have to be read to be counted.
+    kept = log.backlog(name, partition, 0) if span == 1 else None
+    return {
+        "partition": partition,
+        "end": end // span,
+        "events": None if kept is None else kept.events,
+        "bytes": None if kept is None else kept.bytes,
+        "events_per_s": recent / span / RATE_S,
+    }
+
+
 def _partitions(info: TopicInfo) -> str:
     return count(info.config.partitions, "partition")
-
-
-def _create(name: str, data: str) -> str:
-    return f"Create a topic in it: {command(f'topic create {name}', shown_data(data))}."

@@ -14,6 +14,7 @@ state as one. Processes, and who runs which task, are no business of the engine.
       stateful, cells, timers            functions with state and timers
       sides, sidehead                    functions with side inputs
       timejoin, matching                 joins by time
+      periodic                           what comes by the clock
       stores, sinks                      stores
     ledger, slices, memory, keyed      what all kept state stands on
 

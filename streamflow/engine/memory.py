@@ -1,5 +1,5 @@
 """The memory that the state of one worker's tasks may take: who holds how much, and who must let go. Window state can;
-keyed state is kept whole, and leaves the less to the others. Pure."""
+keyed state and the rows of joins by time are kept whole, and leave the less to the others. Pure."""
 
 from typing import Protocol
 
@@ -24,6 +24,8 @@ class StateMemory:
         self.piece_bytes = max(PIECE_BYTES_MIN, bytes_max // PIECES)
         self._held: dict[Holder, int] = {}
         self._kept: dict[object, int] = {}
+        self._told = bytes_max
+        """The last that was told of what is kept beyond the budget."""
 
     def hold(self, holder: Holder, size: int) -> None:
         self._held[holder] = size
@@ -47,6 +49,15 @@ class StateMemory:
         go of something."""
         largest = max(self._held.values(), default=0)
         return largest > 0 and self._sum() + largest > self.bytes_max
+
+    def overdrawn(self) -> int:
+        """How much is kept that can't be let go, if that is more than the budget, and twice what was told before; else
+        0. So whoever tells it on tells it now and then."""
+        kept = sum(self._kept.values())
+        if kept <= self._told or not self.bytes_max:
+            return 0
+        self._told = 2 * kept
+        return kept
 
     def settle(self) -> None:
         """Make the largest let go until all is within the budget.

@@ -8,6 +8,7 @@ from streamflow.engine.heads import GroupingHead, Head, Late, LogHead, SourceHea
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.operators.leaves import Publish
+from streamflow.engine.periodic import PeriodicHead
 from streamflow.engine.plan import Stage
 from streamflow.engine.setting import Setting
 from streamflow.engine.sidehead import SidesHead
@@ -23,6 +24,7 @@ from streamflow.transforms.core import ParDo
 from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.grouping import Grouping
 from streamflow.transforms.io import ReadFromTopic
+from streamflow.transforms.periodicsequence import Firing
 from streamflow.transforms.time_joins import TimeJoin
 
 
@@ -34,9 +36,17 @@ def open_head(setting: Setting, stage: Stage, claim: Claim) -> Head:
         return SourceHead(decoder, stage.node.label, first_offset, transform.from_time_us, policy)
     if isinstance(transform, Grouping):
         return _of_grouping(transform, setting, stage, claim)
+    if isinstance(transform, Firing):
+        newest = max((info.sequence for info in claim.segments), default=None)
+        stored = None if newest is None else (newest, _read_state(setting.log, claim, newest))
+        return PeriodicHead(transform, stored, setting.plan.settings.step_events_max, stage.node.label)
     if isinstance(transform, TimeJoin):
-        ledger = _ledger(setting, claim)
-        return TimeJoinHead(transform, ledger, claim.state.watermark_us, setting.plan.settings.compact_segments)
+        ledger, late, segments_max = (
+            _ledger(setting, claim),
+            _late(setting, stage, claim),
+            setting.plan.settings.compact_segments,
+        )
+        return TimeJoinHead(transform, ledger, claim.state.watermark_us, segments_max, setting.memory, late)
     if isinstance(transform, ParDo):
         windowing, late = stage.node.inputs[0].windowing, _late(setting, stage, claim)
         if stage.kind == "sides":
@@ -59,7 +69,7 @@ def _of_grouping(transform: Grouping, setting: Setting, stage: Stage, claim: Cla
     combiner = combiner_of(transform, windowing, rows_only=settings.rows_only)
     label, late = stage.node.label, _late(setting, stage, claim)
     if isinstance(combiner, RowCombiner) and not windowing.is_plain:
-        watermark_us, by_bundle = claim.state.watermark_us, settings.triggers_by_bundle
+        watermark_us, by_bundle = claim.state.watermark_us, bool(settings.triggers_by_bundle)
         state = _keyed_state(setting, claim, windowing, watermark_us)
         return TriggeredHead(combiner, windowing, state, watermark_us, label, late, by_bundle=by_bundle)
     ledger, segments_max = _ledger(setting, claim), settings.compact_segments

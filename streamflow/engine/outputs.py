@@ -93,7 +93,10 @@ def keyed_rows(elements: Elements, windowing: Windowing, on_bad: OnBad) -> pl.Da
     rows, keys, encodings = Elements(windows=[]), list[bytes](), list[bytes]()
     for i, value in enumerate(elements.values):
         try:
-            key, encoded = encode_key(key_of(value)), pickle.dumps(value, protocol=5)
+            key, encoded = (
+                encode_key(key_of(value, "state and timers are kept per key")),
+                pickle.dumps(value, protocol=5),
+            )
         except Exception as error:
             on_bad(value, elements.offsets[i], error)
             continue
@@ -106,11 +109,11 @@ def keyed_rows(elements: Elements, windowing: Windowing, on_bad: OnBad) -> pl.Da
     return pickled(rows).drop(VALUE, OFFSET).with_columns(columns)
 
 
-def key_of(value: Any) -> Any:
-    """Of a (key, value) pair. DataError for anything else."""
+def key_of(value: Any, reason: str = "it asks for the key") -> Any:
+    """Of a (key, value) pair. DataError for anything else, with the reason why it is needed."""
     if isinstance(value, (tuple, list)) and len(value) == 2:
         return value[0]
-    raise DataError(f"the key of {value!r} was asked for, which is no (key, value) pair. Make them with Map.")
+    raise DataError(f"{reason}, so the DoFn needs (key, value) pairs, got {value!r}. Make them with Map before it.")
 
 
 def json_event(value: Any) -> bytes:

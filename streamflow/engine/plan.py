@@ -2,9 +2,9 @@
 executes here.
 
 A stage begins at a topic: one of the user's (source), values of Create, shards of files, a shuffle (grouping,
-reshuffle, a join by time, or a DoFn with state), the input of a DoFn with side inputs, which stand in it too, or the
-input of a store sink. From there everything that can be fused is fused: the transforms form a tree whose leaves write
-to logs. A tree is built anew for each stage that reaches it, so Flatten costs nothing.
+reshuffle, a join by time, what comes by the clock, or a DoFn with state), the input of a DoFn with side inputs, which
+stand in it too, or the input of a store sink. From there everything that can be fused is fused: the transforms form a
+tree whose leaves write to logs. A tree is built anew for each stage that reaches it, so Flatten costs nothing.
 """
 
 import hashlib
@@ -23,12 +23,15 @@ from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.grouping import Grouping, PerKey
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToTopic
 from streamflow.transforms.outputs import Tagged
+from streamflow.transforms.periodicsequence import Firing
 from streamflow.transforms.time_joins import TimeJoin
 from streamflow.transforms.userstate import get_dofn_specs
 from streamflow.transforms.window import Restated, WindowInto
 
 DEAD_LETTER = "dead-letter"
-StageKind = Literal["source", "files", "create", "grouping", "stateful", "join", "reshuffle", "sides", "sink"]
+StageKind = Literal[
+    "source", "files", "create", "grouping", "stateful", "join", "reshuffle", "periodic", "sides", "sink"
+]
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class Stage:
     @property
     def late_to(self) -> str | None:
         """The topic for what its head drops as too late."""
+        if isinstance(self.node.transform, TimeJoin):
+            return self.node.transform.late_to
         return self.node.inputs[0].windowing.late_to if self.kind in ("grouping", "stateful", "sides") else None
 
     @property
@@ -179,6 +184,8 @@ def _stage(graph: Graph, node: Node, settings: Settings) -> Stage | None:
         return Stage(node.slug, "grouping", node, topic, 1 if single else settings.partitions, steps)
     if isinstance(transform, Reshuffle):
         return Stage(node.slug, "reshuffle", node, topic, settings.partitions, steps)
+    if isinstance(transform, Firing):
+        return Stage(node.slug, "periodic", node, topic, 1, steps)
     if isinstance(transform, TimeJoin):
         return Stage(node.slug, "join", node, topic, settings.partitions, steps)
     if isinstance(transform, ParDo) and transform.stateful:
@@ -206,7 +213,7 @@ def _step(graph: Graph, node: Node, windowing: Windowing) -> tuple[Step, ...]:
     if isinstance(transform, (Flatten, Restated, WindowInto)):
         return _steps(graph, node.output)
     begins = isinstance(transform, ParDo) and (transform.stateful or transform.sides)
-    if begins or isinstance(transform, (Grouping, TimeJoin, Reshuffle, StoreSink)):
+    if begins or isinstance(transform, (Grouping, TimeJoin, Reshuffle, Firing, StoreSink)):
         return (Step(node, windowing, topic=topic_of(graph.name, node)),)
     if isinstance(transform, WriteToTopic):
         return (Step(node, windowing, topic=transform.topic),)

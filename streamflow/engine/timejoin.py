@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from streamflow.engine.context import StepContext
+from streamflow.engine.heads import Late
 from streamflow.engine.ledger import Delta, Ledger
 from streamflow.engine.matching import LEFT, RIGHT, SEEN, matcher_of
+from streamflow.engine.memory import StateMemory
 from streamflow.model.batch import Batch
 from streamflow.model.time import MAX_US
 from streamflow.model.window import TIME
@@ -32,12 +34,22 @@ _CHUNKS_MAX = 32
 
 
 class TimeJoinHead:
-    """`watermark_us`: the task's when it was claimed."""
+    """`watermark_us`: the task's when it was claimed; `memory`: of the worker, which is told what the rows take of it;
+    `late`: takes the rows that come too late."""
 
     time_max_us: int | None = None
     due_us: int | None = None
 
-    def __init__(self, join: TimeJoin, ledger: Ledger, watermark_us: int, segments_max: int) -> None:
+    def __init__(
+        self,
+        join: TimeJoin,
+        ledger: Ledger,
+        watermark_us: int,
+        segments_max: int,
+        memory: StateMemory,
+        late: Late | None = None,
+    ) -> None:
+        self._join, self._late, self._memory = join, late, memory
         self._matcher, self._ledger, self._segments_max = matcher_of(join), ledger, segments_max
         self._columns = [list(join.left), list(join.right)]
         own = {TIME: pl.Int64(), SEEN: pl.Int64()}
@@ -52,6 +64,7 @@ class TimeJoinHead:
             frames = [ledger.read(info) for info in segments if info.slice == _SLICES[side]]
             self._keep(side, pl.concat([self._none[side], *frames]))
         ledger.take_up(segments)
+        self._bytes_told = int(sum(kept.estimated_size() for kept in self._kept))
 
     @property
     def hold_us(self) -> int:
@@ -72,6 +85,7 @@ class TimeJoinHead:
         for side in (LEFT, RIGHT):
             self._fresh[side] = self._matcher.living(side, fresh[side], after_us) if fresh[side].height else fresh[side]
             self._keep(side, self._fresh[side])
+        self._tell_size(context)
 
     def delta(self, stamp: int, watermark_us: int, context: StepContext) -> Delta:
         delta = Delta(drop=self._ledger.expired(watermark_us, lambda gone_us: gone_us))
@@ -89,7 +103,14 @@ class TimeJoinHead:
             self._fresh[side] = self._none[side]
         return delta
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self._memory.forget(self)
+
+    def _tell_size(self, context: StepContext) -> None:
+        size = int(sum(kept.estimated_size() for kept in self._kept))
+        self._memory.keep(self, size)
+        context.counts["state_bytes_keyed"] += size - self._bytes_told
+        self._bytes_told = size
 
     def _admitted(self, side: int, before_us: int, context: StepContext) -> pl.DataFrame:
         """The rows that have come, but for those that are due already."""
@@ -99,8 +120,11 @@ class TimeJoinHead:
         late = rows.filter(pl.col(TIME) < before_us).height
         if not late:
             return rows
-        open_ = rows.filter(self._matcher.due_at(side) > before_us)
+        is_open = self._matcher.due_at(side) > before_us
+        open_ = rows.filter(is_open)
         dropped = rows.height - open_.height
+        if dropped and self._late is not None:
+            self._late(self._join.late(rows.filter(~is_open), left=side == LEFT), context)
         context.counts["dropped"] += dropped
         context.counts["late"] += late - dropped
         return open_

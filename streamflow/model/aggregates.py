@@ -6,13 +6,15 @@ test holds rows and columns equal. Nulls are skipped, as in SQL; a group without
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
+from streamflow.base.errors import DataError
 from streamflow.model.combiner import CombineFn
 from streamflow.model.expressions import row_expression
+from streamflow.model.window import TIME
 
 ColumnLike = str | pl.Expr
 
@@ -211,8 +213,15 @@ class RecordCombineFn(CombineFn):
         return [fn.create_accumulator() for fn in self.aggregates.values()]
 
     def add_input(self, accumulator: list[Any], element: dict[str, Any]) -> list[Any]:
-        pairs = zip(self.aggregates.values(), accumulator, strict=True)
-        return [fn.add_input(part, element) for fn, part in pairs]
+        pairs = zip(self.aggregates.items(), accumulator, strict=True)
+        return [self._added(name, fn, part, element) for (name, fn), part in pairs]
+
+    def _added(self, name: str, fn: AggregateFn, part: Any, element: dict[str, Any]) -> Any:
+        try:
+            return fn.add_input(part, element)
+        except (TypeError, ValueError) as error:
+            value = fn.value(element)
+            raise DataError(f"'{name}': {fn} can't take {value!r} ({type(value).__name__}): {error}") from error
 
     def merge_accumulators(self, accumulators: Iterable[list[Any]]) -> list[Any]:
         columns = zip(*accumulators, strict=True)
@@ -225,6 +234,24 @@ class RecordCombineFn(CombineFn):
     def extract_output(self, accumulator: list[Any]) -> dict[str, Any]:
         pairs = zip(self.aggregates.items(), accumulator, strict=True)
         return {name: fn.extract_output(part) for (name, fn), part in pairs}
+
+
+def misfit(aggregates: Mapping[str, AggregateFn], columns: Mapping[str, pl.DataType]) -> str | None:
+    """Which of the aggregates can't work on columns of such types, why, and what helps; None if it is none of them."""
+    empty = pl.LazyFrame(schema={TIME: pl.Int64(), **columns})
+    for name, fn in aggregates.items():
+        try:
+            empty.select(fn.partial(name)).collect_schema()
+        except pl.exceptions.ColumnNotFoundError:
+            return None
+        except pl.exceptions.PolarsError as error:
+            dtype = empty.select(fn.expr.alias(name)).collect_schema()[name]
+            said = f"'{name}': {fn} can't take {dtype}: {str(error).splitlines()[0]}."
+            if dtype == pl.String and isinstance(fn.column, str):
+                cast = f"WithColumns({fn.column}=sf.col('{fn.column}').cast(float))"
+                return f"{said} If column '{fn.column}' is numbers as text, apply {cast} before."
+            return f"{said} Give it a column of another type, or cast it."
+    return None
 
 
 def _widened(expr: pl.Expr) -> pl.Expr:

@@ -41,7 +41,7 @@ def order(value: Any) -> tuple[bool, Any]:
     return (True, 0) if value != value else (False, value)
 
 
-class _Timed(AggregateFn, ABC):
+class Timed(AggregateFn, ABC):
     """What needs the event time of each value: on the row path a pair of time (µs) and value."""
 
     def value(self, row: dict[str, Any]) -> Any:
@@ -53,7 +53,7 @@ class _Timed(AggregateFn, ABC):
         return None if value is None else (row[TIME], value)
 
 
-class _ByTime(_Timed):
+class _ByTime(Timed):
     """First and Last: the same but for the choice."""
 
     latest: bool
@@ -139,7 +139,7 @@ class TopK(AggregateFn):
         return f"TopK({self.column}, {self.k}, reverse={self.reverse})"
 
 
-class CollectList(_Timed):
+class CollectList(Timed):
     """A list of all values, in the order of their event times."""
 
     def partial(self, out: str) -> Sequence[pl.Expr]:
@@ -204,7 +204,7 @@ class CollectSet(AggregateFn):
         return sorted(accumulator, key=order)
 
 
-class CollectMap(_Timed):
+class CollectMap(Timed):
     """A list of `{key, value}` in the order of the keys, for columns have no dicts: of each key the value of the latest
     event time; of several at that time, the greatest. Events without a key or a value are skipped."""
 

@@ -242,7 +242,13 @@ class Graph:
         return [(node, i) for node in self.nodes for i, taken in enumerate(node.sides) if taken is pcoll]
 
     def _unique_label(self, transform: PTransform) -> str:
-        label = "/".join([*self._scope, transform.default_label()])
+        own = transform.default_label()
+        if not isinstance(own, str):
+            raise PipelineError(
+                f"{own!r} can't be the label of {type(transform).__name__}, which is a text: "
+                f"`'label' >> {type(transform).__name__}(…)`. Or was it meant as an argument? It takes none there."
+            )
+        label = "/".join([*self._scope, own])
         if label in self._labels:
             if transform.label is not None:
                 raise PipelineError(f"label {label!r} is used twice. Labels name state, so each is used once.")
@@ -264,6 +270,23 @@ def _check_types(transform: PTransform, inputs: Sequence[PCollection]) -> None:
                 f"Type hint violation for '{transform.default_label()}': requires {wanted.__name__} but got "
                 f"{given.__name__} from '{pcoll.producer.label}'. Map the elements before, or correct the types."
             )
+
+
+_NO_PAIRS = (int, float, complex, bool, str, bytes, dict, set, frozenset, type(None))
+
+
+def check_pairs(pcoll: PCollection, needs: str) -> None:
+    """PipelineError if it is known of the elements that they are no (key, value) pairs. `needs`: who wants them."""
+    if pcoll.shape.columns is not None:
+        raise PipelineError(
+            f"{needs} needs (key, value) pairs, but the input has columns. Apply Map(lambda row: (row['…'], row)) "
+            "before."
+        )
+    if pcoll.element_type in _NO_PAIRS:
+        raise TypeCheckError(
+            f"{needs} needs (key, value) pairs, but '{pcoll.producer.label}' gives {pcoll.element_type.__name__}. Make "
+            "them before, e.g. with Map(lambda element: (element, 1)) or WithKeys(…)."
+        )
 
 
 def _holds_values(left: Any) -> bool:
@@ -297,4 +320,4 @@ def _checked_shape(node: Node) -> Shape:
     try:
         return node.transform.output(node.inputs)
     except PipelineError as error:
-        raise PipelineError(f"{node.label}: {error}") from error.__cause__
+        raise type(error)(f"{node.label}: {error}") from error.__cause__

@@ -1,10 +1,14 @@
 """Assignment: which worker runs which task. Pure, sticky, balanced: only the tasks that must move do.
 
-Each stage is spread evenly, so that the work of every stage uses all workers; where counts can't be equal, the extra
-tasks go to the workers with the fewest tasks overall.
+As long as nothing is known of the tasks, each stage is spread evenly (`balance`), so that the work of every stage uses
+all workers; where counts can't be equal, the extra tasks go to the workers with the fewest tasks overall. Once their
+loads have been measured, it is these that are spread (`even_out`): a hot partition is not given company.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
 
 from streamflow.topics.protocol import Assignment, Snapshot, TaskId, TaskState, WorkerInfo
 
@@ -47,6 +51,87 @@ def _quotas(held: Mapping[str, int], load: Mapping[str, int], tasks: int) -> dic
     floor, extra = divmod(tasks, len(held))
     order = sorted(held, key=lambda worker: (held[worker] <= floor, load[worker], worker))
     return {worker: floor + (i < extra) for i, worker in enumerate(order)}
+
+
+UNEVEN = 1.25
+"""A worker with so many times the mean load is worth moving tasks away from,"""
+BUSY = 0.3
+"""unless even it is idle for most of the time (seconds of work per second)."""
+GAIN_MIN = 0.1
+"""A task moves if that takes so much off the most loaded worker, as a share of the mean load."""
+LOAD_MIN = 1e-3
+"""What an idle task counts for: it may wake up."""
+
+
+def even_out(
+    tasks: Mapping[TaskId, str | None], workers: Sequence[str], loads: Mapping[TaskId, float]
+) -> dict[TaskId, str | None]:
+    """The new assignee of each task that must move, by what they cost. `loads`: seconds of work per second of each
+    task, as measured; a task that is not in it counts like the mean of its stage.
+
+    Tasks without an able worker go, the heaviest first, to who has least. Others move only if that helps: if a worker
+    has nothing at all, or one is busy and far above the mean; then as few as take it down to near the mean.
+    """
+    if not workers:
+        return {}
+    weights = _weights(tasks, loads)
+    crew = {worker: _Held(worker) for worker in sorted(workers)}
+    for task, owner in tasks.items():
+        if owner in crew:
+            crew[owner].take(task, weights[task])
+    before = {task: owner for task, owner in tasks.items() if owner in crew}
+    for task in sorted(tasks.keys() - before.keys(), key=lambda task: (-weights[task], task)):
+        min(crew.values(), key=_Held.order).take(task, weights[task])
+    mean = sum(weights.values()) / len(crew)
+    if _is_uneven(crew.values(), mean):
+        while (move := _best_move(crew.values(), GAIN_MIN * mean)) is not None:
+            task, giver, taker = move
+            taker.take(task, giver.tasks.pop(task))
+    after = {task: held.worker for held in crew.values() for task in held.tasks}
+    return {task: after[task] for task in sorted(tasks) if after[task] != tasks[task]}
+
+
+@dataclass(slots=True)
+class _Held:
+    worker: str
+    tasks: dict[TaskId, float] = field(default_factory=dict)
+
+    @property
+    def load(self) -> float:
+        return math.fsum(self.tasks.values())
+
+    def take(self, task: TaskId, weight: float) -> None:
+        self.tasks[task] = weight
+
+    def order(self) -> tuple[float, int, str]:
+        return self.load, len(self.tasks), self.worker
+
+
+def _weights(tasks: Iterable[TaskId], loads: Mapping[TaskId, float]) -> dict[TaskId, float]:
+    of_stages: dict[str, list[float]] = {}
+    for task, load in loads.items():
+        of_stages.setdefault(task.stage, []).append(load)
+    means = {stage: fmean(known) for stage, known in of_stages.items()}
+    return {task: max(LOAD_MIN, loads.get(task, means.get(task.stage, 0.0))) for task in tasks}
+
+
+def _is_uneven(crew: Iterable[_Held], mean: float) -> bool:
+    most = max(held.load for held in crew)
+    spare = any(len(held.tasks) > 1 for held in crew)
+    return (spare and any(not held.tasks for held in crew)) or (most > BUSY and most > UNEVEN * mean)
+
+
+def _best_move(crew: Collection[_Held], gain_min: float) -> tuple[TaskId, _Held, _Held] | None:
+    """From the most loaded to the least loaded: the task that brings them closest together, if that helps enough. To a
+    worker without any, a task always may move that does not turn the two round."""
+    giver, taker = max(crew, key=_Held.order), min(crew, key=_Held.order)
+    between = giver.load - taker.load
+    fitting = [(abs(between - 2 * weight), task) for task, weight in giver.tasks.items() if weight < between]
+    if not fitting or len(giver.tasks) < 2:
+        return None
+    left, task = min(fitting)
+    gain = (between - left) / 2
+    return (task, giver, taker) if gain >= gain_min or not taker.tasks else None
 
 
 def coordinate(

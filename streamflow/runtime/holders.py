@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from streamflow.model.time import MAX_US, MIN_US
 from streamflow.model.watermark import SourceMark, merged_watermark, speaking_sources
 from streamflow.runtime.outline import Outline, StageOutline, waiting_in
-from streamflow.runtime.progress import source_mark, stage_tasks
+from streamflow.runtime.progress import may_idle, source_mark, stage_tasks
 from streamflow.topics.protocol import Snapshot, TaskState
 
 
@@ -70,17 +70,20 @@ def holder_of(outline: Outline, snapshot: Snapshot, stage: str) -> Holder | None
     """What holds back the watermark of the stage's input: the one that it goes by, of the earliest stage to which it
     can be traced. None if all its inputs have ended."""
     upstream = [outline[name] for name in outline[stage].upstream]
-    sources = [each for up in upstream if not up.upstream for each in _partitions(outline, snapshot, up)]
-    between = [state for up in upstream if up.upstream for state in stage_tasks(snapshot, up.name)]
+    sources = [each for up in upstream if may_idle(up) for each in _partitions(outline, snapshot, up)]
+    between = [state for up in upstream if not may_idle(up) for state in stage_tasks(snapshot, up.name)]
     marks = [each.mark for each in sources]
     watermark_us = merged_watermark(marks, (state.output_watermark_us for state in between))
     if watermark_us >= MAX_US:
         return None
     for state in between:
         if state.output_watermark_us == watermark_us:
+            of = outline[state.task.stage]
+            if not of.upstream:
+                return _partition(outline, snapshot, of, state)
             if state.hold_us < state.watermark_us:
-                return KeptBack(outline[state.task.stage].label, state.task.partition, watermark_us)
-            return holder_of(outline, snapshot, state.task.stage)
+                return KeptBack(of.label, state.task.partition, watermark_us)
+            return holder_of(outline, snapshot, of.name)
     return sources[speaking_sources(marks)[0]]
 
 
@@ -111,5 +114,5 @@ def _partition(outline: Outline, snapshot: Snapshot, source: StageOutline, state
         promised,
         snapshot.ends[state.topic, state.task.partition] - state.offset,
         state.offset,
-        source_mark(state, snapshot, waiting_in(outline)).idle,
+        may_idle(source) and source_mark(state, snapshot, waiting_in(outline)).idle,
     )

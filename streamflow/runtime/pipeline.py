@@ -22,7 +22,7 @@ from streamflow.options.pipeline_options import PipelineOptions, TypeOptions
 from streamflow.runtime.launch import launch
 from streamflow.runtime.opening import open_pipelines
 from streamflow.runtime.options import options_of
-from streamflow.runtime.progress import is_drained, is_finished, stage_tasks
+from streamflow.runtime.progress import awaits_clock, is_drained, is_finished, stage_tasks
 from streamflow.runtime.worker import FAILURES_MAX, Stop, Worker
 from streamflow.topics import codec
 from streamflow.topics.protocol import Log, Snapshot
@@ -127,10 +127,14 @@ class Pipeline(Graph):
         been published so far is through; windows that are still open stay open, timers that wait for the clock go on
         waiting, and a later run goes on from there. `clock`: what processing-time triggers and timers go by; a
         `streamflow.testing.ManualClock` stands still while it runs, and a step that fails is not tried again then.
+        A pipeline without transforms does nothing, as in Apache Beam.
         `explain_panes`: keep the history of panes for `streamflow why`; None: as `Settings.explain_panes` says.
         PipelineError, NotFoundError or ConflictError if it can't be started; a step that keeps failing raises its
         error, and an assertion that does not hold (`streamflow.testing`) AssertionFailedError.
         """
+        if not self.nodes:
+            self.result = PipelineResult(self.name)
+            return self.result
         for check in self.checks:
             check()
         target = self.on if on is None else on
@@ -176,7 +180,8 @@ class Pipeline(Graph):
                 if next(player, _END) is not _END:
                     turns.append(player)
                     return False
-            return condition(plan, snapshot)
+            # The clock will not go on any more.
+            return is_drained(plan, snapshot) if awaits_clock(plan, snapshot) else condition(plan, snapshot)
 
         return done
 

@@ -2,6 +2,8 @@
 deals with its memory. Linux only."""
 
 import ctypes
+import os
+from contextlib import suppress
 
 from streamflow.topics.protocol import WorkerInfo
 
@@ -20,6 +22,26 @@ def started_at(pid: int) -> float:
 def is_alive(worker: WorkerInfo) -> bool:
     """The very process that joined is still there."""
     return started_at(worker.pid) == worker.process_started and worker.process_started > 0
+
+
+MEMORY_SHARE = 0.9
+"""Of what there is, how much one process may take: what is left is for the end of its step."""
+_CGROUP_LIMIT = "/sys/fs/cgroup/memory.max"
+
+
+def memory_bytes() -> int:
+    """What this process holds in memory now, shared pages of files left out."""
+    with open("/proc/self/statm", "rb") as statm:
+        _, resident, shared, *_ = map(int, statm.read().split())
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_bytes_max() -> int:
+    """What one process may hold before it is better replaced: nearly all that its cgroup or else the machine has."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with suppress(OSError, ValueError), open(_CGROUP_LIMIT, encoding="ascii") as limit:
+        limits.append(int(limit.read()))
+    return int(MEMORY_SHARE * min(limits))
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

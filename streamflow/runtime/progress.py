@@ -1,12 +1,23 @@
 """How far a pipeline has come, read from one snapshot: watermarks, backlog, whether it is drained or finished. Pure."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol
 
 from streamflow.engine.plan import Plan, Stage
 from streamflow.model.time import MAX_US
 from streamflow.model.watermark import SourceMark, merged_watermark
 from streamflow.topics.protocol import Snapshot, TaskState
 from streamflow.transforms.io import ReadFromTopic
+
+
+class AnyStage(Protocol):
+    """Of a plan, or of its outline."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def upstream(self) -> Sequence[str]: ...
 
 
 def stage_tasks(snapshot: Snapshot, stage: str) -> list[TaskState]:
@@ -24,8 +35,8 @@ def stage_watermarks(plan: Plan, snapshot: Snapshot) -> dict[str, int]:
             marks[stage.name] = snapshot.topics[stage.topic].watermark_us
             continue
         upstream = [plan.stage(name) for name in stage.upstream]
-        sources = [s for up in upstream if _may_idle(up) for s in by_stage.get(up.name, ())]
-        between = [s.output_watermark_us for up in upstream if not _may_idle(up) for s in by_stage.get(up.name, ())]
+        sources = [s for up in upstream if may_idle(up) for s in by_stage.get(up.name, ())]
+        between = [s.output_watermark_us for up in upstream if not may_idle(up) for s in by_stage.get(up.name, ())]
         waiting = waiting_sources(plan)
         marks[stage.name] = merged_watermark((source_mark(state, snapshot, waiting) for state in sources), between)
     return marks
@@ -70,11 +81,19 @@ def is_drained(plan: Plan, snapshot: Snapshot) -> bool:
 
 
 def is_finished(plan: Plan, snapshot: Snapshot) -> bool:
-    """Drained, and every input has been ended by its publishers."""
+    """Drained, every input has been ended by its publishers, and nothing more comes by the clock."""
     ended = all(snapshot.topics[stage.topic].watermark_us >= MAX_US for stage in plan.stages if not stage.upstream)
-    return ended and is_drained(plan, snapshot)
+    return ended and not awaits_clock(plan, snapshot) and is_drained(plan, snapshot)
 
 
-def _may_idle(stage: Stage) -> bool:
+def awaits_clock(plan: Plan, snapshot: Snapshot) -> bool:
+    """Whether a periodic stage has something to give later."""
+    periodic = [
+        state for stage in plan.stages if stage.kind == "periodic" for state in stage_tasks(snapshot, stage.name)
+    ]
+    return any(state.output_watermark_us < MAX_US for state in periodic)
+
+
+def may_idle(stage: AnyStage) -> bool:
     """Whether nothing to read means that it holds nobody back. Of given values it is known when they are complete."""
     return not stage.upstream and stage.kind != "create"

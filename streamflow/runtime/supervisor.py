@@ -1,4 +1,5 @@
-"""The supervisor: starts workers, replaces dead ones, changes their number, and lets all drain at the end.
+"""The supervisor: replaces dead workers, changes their number, and lets all drain at the end (`crew.py` has their
+processes).
 
 It computes nothing and holds no truth: killed at any line, its workers go on, and the next supervisor adopts them.
 One per pipeline and folder, by a file lock.
@@ -6,61 +7,40 @@ One per pipeline and folder, by a file lock.
 
 import fcntl
 import logging
-import os
-import re
-import secrets
-import signal
-import subprocess
-import sys
+import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from streamflow.base.errors import ConflictError, StreamFlowError
+from streamflow.base.errors import ConflictError, NoSpaceError
 from streamflow.engine.plan import Plan
 from streamflow.runtime import hints, work
 from streamflow.runtime.assignment import coordinate
 from streamflow.runtime.autoscaler import Decision, Memory, Observation, Policy, decide
+from streamflow.runtime.crew import Crew
 from streamflow.runtime.processes import is_alive
 from streamflow.runtime.progress import backlog_events
 from streamflow.runtime.worker import Stop
-from streamflow.topics.protocol import Log, Snapshot, WorkerInfo
+from streamflow.topics.protocol import Log, Snapshot
 
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.1
 COORDINATE_S = 0.5
 """How often it looks at all without a visible cause. A commit is one; of the assignment, an exit of a worker."""
-START_S = 15.0
-"""A worker that has not joined by then is not counted any more."""
-WORKER_ENVIRONMENT = {"POLARS_MAX_THREADS": "1", "POLARS_SKIP_CPU_CHECK": "1"}
-"""One compute thread each; and this process has made sure already that Polars can run here."""
-DRAIN_S = 4.0
-"""What workers get to finish their step; Ctrl-C is to end within 5 s."""
-CRASHES_MAX = 5
-"""Workers that may fail one after the other, none of which has lived for HEALTHY_S."""
-HEALTHY_S = 10.0
-LOG_BYTES_MAX = 100_000
-"""Of the end of the workers' log, read for a message."""
-
+SPACE_BYTES_MIN = 64 << 20
+"""What a commit may need."""
+SPACE_TOLD_S = 30.0
+"""How often it says that there is less."""
 BY_HAND = "set by hand"
 NOT_ASKED = "not asked yet"
 """Reasons for a number of workers that are not the autoscaler's."""
 
-_NEXT_ENTRY = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ", re.MULTILINE)
 LOCK_TRIES = 5
 LOCK_RETRY_S = 0.05
 """Who only asks whether there is a supervisor holds the lock for an instant."""
-
-
-@dataclass(slots=True)
-class _Child:
-    process: subprocess.Popen[bytes]
-    started_s: float
-    draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,33 +70,51 @@ class Supervisor:
     on_start: Callable[[], None] = lambda: None
     on_status: Callable[[Status], None] = lambda status: None
     decision: Decision = field(default=Decision(0, NOT_ASKED), init=False)
-    _children: dict[str, _Child] = field(default_factory=dict, init=False)
+    _crew: Crew = field(init=False)
     _memory: Memory = field(default_factory=Memory, init=False)
-    _crashes: int = field(default=0, init=False)
-    _spawn_at_s: float = field(default=0.0, init=False)
     _coordinate_at_s: float = field(default=0.0, init=False)
-    _log_start: int = field(default=0, init=False)
+    _tell_space_at_s: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        arguments = [work.EXPLAIN_PANES] if self.plan.settings.explain_panes else []
+        self._crew = Crew(self.plan.pipeline, self.target, self.data, self.log_file, arguments)
 
     def run(self) -> None:
         """ConflictError if the pipeline has a supervisor already; StreamFlowError if its workers keep crashing, or
         one says that another could do no better. What `scale` asked of an earlier supervisor is forgotten."""
         with self._lock():
             self.on_start()
-            self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
+            self._crew.begin()
             self.log.request_workers(self.plan.pipeline, None)
             try:
-                while not self.stop.requested and self._tick():
+                while not self.stop.requested and self._ticked():
                     time.sleep(TICK_S)
             finally:
-                self._drain()
+                self._crew.drain(self.log.snapshot(self.plan.pipeline).workers)
 
     @property
     def log_file(self) -> Path:
         """Where workers write what they have to say."""
         return self.data / "logs" / f"{self.plan.pipeline}.log"
 
+    def _ticked(self) -> bool:
+        """On a full disk there is nothing that it could change: its workers wait, and so does it."""
+        try:
+            self._look_at_space()
+            return self._tick()
+        except NoSpaceError:
+            return True
+
+    def _look_at_space(self) -> None:
+        free = shutil.disk_usage(self.data).free
+        if free < SPACE_BYTES_MIN and time.monotonic() >= self._tell_space_at_s:
+            self._tell_space_at_s = time.monotonic() + SPACE_TOLD_S
+            logger.warning(
+                "%s MB of space are left for '%s'. Without any, workers wait until you free some", free >> 20, self.data
+            )
+
     def _tick(self) -> bool:
-        exited = self._reap()
+        exited = self._crew.reap()
         due = exited or time.monotonic() >= self._coordinate_at_s
         if not self.log.wait_changed(0) and not due:
             return True
@@ -129,26 +127,15 @@ class Supervisor:
                 snapshot = self._snapshot()
         if snapshot.stopping or (self.until is not None and self.until(snapshot)):
             return False
-        running = self._running(snapshot)
+        self._crew.end_lost(snapshot, self.plan.settings.lease_s)
+        running = self._crew.running(snapshot)
         self._decide(snapshot, len(running))
-        self._adjust(snapshot, running)
+        self._crew.adjust(snapshot, running, self.wanted)
         self.on_status(Status(snapshot, len(running), self.wanted, self.decision.reason))
         return True
 
     def _snapshot(self) -> Snapshot:
         return self.log.snapshot(self.plan.pipeline, counters=False)
-
-    def _running(self, snapshot: Snapshot) -> list[str]:
-        """Ids of workers that work or are about to: members that do not drain, and children that are still starting."""
-        now_s = time.monotonic()
-        members = [worker.id for worker in snapshot.workers.values() if not worker.draining and is_alive(worker)]
-        members = [worker for worker in members if worker not in self._children or not self._children[worker].draining]
-        starting = [
-            worker
-            for worker, child in self._children.items()
-            if worker not in snapshot.workers and not child.draining and now_s - child.started_s < START_S
-        ]
-        return members + starting
 
     def _decide(self, snapshot: Snapshot, running: int) -> None:
         if snapshot.workers_wanted is not None:
@@ -171,113 +158,6 @@ class Supervisor:
         if self.decision.workers != self.wanted:
             logger.info("workers %s → %s (%s)", self.wanted, self.decision.workers, self.decision.reason)
         self.wanted = self.decision.workers
-
-    def _adjust(self, snapshot: Snapshot, running: list[str]) -> None:
-        if len(running) < self.wanted and time.monotonic() >= self._spawn_at_s:
-            for _ in range(self.wanted - len(running)):
-                self._spawn()
-        for worker in sorted(running, key=lambda id_: self._age(snapshot, id_))[: max(0, len(running) - self.wanted)]:
-            self._terminate(worker, snapshot.workers.get(worker))
-
-    def _age(self, snapshot: Snapshot, worker: str) -> float:
-        """The youngest go first: they hold the least."""
-        child, member = self._children.get(worker), snapshot.workers.get(worker)
-        return -child.started_s if child else 0.0 if member else -time.monotonic()
-
-    def _spawn(self) -> None:
-        worker = f"{self.plan.pipeline}-{secrets.token_hex(3)}"
-        command = [sys.executable, "-m", work.__name__, self.target, str(self.data), worker]
-        command += [work.EXPLAIN_PANES] if self.plan.settings.explain_panes else []
-        # A session of its own: Ctrl-C reaches only the supervisor, which lets the workers drain.
-        with self._open_log() as output:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                env={**WORKER_ENVIRONMENT, **os.environ},
-            )
-        self._children[worker] = _Child(process, time.monotonic())
-
-    def _open_log(self) -> IO[bytes]:
-        self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        return self.log_file.open("ab")
-
-    def _terminate(self, worker: str, member: WorkerInfo | None) -> None:
-        if (child := self._children.get(worker)) is not None:
-            child.draining = True
-            child.process.terminate()
-        elif member is not None and is_alive(member):
-            with suppress(ProcessLookupError):
-                os.kill(member.pid, signal.SIGTERM)
-
-    def _reap(self) -> bool:
-        """Take note of exits. A crash delays the next start, more each time; several in a row end the supervisor."""
-        exited = [(worker, child) for worker, child in self._children.items() if child.process.poll() is not None]
-        for worker, child in exited:
-            del self._children[worker]
-            if child.draining:
-                continue
-            if child.process.returncode == work.EXIT_HOPELESS:
-                raise StreamFlowError(self._hopeless(worker))
-            logger.warning("worker %s %s, replacing it", worker, self._how_it_ended(worker, child))
-            if child.process.returncode < 0 or time.monotonic() - child.started_s > HEALTHY_S:
-                self._crashes = 0
-                continue
-            self._crashes += 1
-            self._spawn_at_s = time.monotonic() + 0.25 * 2**self._crashes
-            if self._crashes >= CRASHES_MAX:
-                raise StreamFlowError(f"{self._crashes} workers in a row failed. {self._end_of_log()}")
-        return bool(exited)
-
-    def _how_it_ended(self, worker: str, child: _Child) -> str:
-        code = child.process.returncode
-        if code < 0:
-            return f"was killed by {signal.Signals(-code).name}"
-        words = [line for line in self._log_lines() if worker in line] or self._log_lines()
-        return f"exited with {code} ({words[-1] if words else f'nothing in {self.log_file}'})"
-
-    def _hopeless(self, worker: str) -> str:
-        """What the worker said, which is the error of one of its tasks."""
-        _, found, rest = "\n".join(self._log_lines()).rpartition(f"{worker}: {work.HOPELESS}: ")
-        said = _NEXT_ENTRY.split(rest)[0].rstrip()
-        return said if found else f"worker {worker} can't run this pipeline. {self._end_of_log()}"
-
-    def _end_of_log(self) -> str:
-        lines = self._log_lines()[-15:]
-        if not lines:
-            return f"They wrote nothing to '{self.log_file}'. Run one alone to see: `streamflow worker`."
-        return f"The end of '{self.log_file}':\n" + "\n".join(lines)
-
-    def _log_lines(self) -> list[str]:
-        """What this supervisor's workers have written."""
-        try:
-            with self.log_file.open("rb") as log:
-                log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - LOG_BYTES_MAX))
-                return log.read().decode(errors="replace").splitlines()
-        except FileNotFoundError:
-            return []
-
-    def _drain(self) -> None:
-        """Every worker finishes its step and goes; who has not gone in time is killed, which loses nothing."""
-        members = self.log.snapshot(self.plan.pipeline).workers
-        for worker in {*members, *self._children}:
-            self._terminate(worker, members.get(worker))
-        deadline_s = time.monotonic() + DRAIN_S
-        while time.monotonic() < deadline_s and self._left(members):
-            time.sleep(0.02)
-        for pid in self._left(members):
-            logger.warning("process %s did not drain within %s s, killing it", pid, DRAIN_S)
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for child in self._children.values():
-            child.process.wait()
-
-    def _left(self, members: object) -> list[int]:
-        pids = [child.process.pid for child in self._children.values() if child.process.poll() is None]
-        adopted = members.values() if isinstance(members, dict) else ()
-        return pids + [w.pid for w in adopted if w.id not in self._children and is_alive(w)]
 
     def _lock(self) -> IO[str]:
         path = _lock_file(self.data, self.plan.pipeline)

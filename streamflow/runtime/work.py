@@ -4,6 +4,7 @@
 `streamflow` needs, which costs each process a quarter of its start and several megabytes.
 """
 
+import faulthandler
 import logging
 import signal
 import sys
@@ -25,9 +26,10 @@ from streamflow.base.settings import Settings
 from streamflow.engine.plan import Plan
 from streamflow.runtime.launch import attach
 from streamflow.runtime.opening import open_pipelines
-from streamflow.runtime.processes import keep_freed_memory
+from streamflow.runtime.processes import keep_freed_memory, memory_bytes_max
 from streamflow.runtime.progress import is_drained, is_finished
 from streamflow.runtime.target import load_pipeline
+from streamflow.runtime.watchdog import EXIT_FULL, Limits, Watchdog
 from streamflow.runtime.worker import Stop, Worker
 from streamflow.topics.protocol import Log, Snapshot
 
@@ -56,10 +58,12 @@ def work(
     on: str | None = None,
     static: bool = False,
     around: Around = lambda plan, log: nullcontext(),
-) -> None:
-    """Run a worker until SIGINT, SIGTERM or `until`; raises what it can't go on with. `explain_panes`: keep the history
-    of panes, also if the pipeline's settings do not say so. `on`: the log, if it is not the folder `data`, which then
-    only keeps stores and may be None; `static`: `name` is kept over restarts; `around`: entered while it works."""
+) -> int:
+    """Run a worker until SIGINT, SIGTERM or `until`; raises what it can't go on with, and gives the exit code of its
+    process. `explain_panes`: keep the history of panes, also if the pipeline's settings do not say so. `on`: the log,
+    if it is not the folder `data`, which then only keeps stores and may be None; `static`: `name` is kept over
+    restarts; `around`: entered while it works."""
+    faulthandler.enable()
     stop = stop_on_signals()
     pipeline = load_pipeline(target)
     place = on or data
@@ -68,8 +72,12 @@ def work(
     log = open_pipelines(place, static_id=name if static else None)
     try:
         plan = attach(pipeline, log, explaining(pipeline.settings, explain_panes))
-        with around(plan, log):
-            Worker(plan, log, data, worker_id=name, stop=stop, until=condition(plan, until)).run()
+        worker = Worker(plan, log, data, worker_id=name, stop=stop, until=condition(plan, until))
+        settings = plan.settings
+        limits = Limits(settings.step_s_max, settings.memory_bytes_max or memory_bytes_max())
+        with around(plan, log), Watchdog(worker, limits) as watchdog:
+            worker.run()
+        return EXIT_FULL if watchdog.full else 0
     finally:
         log.close()
 
@@ -92,7 +100,7 @@ def work_logged(
     """The same, as all that a process does, for whoever reads only the log; gives the exit code."""
     keep_freed_memory()
     try:
-        work(target, data, name, until, explain_panes=explain_panes, on=on, static=True, around=around)
+        return work(target, data, name, until, explain_panes=explain_panes, on=on, static=True, around=around)
     except HOPELESS_ERRORS as error:
         logger.error("%s: %s: %s", name, HOPELESS, error)
         return EXIT_HOPELESS
@@ -102,7 +110,6 @@ def work_logged(
     except Exception as error:
         logger.critical("%s: %s: %s", name, type(error).__name__, error, exc_info=error)
         return 1
-    return 0
 
 
 def condition(plan: Plan, until: Until) -> Callable[[Snapshot], bool] | None:

@@ -11,6 +11,7 @@ import secrets
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from streamflow.base.errors import (
     ConflictError,
     DataError,
     FencedError,
+    NoSpaceError,
     PipelineError,
     StepCancelledError,
 )
@@ -36,12 +38,20 @@ from streamflow.topics.protocol import Log, Snapshot, StepCommit, TaskId, Worker
 
 logger = logging.getLogger(__name__)
 
+_OVERDRAWN = (
+    "%s: the state of DoFns, triggers, side inputs and joins by time takes %s MiB, more than state_bytes_max (%s MiB). "
+    "It stays in memory whatever its size. Keep less (a ttl, shorter windows, a smaller interval or tolerance), spread "
+    "it over more workers, or raise Settings(state_bytes_max=…)"
+)
+
 IDLE_S = 2.0
 """So long after its last step a worker gives memory back: to get it again costs milliseconds."""
 COORDINATE_S = 1.0
 """How often a worker looks for dead colleagues; the supervisor, which sees exits at once, looks more often."""
 FAILURES_MAX = 5
 """Steps of one task that may fail in a row before the worker gives up and lets the error be seen."""
+NO_SPACE_S = 5.0
+"""How long a worker waits before it looks whether there is space on the disk again."""
 RETRY_S = 0.5
 """Before a failed task is taken up again; doubled with each failure."""
 
@@ -92,6 +102,8 @@ class Worker:
         self._tasks: dict[TaskId, Task] = {}
         self._failures: dict[TaskId, int] = {}
         self._retry_at_s: dict[TaskId, float] = {}
+        self.stepping: tuple[TaskId, float] | None = None
+        """The task whose step is being computed, and since when (of the clock's monotonic seconds)."""
         self._fenced = False
         self._idle_from_s = self.clock.monotonic_s() + IDLE_S
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
@@ -129,8 +141,11 @@ class Worker:
         logger.info("%s: joined pipeline %s", self.id, self.plan.pipeline)
         try:
             while not self.stop.requested and not self._fenced:
-                if not self._round():
-                    return False
+                try:
+                    if not self._round():
+                        return False
+                except NoSpaceError as error:
+                    self._wait_for_space(error)
             return not self.stop.requested
         finally:
             done.set()
@@ -143,8 +158,19 @@ class Worker:
             finally:
                 self._tasks.clear()
                 self._calls.close()
-                self.log.leave(self.id)
+                # Without space it can't say so, and its colleagues see that its process is gone.
+                with suppress(NoSpaceError):
+                    self.log.leave(self.id)
                 logger.info("%s: left pipeline %s", self.id, self.plan.pipeline)
+
+    def _wait_for_space(self, error: NoSpaceError) -> None:
+        """On a full disk nothing can be committed. All it holds is void, and taken up again once there is space."""
+        logger.error("%s: %s", self.id, error)
+        with suppress(NoSpaceError):
+            self._settle()
+        for task in list(self._tasks.values()):
+            self._drop(task)
+        self.stop.event.wait(NO_SPACE_S)
 
     def _round(self) -> bool:
         """One look at the truth, one step of each task that has something to do. False when there is nothing left to
@@ -187,15 +213,17 @@ class Worker:
 
     def _own(self, snapshot: Snapshot) -> bool:
         """Release what is assigned elsewhere, claim what is ours and free. True if that changed anything."""
-        leaving = [
-            task for task in self._tasks if task not in snapshot.tasks or snapshot.tasks[task].assigned != self.id
-        ]
+        states = snapshot.tasks
+        leaving = [task for task in self._tasks if task not in states or states[task].assigned != self.id]
         self._release(leaving)
         now_s = self.clock.monotonic_s()
         claimed = 0
-        for task, state in snapshot.tasks.items():
-            free = state.owner is None or (state.owner == self.id and task not in self._tasks)
-            if state.assigned == self.id and free and self._retry_at_s.get(task, 0) <= now_s:
+        for task, state in states.items():
+            dropped = state.owner == self.id and task not in self._tasks
+            if state.assigned != self.id:
+                if dropped:
+                    self.log.release(task, state.epoch)
+            elif (dropped or state.owner is None) and self._retry_at_s.get(task, 0) <= now_s:
                 claimed += self._claim(task)
         if leaving or claimed:
             logger.info("%s: took %s tasks, gave up %s, holds %s", self.id, claimed, len(leaving), len(self._tasks))
@@ -249,6 +277,7 @@ class Worker:
                 self._settle()
                 if self._tasks.get(task.id) is not task:
                     continue
+            self.stepping = task.id, self.clock.monotonic_s()
             try:
                 commit = task.step(snapshot, mark)
             except Exception as error:
@@ -256,6 +285,8 @@ class Worker:
                 self._drop(task)
                 self._failed(task.id, task.epoch, error)
                 continue
+            finally:
+                self.stepping = None
             pending.append((task, commit))
             events += task.offset - before
             size += commit.size_bytes()
@@ -274,6 +305,8 @@ class Worker:
         if self._setting.memory.exceeded():
             self._settle()
             self._setting.memory.settle()
+        if kept := self._setting.memory.overdrawn():
+            logger.warning(_OVERDRAWN, self.id, kept >> 20, self._setting.memory.bytes_max >> 20)
 
     def _timed_commit(self, commits: Sequence[StepCommit]) -> tuple[list[bool], float]:
         began_s = self.clock.monotonic_s()
@@ -313,7 +346,7 @@ class Worker:
         if isinstance(error, StepCancelledError):
             logger.info("%s: step of %s was given up: %s", self.id, task, error)
             return
-        if isinstance(error, AssertionFailedError):
+        if isinstance(error, AssertionFailedError | NoSpaceError):
             raise error
         failures = self._failures.get(task, 0) + 1
         self._failures[task] = failures
@@ -362,6 +395,8 @@ class Worker:
                 self._calls.interrupt()
             try:
                 held = self.log.heartbeat(self.id, self.clock.now_us(), draining=self.stop.requested)
+            except NoSpaceError:
+                continue
             except Exception:
                 # What troubles the log for longer, the main thread raises; a thread that died of it would be silence.
                 logger.warning("%s: no sign of life could be given", self.id, exc_info=True)

@@ -16,8 +16,9 @@ class TestPipeline(Pipeline):
     such events go to a topic, and `assert_that` would only miss what became of them.
 
     `dead_letters_allowed`: for tests of just that; the result has them. `triggers_by_bundle`: as in Apache Beam's tests
-    the trigger of a window is asked once for all that `Create` gives, or one `add_elements` of a TestStream. False:
-    after each element, as elsewhere. Other arguments: see Pipeline; what Beam's TestPipeline takes besides is ignored.
+    the trigger of a window is asked once for all that `Create` gives, or one `add_elements` of a TestStream. False,
+    here or in the settings: after each element, as elsewhere. Other arguments: see Pipeline; what Beam's TestPipeline
+    takes besides is ignored.
     """
 
     __test__ = False  # it is no test, whatever pytest thinks of its name
@@ -34,12 +35,14 @@ class TestPipeline(Pipeline):
         timeout: int | None = None,
         *,
         dead_letters_allowed: bool = False,
-        triggers_by_bundle: bool = True,
+        triggers_by_bundle: bool | None = None,
         settings: Settings | None = None,
         **kwargs: Any,
     ) -> None:
         self.args = [*(argv or []), *(additional_pipeline_args or [])]
-        settings = replace(settings or Settings(), triggers_by_bundle=triggers_by_bundle)
+        settings = settings or Settings()
+        wished = settings.triggers_by_bundle if triggers_by_bundle is None else triggers_by_bundle
+        settings = replace(settings, triggers_by_bundle=wished is not False)
         super().__init__(runner=runner, options=options, argv=self.args, settings=settings, **kwargs)
         self.dead_letters_allowed = dead_letters_allowed
 

@@ -270,6 +270,14 @@ class TopicLog(Protocol):
     def topics(self) -> list[TopicInfo]:
         """All, sorted by name, internal ones included."""
 
+    def alter_topic(self, name: str, retention_s: float) -> TopicInfo:
+        """Keep its records for so long from now on. ConflictError if it is internal."""
+
+    def add_partitions(self, name: str, partitions: int) -> TopicInfo:
+        """Let it have so many in all; subscriptions get the new ones from their beginning. Keys may go elsewhere from
+        then on, so (but on Kafka, which does not know its readers) it is a ConflictError if a pipeline reads the topic
+        or an ordered subscription is on it; and also if it is internal, or has more partitions already."""
+
     def delete_topic(self, name: str) -> None: ...
 
     def publish(self, records: Sequence[Record], producer: Producer | None = None) -> list[int]:

@@ -19,11 +19,11 @@ import orjson
 import polars as pl
 
 from streamflow.base.clock import Clock, SystemClock
-from streamflow.base.errors import ConflictError, DataError, PipelineError
+from streamflow.base.errors import ConflictError, DataError, NotFoundError, PipelineError
 from streamflow.model.time import MAX_US
 from streamflow.topics.codec import KEY, TIME, Attributes, check_event, column, encode_frame, encode_json, encode_mark
 from streamflow.topics.partition import Key, key_bytes, partition_column
-from streamflow.topics.protocol import Producer, Record, TopicLog
+from streamflow.topics.protocol import Producer, Record, TopicConfig, TopicLog
 
 RECORD_EVENTS_MAX = 50_000
 """A record is read and processed whole: this and the log's `record_bytes_max` bound what one costs in memory. A single
@@ -38,6 +38,21 @@ _PARTITION = "_partition"
 T = TypeVar("T")
 
 
+def target(log: TopicLog, topic: str) -> TopicConfig:
+    """Of a topic that is to be published to. NotFoundError if there is none; ConflictError if it is the internal one of
+    a pipeline."""
+    try:
+        config = log.topic(topic).config
+    except NotFoundError as error:
+        said = f"{error}" if f"{error}".endswith("?") else f"{error}."
+        raise NotFoundError(
+            f"{said} Or create it first, with `create_topic('{topic}')` or `streamflow topic create {topic}`"
+        ) from error
+    if config.internal:
+        raise ConflictError(f"topic '{topic}' belongs to a pipeline, which alone writes to it. Publish to another")
+    return config
+
+
 class Publisher:
     """Publishes to one topic. Events with equal keys go to one partition, in order; keyless batches rotate.
 
@@ -48,14 +63,11 @@ class Publisher:
 
     def __init__(self, log: TopicLog, topic: str, *, name: str | None = None, clock: Clock | None = None) -> None:
         """NotFoundError if there is no such topic, ConflictError if it is the internal one of a pipeline."""
-        config = log.topic(topic).config
-        if config.internal:
-            raise ConflictError(f"topic '{topic}' belongs to a pipeline, which alone writes to it. Publish to another")
         self.topic = topic
         self._log = log
         self._clock = clock or SystemClock()
         self._name = name
-        self._partitions = config.partitions
+        self._partitions = target(log, topic).partitions
         # Many short-lived publishers must not all begin at partition 0.
         self._turn = crc32((name or secrets.token_hex(8)).encode())
         self._lock = threading.RLock()
@@ -126,10 +138,11 @@ class Publisher:
         event_time_us: int | None = None,
         attributes: Attributes | None = None,
     ) -> None:
-        """Buffer one event: a mapping is encoded as JSON, text and bytes are taken as JSON already.
+        """Buffer one event: a mapping is encoded as JSON, text and bytes have to be JSON already. (Messages of any
+        bytes are published by the client, `sf.connect`.)
 
         It is durable after the next `flush`, which also happens by itself at 1,000 events or 1 MB. DataError
-        if the event can't be encoded.
+        if the event can't be encoded, or is not JSON.
         """
         document = self._document(event)
         time_us = self._clock.now_us() if event_time_us is None else event_time_us
@@ -155,9 +168,10 @@ class Publisher:
         nothing.
 
         DataError: no such partition, or no time. ConflictError: the topic was ended."""
+        self.flush()
+        self._partitions = self._log.topic(self.topic).config.partitions
         if partition is not None and not 0 <= partition < self._partitions:
             raise DataError(f"topic '{self.topic}' has no partition {partition}, only 0 to {self._partitions - 1}")
-        self.flush()
         partitions = range(self._partitions) if partition is None else (partition,)
         self._write([encode_mark(self.topic, each, watermark_us) for each in partitions], None)
 
@@ -268,10 +282,15 @@ class Publisher:
         return frame.get_column(name)
 
     def _document(self, event: Mapping[str, Any] | bytes | str) -> bytes:
-        if isinstance(event, bytes):
-            return event
-        if isinstance(event, str):
-            return event.encode()
+        if isinstance(event, bytes | str):
+            try:
+                orjson.loads(event)
+            except ValueError as error:
+                raise DataError(
+                    f"an event for topic '{self.topic}' is not JSON, which its readers expect: {event[:60]!r} "
+                    f"({error}). Publish a mapping, as {{'text': …}}; or any bytes with the client, `sf.connect`"
+                ) from error
+            return event if isinstance(event, bytes) else event.encode()
         try:
             return orjson.dumps(event if isinstance(event, dict) else dict(event))
         except TypeError as error:
@@ -283,7 +302,10 @@ class Publisher:
     def _write(self, records: Sequence[Record], producer: Producer | None) -> int:
         if not records or (producer is not None and producer.sequence <= self.last_sequence):
             return 0
-        if self._log.topic(self.topic).watermark_us >= MAX_US:
+        info = self._log.topic(self.topic)
+        # Of added ones the next batch makes use: asking before each would cost as much again.
+        self._partitions = info.config.partitions
+        if info.watermark_us >= MAX_US:
             raise ConflictError(
                 f"topic '{self.topic}' was ended: its readers have closed every window and would drop new events. "
                 "Publish to another topic"

@@ -40,6 +40,29 @@ def check_same_partitions(name: str, existing: int, wanted: TopicConfig | None) 
         )
 
 
+def check_alterable(name: str, internal: bool) -> None:
+    if internal:
+        raise ConflictError(f"topic '{name}' belongs to a pipeline, which alone changes it. Alter another")
+
+
+def check_more_partitions(
+    name: str, existing: int, wanted: int, *, pipelines: Iterable[str], ordered: Iterable[str]
+) -> None:
+    """`pipelines` that read the topic, and ordered subscriptions to it: both rely on where its keys are."""
+    check_config(name, TopicConfig(wanted))
+    if wanted < existing:
+        raise ConflictError(
+            f"topic '{name}' has {existing} partitions and can't have {wanted}: events would be lost. Make another one"
+        )
+    for what, names in (("pipeline", pipelines), ("ordered subscription", ordered)):
+        listed = ", ".join(f"'{each}'" for each in sorted(set(names)))
+        if listed:
+            raise ConflictError(
+                f"topic '{name}' can't get more partitions while {what} {listed} reads it: keys would move, and their "
+                f"order be lost. {'Reset' if what == 'pipeline' else 'Delete'} that first, or make another topic"
+            )
+
+
 def check_partition(name: str, partition: int, partitions: int) -> None:
     if not 0 <= partition < partitions:
         raise DataError(f"topic '{name}' has no partition {partition}. It has 0 to {partitions - 1}")

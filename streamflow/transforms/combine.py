@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from streamflow.base.errors import PipelineError
-from streamflow.model.aggregates import AggregateFn, ColumnLike
+from streamflow.model.aggregates import AggregateFn, ColumnLike, misfit
 from streamflow.model.combiner import CombineFn, ListCombineFn, MergingCombineFn, PartialCombineFn
 from streamflow.model.expressions import row_expression
 from streamflow.model.graph import PCollection, PTransform, Shape
@@ -231,7 +231,10 @@ class Aggregate(Grouping):
         if shape.columns is None:
             return None
         known = {**shape.columns, **self.window_columns(shape)}
-        return resolve_columns(known, lambda frame: self.whole(frame, shape))
+        try:
+            return resolve_columns(known, lambda frame: self.whole(frame, shape))
+        except PipelineError as error:
+            raise PipelineError(misfit(self.aggregates, shape.columns) or str(error)) from error.__cause__
 
     def window_columns(self, shape: Shape) -> dict[str, pl.DataType]:
         dtype = pl.Datetime("us", "UTC")

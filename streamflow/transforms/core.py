@@ -13,7 +13,7 @@ from typing import Any, Self
 import polars as pl
 
 from streamflow.base.errors import PipelineError
-from streamflow.model.graph import Graph, PCollection, Primitive, PTransform, Shape
+from streamflow.model.graph import Graph, PCollection, Primitive, PTransform, Shape, check_pairs
 from streamflow.model.window import TimestampedValue
 from streamflow.transforms.asynchronous import AsyncOptions, is_async
 from streamflow.transforms.columns import Where
@@ -135,10 +135,8 @@ class ParDo(Primitive):
                 "a side input with windows, but the input is in the global window, whose end is in none of them. Apply "
                 "WindowInto to the input too, or WindowInto(GlobalWindows()) to the side input."
             )
-        if self.stateful and pcoll.shape.columns is not None:
-            raise PipelineError(
-                "state is kept per key, but the input has columns. Apply Map(lambda row: (row['…'], row)) before."
-            )
+        if self.stateful:
+            check_pairs(pcoll, "a DoFn with state or timers, which are kept per key,")
         windowing = replace(pcoll.windowing, assigned=True) if asks else pcoll.windowing
         return Shape(windowing, columns=None, bounded=pcoll.shape.bounded)
 

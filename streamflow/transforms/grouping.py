@@ -8,7 +8,7 @@ import polars as pl
 
 from streamflow.base.errors import PipelineError
 from streamflow.model.combiner import CombineFn
-from streamflow.model.graph import PCollection, Primitive, Shape
+from streamflow.model.graph import PCollection, Primitive, Shape, check_pairs
 from streamflow.transforms.sides import AsSideInput
 
 
@@ -62,6 +62,11 @@ class PerKey(Grouping):
         self.primitive = not self.beside
         self.args, self.kwargs = args, kwargs
         self.fn = CombineFn.of(fn) if self.beside else combine_fn(fn, *args, **kwargs)
+
+    def output(self, inputs: Sequence[PCollection]) -> Shape:
+        if self.keyed:
+            check_pairs(inputs[0], "grouping by key")
+        return super().output(inputs)
 
     def default_label(self) -> str:
         inner = getattr(self.fn, "fn", self.fn)

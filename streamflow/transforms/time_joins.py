@@ -4,6 +4,10 @@ pairs `(left, right) | IntervalJoin.Inner(…)`.
 All are one primitive, `TimeJoin`, behind the rows of both sides in one log: a row waits in the state of its stage until
 the watermark says that nothing can come any more that it could be joined with. Times decide, not windows: a result is
 in the windows of the left that its own time falls into.
+
+`late_to` of all: a topic for the rows that come too late, by default that of the left's windows. It is written in the
+same transaction as the step that dropped them: the row as it came, with its own time and `late_side` ('left' or
+'right'); of pairs `{"key": …, "value": …, "late_side": …}`.
 """
 
 import pickle
@@ -13,17 +17,18 @@ from typing import Any, Literal
 
 import polars as pl
 
-from streamflow.base.errors import DataError, PipelineError
+from streamflow.base.errors import PipelineError
+from streamflow.model.batch import Batch, Elements
 from streamflow.model.graph import Columns, PCollection, Primitive, PTransform, Shape
-from streamflow.model.keys import encode_key
-from streamflow.model.schema import Field, Schema
 from streamflow.model.time import EVENT_MAX_US, DurationTypes, duration_us
 from streamflow.model.window import TIME
 from streamflow.model.windowing import Windowing
-from streamflow.transforms.columns import AsColumns, FrameTransform
-from streamflow.transforms.core import Flatten, Map
-from streamflow.transforms.join import check_two, join_keys, known_columns, right_names
+from streamflow.transforms.columns import FrameTransform
+from streamflow.transforms.core import Flatten
+from streamflow.transforms.join import join_keys, known_columns, right_names
+from streamflow.transforms.join_pairs import DELETED, ROW, on_pairs
 from streamflow.transforms.ptransform import ptransform_fn
+from streamflow.transforms.window import checked_late_to
 
 IntervalHow = Literal["inner", "left", "right", "full"]
 AsOfHow = Literal["inner", "left"]
@@ -31,17 +36,10 @@ Direction = Literal["backward", "forward"]
 
 FROM_LEFT = "_left"
 """Whether a row in the log is of the left."""
+LATE_SIDE = "late_side"
+"""Of a record of what came too late: 'left' or 'right'."""
 _KEY, _LEFT, _RIGHT = "key.", "left.", "right."
 """What the names of columns begin with in the log and in state, so that those of both sides can stand in one frame."""
-_ROW, _DELETED = "row", "deleted"
-_PAIR = Schema(
-    (
-        Field("key", pl.Binary(), bytes, required=True, nullable=False),
-        Field(_ROW, pl.Binary(), bytes, required=True, nullable=False),
-        Field(_DELETED, pl.Boolean(), bool, required=True, nullable=False),
-    )
-)
-"""Pairs as columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +65,20 @@ class AsOf:
 
 class TimeJoin(Primitive):
     """`left`, `right`: the columns besides `on`; `names`: what those of the right are called in the result, if they are
-    in it."""
+    in it; `late_to`: the topic for rows that come too late; `of_pairs`: whether rows stand for pairs."""
 
     def __init__(
-        self, match: Interval | AsOf, on: Columns, left: Columns, right: Columns, names: Mapping[str, str]
+        self,
+        match: Interval | AsOf,
+        on: Columns,
+        left: Columns,
+        right: Columns,
+        names: Mapping[str, str],
+        late_to: str | None = None,
+        *,
+        of_pairs: bool = False,
     ) -> None:
-        self.match = match
+        self.match, self.late_to, self._of_pairs = match, late_to, of_pairs
         keys = {f"{_KEY}{name}": dtype for name, dtype in on.items()}
         self.keys = list(keys)
         self.left = keys | {f"{_LEFT}{name}": dtype for name, dtype in left.items()}
@@ -89,6 +95,18 @@ class TimeJoin(Primitive):
         (both,) = inputs
         dtypes = self.left | self.right
         return replace(both.shape, columns={new: dtypes[name] for name, new in self.names.items()})
+
+    def late(self, rows: pl.DataFrame, *, left: bool) -> Batch:
+        """Rows of that side that came too late, as records for a topic: with their own columns and times."""
+        side = "left" if left else "right"
+        if self._of_pairs:
+            out = Elements()
+            for time_us, row in rows.select(TIME, f"{_LEFT if left else _RIGHT}{ROW}").iter_rows():
+                key, value = pickle.loads(row)
+                out.append({"key": key, "value": value, LATE_SIDE: side}, time_us, -1, None)
+            return out
+        own = (pl.col(name).alias(name.split(".", 1)[1]) for name in (self.left if left else self.right))
+        return rows.select(TIME, *own, pl.lit(side).alias(LATE_SIDE))
 
 
 class JoinSide(FrameTransform):
@@ -111,13 +129,15 @@ class JoinSide(FrameTransform):
 class _ByTime(PTransform):
     """What the joins by time share: two sides with known columns, of which one primitive makes rows."""
 
-    deleted: str | None = None
+    of_pairs = False
 
-    def __init__(self, right: PCollection, on: str | Sequence[str], suffix: str, match: Interval | AsOf) -> None:
+    def __init__(
+        self, right: PCollection, on: str | Sequence[str], suffix: str, match: Interval | AsOf, late_to: str | None
+    ) -> None:
         if not isinstance(right, PCollection):
             raise PipelineError(f"{type(self).__name__} joins with a PCollection, not {right!r}.")
         self.right, self.suffix, self.match = right, suffix, match
-        self.on = join_keys(type(self).__name__, on)
+        self.on, self.late_to = join_keys(type(self).__name__, on), checked_late_to(late_to)
 
     def expand(self, pcoll: PCollection) -> Any:
         sides, name = (pcoll, self.right), type(self).__name__
@@ -131,12 +151,15 @@ class _ByTime(PTransform):
         deleted = self.match.deleted if isinstance(self.match, AsOf) else None
         if deleted is not None and right.get(deleted) != pl.Boolean:
             raise PipelineError(f"column '{deleted}' must be a Boolean of the table, true in rows that delete.")
+        if (late_to := self.late_to or windowing.late_to) and LATE_SIDE in (*on, *left, *right):
+            raise PipelineError(f"column '{LATE_SIDE}' says what came too late (late_to). Rename it before the join.")
         names = right_names(name, (*on, *left), [column for column in right if column != deleted], self.suffix)
         rows = [
             side | label >> JoinSide(label == "Left", on, rest, windowing)
             for label, side, rest in zip(("Left", "Right"), sides, (left, right), strict=True)
         ]
-        return rows | Flatten() | "Match" >> TimeJoin(self.match, on, left, right, names)
+        join = TimeJoin(self.match, on, left, right, names, late_to, of_pairs=self.of_pairs)
+        return rows | Flatten() | "Match" >> join
 
 
 class IntervalJoin(_ByTime):
@@ -152,9 +175,9 @@ class IntervalJoin(_ByTime):
     A pair comes out at once when the second of its rows is there; its time is the later of the two. A row without a
     partner comes out when the watermark has passed the last instant at which one could come, with its own time: a join
     that is not inner holds the watermark of what comes after it back by that long. A row that comes when that has
-    passed already is dropped and counted; a late row before that is joined with what has not passed either. State, in
-    memory: rows until nothing can come any more that they could be joined with; in a join that is not inner also until
-    this is true of those that they were joined with.
+    passed already is dropped and counted, or goes to the topic `late_to`; a late row before that is joined with what
+    has not passed either. State, in memory: rows until nothing can come any more that they could be joined with; in a
+    join that is not inner also until this is true of those that they were joined with.
 
     On pairs: `(left, right) | IntervalJoin.Inner(lower, upper)`, `.Left`, `.Right` and `.Full` give (key, (left value,
     right value)), with None where there is no partner.
@@ -169,6 +192,7 @@ class IntervalJoin(_ByTime):
         upper: DurationTypes,
         how: IntervalHow = "inner",
         suffix: str = "_right",
+        late_to: str | None = None,
     ) -> None:
         outer = {
             "inner": (False, False),
@@ -180,31 +204,31 @@ class IntervalJoin(_ByTime):
         match = Interval(_span_us("lower", lower), _span_us("upper", upper), outer[how])
         if match.lower_us > match.upper_us:
             raise PipelineError(f"the interval from {lower!r} to {upper!r} is empty. Swap lower and upper.")
-        super().__init__(right, on, suffix, match)
+        super().__init__(right, on, suffix, match, late_to)
 
     @staticmethod
     @ptransform_fn
-    def Inner(pcolls: Any, lower: DurationTypes, upper: DurationTypes) -> Any:  # noqa: N802
+    def Inner(pcolls: Any, lower: DurationTypes, upper: DurationTypes, *, late_to: str | None = None) -> Any:  # noqa: N802
         """Pairs of pairs: (key, (left, right)) for all of the same key whose times are so far apart."""
-        return _on_interval(pcolls, "inner", lower, upper)
+        return _on_interval(pcolls, "inner", lower, upper, late_to)
 
     @staticmethod
     @ptransform_fn
-    def Left(pcolls: Any, lower: DurationTypes, upper: DurationTypes) -> Any:  # noqa: N802
+    def Left(pcolls: Any, lower: DurationTypes, upper: DurationTypes, *, late_to: str | None = None) -> Any:  # noqa: N802
         """As Inner, and (key, (left, None)) for those of the left without a partner."""
-        return _on_interval(pcolls, "left", lower, upper)
+        return _on_interval(pcolls, "left", lower, upper, late_to)
 
     @staticmethod
     @ptransform_fn
-    def Right(pcolls: Any, lower: DurationTypes, upper: DurationTypes) -> Any:  # noqa: N802
+    def Right(pcolls: Any, lower: DurationTypes, upper: DurationTypes, *, late_to: str | None = None) -> Any:  # noqa: N802
         """As Inner, and (key, (None, right)) for those of the right without a partner."""
-        return _on_interval(pcolls, "right", lower, upper)
+        return _on_interval(pcolls, "right", lower, upper, late_to)
 
     @staticmethod
     @ptransform_fn
-    def Full(pcolls: Any, lower: DurationTypes, upper: DurationTypes) -> Any:  # noqa: N802
+    def Full(pcolls: Any, lower: DurationTypes, upper: DurationTypes, *, late_to: str | None = None) -> Any:  # noqa: N802
         """Left and Right at once."""
-        return _on_interval(pcolls, "full", lower, upper)
+        return _on_interval(pcolls, "full", lower, upper, late_to)
 
 
 class AsOfJoin(_ByTime):
@@ -221,8 +245,9 @@ class AsOfJoin(_ByTime):
 
     A row of the left comes out when the watermark has passed its time (forward: and the tolerance, by which it holds
     the watermark back), so what it is joined with does not depend on the order of arrival. One that comes when that has
-    passed is dropped and counted. A late row of the right counts from then on. State, in memory: rows of the left that
-    wait, those of the right from the watermark on, and before it the newest of each key, if it is within the tolerance.
+    passed is dropped and counted, or goes to the topic `late_to`. A late row of the right counts from then on. State,
+    in memory: rows of the left that wait, those of the right from the watermark on, and before it the newest of each
+    key, if it is within the tolerance.
 
     On pairs: `(left, right) | AsOfJoin.Left(tolerance, direction)` and `.Inner(…)` give (key, (left value, right
     value)); of several values at the same time that with the greatest pickled form.
@@ -237,6 +262,7 @@ class AsOfJoin(_ByTime):
         direction: Direction = "backward",
         how: AsOfHow = "left",
         suffix: str = "_right",
+        late_to: str | None = None,
     ) -> None:
         _check_how("AsOfJoin", how, ("inner", "left"))
         if direction not in ("backward", "forward"):
@@ -246,19 +272,31 @@ class AsOfJoin(_ByTime):
         span_us = None if tolerance is None else _span_us("tolerance", tolerance)
         if span_us is not None and span_us < 0:
             raise PipelineError(f"tolerance can't be negative, got {tolerance!r}.")
-        super().__init__(right, on, suffix, AsOf(span_us, direction == "forward", how == "left"))
+        super().__init__(right, on, suffix, AsOf(span_us, direction == "forward", how == "left"), late_to)
 
     @staticmethod
     @ptransform_fn
-    def Inner(pcolls: Any, tolerance: DurationTypes | None = None, direction: Direction = "backward") -> Any:  # noqa: N802
+    def Inner(  # noqa: N802
+        pcolls: Any,
+        tolerance: DurationTypes | None = None,
+        direction: Direction = "backward",
+        *,
+        late_to: str | None = None,
+    ) -> Any:
         """Pairs of pairs: (key, (left, right)) for those of the left that find one."""
-        return _on_as_of(pcolls, "inner", tolerance, direction)
+        return _on_as_of(pcolls, "inner", tolerance, direction, late_to)
 
     @staticmethod
     @ptransform_fn
-    def Left(pcolls: Any, tolerance: DurationTypes | None = None, direction: Direction = "backward") -> Any:  # noqa: N802
+    def Left(  # noqa: N802
+        pcolls: Any,
+        tolerance: DurationTypes | None = None,
+        direction: Direction = "backward",
+        *,
+        late_to: str | None = None,
+    ) -> Any:
         """As Inner, and (key, (left, None)) for the others."""
-        return _on_as_of(pcolls, "left", tolerance, direction)
+        return _on_as_of(pcolls, "left", tolerance, direction, late_to)
 
 
 class TableJoin(_ByTime):
@@ -284,21 +322,22 @@ class TableJoin(_ByTime):
         how: AsOfHow = "inner",
         deleted: str | None = None,
         suffix: str = "_right",
+        late_to: str | None = None,
     ) -> None:
         _check_how("TableJoin", how, ("inner", "left"))
-        super().__init__(table, on, suffix, AsOf(None, False, how == "left", deleted))
+        super().__init__(table, on, suffix, AsOf(None, False, how == "left", deleted), late_to)
 
     @staticmethod
     @ptransform_fn
-    def Inner(pcolls: Any) -> Any:  # noqa: N802
+    def Inner(pcolls: Any, *, late_to: str | None = None) -> Any:  # noqa: N802
         """Pairs of pairs: (key, (value, value in the table)) for the keys that have one at that time."""
-        return _on_table(pcolls, "inner")
+        return _on_table(pcolls, "inner", late_to)
 
     @staticmethod
     @ptransform_fn
-    def Left(pcolls: Any) -> Any:  # noqa: N802
+    def Left(pcolls: Any, *, late_to: str | None = None) -> Any:  # noqa: N802
         """As Inner, and (key, (value, None)) for the others."""
-        return _on_table(pcolls, "left")
+        return _on_table(pcolls, "left", late_to)
 
 
 def _check_how(name: str, how: str, hows: Sequence[str]) -> None:
@@ -330,46 +369,33 @@ def _windowing(sides: Sequence[PCollection]) -> Windowing:
     return replace(windowing, assigned=False, grouped=False)
 
 
-def _on_interval(pcolls: Any, how: IntervalHow, lower: DurationTypes, upper: DurationTypes) -> Any:
-    return _on_pairs(
-        "IntervalJoin", pcolls, lambda right: IntervalJoin(right, on="key", lower=lower, upper=upper, how=how)
-    )
+def _on_interval(pcolls: Any, how: IntervalHow, lower: DurationTypes, upper: DurationTypes, late_to: str | None) -> Any:
+    def join(right: PCollection) -> _ByTime:
+        return IntervalJoin(right, on="key", lower=lower, upper=upper, how=how, late_to=late_to)
+
+    return _on_pairs("IntervalJoin", pcolls, join)
 
 
-def _on_as_of(pcolls: Any, how: AsOfHow, tolerance: DurationTypes | None, direction: Direction) -> Any:
-    return _on_pairs(
-        "AsOfJoin", pcolls, lambda right: AsOfJoin(right, on="key", tolerance=tolerance, direction=direction, how=how)
-    )
+def _on_as_of(
+    pcolls: Any, how: AsOfHow, tolerance: DurationTypes | None, direction: Direction, late_to: str | None
+) -> Any:
+    def join(right: PCollection) -> _ByTime:
+        return AsOfJoin(right, on="key", tolerance=tolerance, direction=direction, how=how, late_to=late_to)
+
+    return _on_pairs("AsOfJoin", pcolls, join)
 
 
-def _on_table(pcolls: Any, how: AsOfHow) -> Any:
-    return _on_pairs("TableJoin", pcolls, lambda right: TableJoin(right, on="key", how=how, deleted=_DELETED))
+def _on_table(pcolls: Any, how: AsOfHow, late_to: str | None) -> Any:
+    def join(right: PCollection) -> _ByTime:
+        return TableJoin(right, on="key", how=how, deleted=DELETED, late_to=late_to)
+
+    return _on_pairs("TableJoin", pcolls, join)
 
 
-def _on_pairs(name: str, pcolls: Any, join: Callable[[PCollection], PTransform]) -> Any:
-    check_two(name, pcolls)
-    left, right = (
-        pcoll | f"Pair-{place}" >> Map(_as_row) | f"Columns-{place}" >> _PairColumns()
-        for place, pcoll in enumerate(pcolls)
-    )
-    return left | "Join" >> join(right) | "Pair" >> Map(_as_pair)
+def _on_pairs(name: str, pcolls: Any, join: Callable[[PCollection], _ByTime]) -> Any:
+    def of_pairs(right: PCollection) -> _ByTime:
+        by_time = join(right)
+        by_time.of_pairs = True
+        return by_time
 
-
-class _PairColumns(AsColumns):
-    """Of dicts with bytes, which schemas of events can't have."""
-
-    def __init__(self) -> None:
-        self.schema = _PAIR
-
-
-def _as_row(element: Any) -> dict[str, Any]:
-    if not isinstance(element, (tuple, list)) or len(element) != 2:
-        raise DataError(f"joining by key needs (key, value) pairs, got {element!r}. Make them with Map.")
-    key, value = element
-    return {"key": encode_key(key), _ROW: pickle.dumps((key, value), protocol=5), _DELETED: value is None}
-
-
-def _as_pair(row: Mapping[str, Any]) -> Any:
-    sides = [row[name] and pickle.loads(row[name]) for name in (_ROW, f"{_ROW}_right")]
-    key = next(pair[0] for pair in sides if pair is not None)
-    return key, tuple(None if pair is None else pair[1] for pair in sides)
+    return on_pairs(name, pcolls, of_pairs)

@@ -63,7 +63,8 @@ class WindowInto(Primitive):
     them: for each key and window what it would give for these events alone, and how many they are (`late_events`). An
     Aggregate writes such rows, a grouping of pairs `{"key": …, "value": …, "window_start": …, "window_end": …,
     "late_events": …}`, a DoFn with state `{"key": …, "value": …, …}` for each element, a function with side inputs in
-    windows `{"value": …, …}`. What one grouping drops may come in several records, so add them up.
+    windows `{"value": …, …}`; what joins by time write stands in `time_joins`. What one grouping drops may come in
+    several records, so add them up.
     """
 
     def __init__(
@@ -83,8 +84,6 @@ class WindowInto(Primitive):
         lateness_us = duration_us(allowed_lateness)
         if lateness_us < 0:
             raise PipelineError(f"allowed_lateness can't be negative, got {allowed_lateness!r}.")
-        if late_to is not None and (not isinstance(late_to, str) or not late_to):
-            raise PipelineError(f"late_to takes the name of a topic, not {late_to!r}.")
         chosen = DefaultTrigger() if trigger is None else checked(trigger)
         if accumulation_mode is None:
             if chosen != DefaultTrigger():
@@ -104,7 +103,7 @@ class WindowInto(Primitive):
             _member(TimestampCombiner, timestamp_combiner or TimestampCombiner.OUTPUT_AT_EOW, "timestamp_combiner"),
             _member(OnTimeBehavior, on_time_behavior, "on_time_behavior"),
             _member(ClosingBehavior, closing_behavior, "closing_behavior"),
-            late_to=late_to,
+            late_to=checked_late_to(late_to),
         )
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
@@ -121,3 +120,9 @@ def _member(enum: type[_E], value: _E, name: str) -> _E:
 class Restated(Primitive):
     """The same elements in the same windows, of which something else is known from here on. Costs nothing when it
     runs."""
+
+
+def checked_late_to(late_to: object) -> str | None:
+    if late_to is not None and (not isinstance(late_to, str) or not late_to):
+        raise PipelineError(f"late_to takes the name of a topic, not {late_to!r}.")
+    return late_to

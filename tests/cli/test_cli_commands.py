@@ -5,16 +5,23 @@ from pathlib import Path
 
 import pytest
 from cli.command import call, ok, refused, shell, told
+from typer import Typer
 
 import streamflow as sf
 from streamflow.cli.main import app
 from streamflow.stores.widerow import SetCell, WideRowStore
 
-COMMANDS = ["run", "worker", "scale", "stop", "reset", "status", "explain", "sql", "row", "why"]
-TOPIC_COMMANDS = ["list", "create", "publish", "end", "tail"]
+COMMANDS = ["run", "worker", "scale", "restart", "stop", "reset", "status", "explain", "sql", "row", "why"]
+GROUPS = {
+    "topic": ["list", "create", "describe", "alter", "delete", "publish", "end", "tail"],
+    "sub": ["list", "create", "describe", "alter", "delete", "detach", "seek", "pull", "tail", "ack", "nack", "push"],
+    "sub snapshot": ["list", "create", "delete"],
+    "dead-letter": ["list", "show", "replay"],
+}
+IN_GROUPS = [f"{group} {name}" for group, names in GROUPS.items() for name in names]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, *(f"topic {name}" for name in TOPIC_COMMANDS)])
+@pytest.mark.parametrize("command", [*COMMANDS, *IN_GROUPS])
 def test_every_command_teaches_by_example(command: str) -> None:
     text = told(*command.split(), "-h")
     assert "Example" in text
@@ -24,10 +31,13 @@ def test_every_command_teaches_by_example(command: str) -> None:
 
 def test_help_lists_every_command_and_no_other() -> None:
     text = told("-h")
-    assert all(command in text for command in [*COMMANDS, "topic"])
-    groups = [group.typer_instance for group in app.registered_groups]
-    registered = [command for group in groups if group for command in group.registered_commands]
-    assert len(registered) == len([*COMMANDS, *TOPIC_COMMANDS])
+    assert all(command in text for command in [*COMMANDS, *(group.split()[0] for group in GROUPS)])
+    assert _registered(app) == len([*COMMANDS, *IN_GROUPS])
+
+
+def _registered(group: Typer) -> int:
+    inner = [each.typer_instance for each in group.registered_groups]
+    return len(group.registered_commands) + sum(_registered(each) for each in inner if each is not None)
 
 
 def test_version_is_that_of_the_package() -> None:

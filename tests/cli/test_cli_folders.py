@@ -12,12 +12,21 @@ LOOKING = [
     "status",
     "topic list",
     "topic tail visits",
+    "sub list",
+    "dead-letter list",
     "sql",
     "sql 'select * from t'",
     "row",
     "row s k",
 ]
-CHANGING = ["topic create new", "topic end visits", "topic publish visits --end", "run job.py", "reset p --yes"]
+CHANGING = [
+    "topic create new",
+    "topic end visits",
+    "topic publish visits --end",
+    "sub create s -t visits",
+    "run job.py",
+    "reset p --yes",
+]
 JOB = "import streamflow as sf\np = sf.Pipeline('p')\np | sf.Create([1]) | sf.Map(str)\n"
 
 

@@ -4,7 +4,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from cli.command import BIN, call, ok, refused, told
 from cli.visits import BAD, PIPELINE
 
 import streamflow as sf
-from streamflow.runtime import supervisor
+from streamflow.runtime import crew
 
 RUN = ["run", "visits.py", "--data", "data", "--port", "0"]
 
@@ -21,7 +21,7 @@ def prepare(folder: Path, events: list[str], *, end: bool, text: str = PIPELINE)
     (folder / "visits.py").write_text(text)
     told("topic", "create", "visits", "--data", "data", "--partitions", "1")
     typed = "".join(f"{event}\n" for event in events).encode()
-    told("topic", "publish", "visits", "--data", "data", *(["--end"] if end else []), typed=typed)
+    told("topic", "publish", "visits", "--data", "data", "--unchecked", *(["--end"] if end else []), typed=typed)
 
 
 @contextmanager
@@ -42,6 +42,11 @@ def running(folder: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
 def workers() -> int:
     done = call("status", "--data", "data", "--json")
     return sum(row["workers"] for row in json.loads(done.stdout)) if done.exit_code == 0 else 0
+
+
+def worker_ids(folder: Path) -> set[str]:
+    with closing(sf.open_log(folder / "data")) as log:
+        return set(log.snapshot("visits").workers)
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 30) -> None:
@@ -126,6 +131,11 @@ def test_a_running_pipeline_is_scaled_and_stopped_and_nothing_else(folder: Path)
         )
         assert told("scale", "visits", "2", "-d", "data") == "visits: 2 workers wanted; 1 running now\n"
         wait_for(lambda: workers() == 2, "the second worker")
+        before = worker_ids(folder)
+        replaced = told("restart", "visits", "-d", "data").splitlines()
+        assert sorted(replaced) == sorted(f"visits: {worker} replaced" for worker in before)
+        assert len(worker_ids(folder)) == 2
+        assert not before & worker_ids(folder)
         assert told("stop", "visits", "-d", "data") == "visits: stopping 2 workers\n"
         out, _ = process.communicate(timeout=20)
         assert process.returncode == 0
@@ -149,7 +159,7 @@ def test_a_worker_that_no_restart_can_help_ends_the_run_with_what_it_says(folder
 def test_a_worker_that_fails_is_replaced_with_its_last_words(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(supervisor, "CRASHES_MAX", 2)
+    monkeypatch.setattr(crew, "CRASHES_MAX", 2)
     dies = "\nimport os, sys\nif sys.argv[0].endswith('work.py'): os.write(2, {!r}); os._exit(7)\n"
     prepare(folder, [], end=False, text=PIPELINE + dies.format(b""))
     said = refused(*RUN)

@@ -121,19 +121,10 @@ def test_what_the_documentation_shows_is_what_is_printed(folder: Path) -> None:
     (folder / "visits.py").write_text(text.split("```python\n")[1].split("```")[0])
     shown = [block.split("```")[0] for block in text.split("$ streamflow why / 2026-07-04T12:00 --data data\n")[1:]]
     told("topic", "create", "visits", "--data", "data", "--partitions", "1")
-    steps = [
-        [("ann", "/", "12:00:10"), ("bob", "/", "12:00:41"), ("eve", "/cart", "12:00:20")],
-        [("ann", "/cart", "12:01:20")],
-        [("kim", "/", "12:00:55")],
-        [("kim", "/cart", "12:03:20")],
-        [("joe", "/", "12:00:07")],
-    ]
+    first, then = (block.split("```")[0] for block in text.split("```json\n")[1:])
     printed = []
-    for events in steps:
-        typed = [
-            json.dumps({"user": u, "page": p, "at": f"2026-07-04T{t}"}, separators=(",", ":")) for u, p, t in events
-        ]
-        told("topic", "publish", "visits", "--data", "data", typed="".join(f"{event}\n" for event in typed).encode())
+    for events in (first, *then.splitlines(keepends=True)):
+        told("topic", "publish", "visits", "--data", "data", typed=events.encode())
         load_pipeline("visits.py").run(on=folder / "data", until="drained", explain_panes=True)
         printed.append(told(*ASK))
     fired_at = re.compile(r"((?:ON_TIME|LATE) +\d +)[-\d]+ [:\d]+")

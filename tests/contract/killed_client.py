@@ -1,6 +1,7 @@
 """A publisher or subscriber that works until it is killed, or until there is nothing left to do.
 
     killed_client.py publish FOLDER CLOCK UNTIL     messages 0, 1, 2, … up to UNTIL
+    killed_client.py push FOLDER CLOCK ""           pushes without end
     killed_client.py subscribe FOLDER CLOCK NOTES   notes each delivery (D) and each confirmed ack (A)
 
 CLOCK is a file with the seconds that time is ahead, so that leases of the dead end without waiting. Run by the tests.
@@ -43,7 +44,7 @@ async def publish(client: Client, until: int) -> None:
 
 async def subscribe(client: Client, notes: int) -> None:
     def note(kind: str, message) -> None:
-        os.write(notes, f"{kind} {message.message_id} {message.data.decode()}\n".encode())
+        os.write(notes, f"{kind} {message.message_id} {message.data.decode()} {message.delivery_attempt}\n".encode())
 
     async def ack(message) -> None:
         if await message.ack() is sf.AckStatus.HELD:
@@ -69,6 +70,8 @@ async def main(role: str, folder: str, clock: str, last: str) -> None:
     async with sf.connect(folder, clock=FileClock(clock)) as client:
         if role == "publish":
             await publish(client, int(last))
+        elif role == "push":
+            await client.push("s")
         else:
             await subscribe(client, os.open(last, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644))
 

@@ -236,6 +236,9 @@ def test_admin_lists_alters_and_deletes(with_client):
         assert altered.settings.ack_deadline_s == 60
         with pytest.raises(ConflictError, match="ordered"):
             await client.alter_subscription("s", ordered=True)
+        assert (await client.alter_topic("u", retention_s=60)).config.retention_s == 60
+        assert (await client.add_partitions("u", 20)).config.partitions == 20
+        assert (await client.topic("u")).config == sf.TopicConfig(partitions=20, retention_s=60)
         await client.detach_subscription("of-u")
         assert (await client.subscription("of-u")).detached
         await client.delete_subscription("of-u")

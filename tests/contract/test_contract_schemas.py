@@ -30,8 +30,14 @@ class ClickData:
 CLICK_COLUMNS = {"user": pl.String, "count": pl.Int64}
 
 
-@pytest.mark.parametrize("schema", [Click, ClickData, CLICK_COLUMNS, pl.Schema(CLICK_COLUMNS)])
+def arrow_schema():
+    pyarrow = pytest.importorskip("pyarrow")
+    return pyarrow.schema([("user", pyarrow.string()), ("count", pyarrow.int64())])
+
+
+@pytest.mark.parametrize("schema", [Click, ClickData, CLICK_COLUMNS, pl.Schema(CLICK_COLUMNS), arrow_schema])
 def test_message_is_checked_against_each_kind_of_schema(schema):
+    schema = schema() if schema is arrow_schema else schema
     checked = MessageSchema(schema)
     checked.check(b'{"user": "ann", "count": 3, "more": [1]}')
     for wrong in (b'{"user": 1, "count": 3}', b'{"user": "ann", "count": "x"}', b"[]", b"{"):

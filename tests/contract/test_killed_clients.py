@@ -43,8 +43,9 @@ class Story:
         ahead.rename(self.clock)
         return self.start("subscribe", self.notes)
 
-    def lines(self) -> list[tuple[str, str, int]]:
-        return [(kind, id, int(n)) for kind, id, n in (line.split() for line in self.notes.read_text().splitlines())]
+    def lines(self) -> list[tuple[str, str, int, int]]:
+        lines = (line.split() for line in self.notes.read_text().splitlines())
+        return [(kind, id, int(n), int(attempt)) for kind, id, n, attempt in lines]
 
 
 def kill(process: subprocess.Popen) -> None:
@@ -82,17 +83,45 @@ def test_killed_publishers_and_subscribers_lose_and_repeat_nothing(tmp_path: Pat
     check(story.lines(), total)
 
 
-def check(lines: list[tuple[str, str, int]], total: int) -> None:
-    delivered: dict[int, str] = {}
-    acked: set[int] = set()
+@pytest.mark.timeout(1_200)
+def test_two_subscribers_of_which_one_or_both_are_killed_lose_and_repeat_nothing(tmp_path: Path):
+    """Who is not killed goes on, and takes over what the other one had."""
+    story, draw = Story(tmp_path), random.Random(11)
+    asyncio.run(prepare(story.log))
+    publisher = story.publisher()
+    subscribers = [story.subscriber(), story.subscriber()]
+    for _ in range(KILLS):
+        time.sleep(draw.uniform(0, 0.4))
+        for place in draw.choice([[0], [1], [0, 1]]):
+            kill(subscribers[place])
+            subscribers[place] = story.subscriber()
+    kill(publisher)
+    log = sf.open_log(story.log)
+    total = log.last_sequence("t", "p") + 50
+    log.close()
+    assert story.publisher(total).communicate() == ("", None)
+    for each in subscribers:
+        each.communicate()
+    assert [each.returncode for each in subscribers] == [0, 0]
+    check(story.lines(), total)
+
+
+def check(lines: list[tuple[str, str, int, int]], total: int) -> None:
+    ids: dict[int, str] = {}
+    holders: set[tuple[int, int]] = set()
+    acked: dict[int, int] = {}
     newest = {key: key - 5 for key in range(5)}
-    for kind, id, n in lines:
-        assert delivered.setdefault(n, id) == id, f"{n} was published twice"
+    for kind, id, n, attempt in lines:
+        assert ids.setdefault(n, id) == id, f"{n} was published twice"
         if kind == "A":
-            acked.add(n)
+            assert n not in acked, f"two acks of {n} were confirmed"
+            acked[n] = attempt
             continue
-        assert n not in acked, f"{n} was delivered after its ack was confirmed"
+        assert (n, attempt) not in holders, f"delivery {attempt} of {n} was handed out twice"
+        holders.add((n, attempt))
+        # Who was handed it before may come late to noting it.
+        assert attempt <= acked.get(n, attempt), f"{n} was delivered after its ack was confirmed"
         assert n <= newest[n % 5] + 5, f"{n} was delivered before an earlier one of its key"
         newest[n % 5] = max(newest[n % 5], n)
-    assert sorted(delivered) == list(range(total)), "some were lost"
+    assert sorted(ids) == list(range(total)), "some were lost"
     assert len(acked) > total / 2

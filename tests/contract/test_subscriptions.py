@@ -489,3 +489,70 @@ def test_event_that_fails_leaves_machines_as_they_were(bench: Bench):
         bench.store.with_machines("s", {0: fail}, durable=True)
     if "memory" not in bench.log.url:
         assert texts(consumer.pull(5).found) == ["a"]
+
+
+def test_if_one_event_raises_nothing_of_any_is_kept(bench: Bench):
+    bench.log.create_topic("dead", TopicConfig(1))
+    consumer = bench.subscribe(partitions=2, exactly_once=True, dead_letter=DeadLetterPolicy("dead"))
+    for n in range(8):
+        bench.publish(str(n))
+    for _ in range(4):
+        consumer.modify(leases(consumer.pull(8).found), 0)
+    found = consumer.pull(8).found
+    by_partition = {each: [one.lease.id for one in found if one.lease.partition == each] for each in (0, 1)}
+
+    def ack_and_pull(running):
+        assert set(running.ack(by_partition[0][:2])) == {HELD}
+        running.modify(by_partition[0][2:], 0)
+        running.pull(5)
+
+    def nack_and_fail(running):
+        running.modify(by_partition[1], 0)
+        raise ZeroDivisionError
+
+    for events in ({0: ack_and_pull, 1: nack_and_fail}, {1: nack_and_fail, 0: ack_and_pull}):
+        with pytest.raises(ZeroDivisionError):
+            bench.store.with_machines("s", events, durable=True)
+        assert (consumer.backlog().events, bench.log.end("dead", 0)) == (8, 0)
+    assert consumer.ack(leases(found)) == [HELD] * 8
+    assert consumer.backlog().events == 0
+
+
+def test_added_partitions_are_read_from_their_beginning(bench: Bench, clock: ManualClock):
+    consumer, other = bench.subscribe(partitions=1, exactly_once=True), bench.other()
+    bench.publish("before")
+    bench.store.create_snapshot("then", "s")
+    assert consumer.ack(leases(consumer.pull(5).found)) == [HELD]
+    bench.opened().add_partitions("t", 3)
+    sender = Sender(bench.log, "t", None)
+    sent = {f"{n}-0" for n in (1, 2)} | {"0-1"}
+    ids = {sender.send([Outgoing(str(n).encode(), {}, "", clock.now_us())])[0] for n in range(3)}
+    assert ids == sent
+    assert consumer.backlog().events == 3
+    found = other.pull(9).found
+    assert sorted(texts(found)) == ["0", "1", "2"]
+    clock.advance(700)
+    bench.log.prune()
+    consumer.seek("then")
+    assert sorted(texts(consumer.pull(9).found)) == ["0", "1", "2", "before"]
+    consumer.seek_time(clock.now_us())
+    assert consumer.backlog().events == 0
+    bench.log.subscriptions.create_snapshot("later", "s")
+    consumer.seek("later")
+
+
+def test_publishers_that_are_open_use_added_partitions(bench: Bench):
+    bench.log.create_topic("t", TopicConfig(1))
+    sender, publisher = Sender(bench.log, "t", None), Publisher(bench.log, "t", clock=bench.clock)
+    bench.opened().add_partitions("t", 8)
+    keys = [f"k{n}" for n in range(40)]
+    sender.send([Outgoing(b"1", None, key, bench.clock.now_us()) for key in keys])
+    sent = [bench.log.end("t", partition) for partition in range(8)]
+    assert sum(sent) == 40
+    assert min(sent) > 0
+    publisher.publish_batch([b"1"])
+    before = [bench.log.end("t", partition) for partition in range(8)]
+    publisher.publish_batch([b"1"] * 40, keys=keys)
+    assert [bench.log.end("t", partition) for partition in range(8)] == [
+        x + y for x, y in zip(before, sent, strict=True)
+    ]

@@ -1,13 +1,14 @@
 """A DoFn with state as a machine that takes elements, watermarks and times of the clock by hand. No test of its own
 lives here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from keyed_making import Durable
 
 import streamflow as sf
+from streamflow.coders import BytesCoder
 from streamflow.engine.context import StepContext
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Ledger
@@ -15,10 +16,44 @@ from streamflow.engine.outputs import keyed_rows
 from streamflow.engine.stateful import StatefulHead
 from streamflow.model.batch import Elements
 from streamflow.model.time import MIN_US, timestamp_us
+from streamflow.model.window import FixedWindows
 from streamflow.model.windowing import Windowing
 from streamflow.topics import codec
 from streamflow.topics.protocol import Record
 from streamflow.transforms.core import ParDo
+from streamflow.transforms.timeutil import TimeDomain
+from streamflow.transforms.userstate import BagStateSpec, CombiningValueStateSpec, TimerSpec, on_timer
+
+WINDOWS_OF_10 = Windowing(FixedWindows(10), allowed_lateness_us=5_000_000)
+
+
+def at(value: Any, seconds: float, key: str = "k") -> sf.TimestampedValue:
+    return sf.TimestampedValue((key, value), seconds)
+
+
+class Indexed(sf.DoFn):
+    INDEX = CombiningValueStateSpec("index", sum)
+
+    def process(self, element: Any, index: Any = sf.DoFn.StateParam(INDEX)) -> Iterator[Any]:
+        yield (*element, index.read())
+        index.add(1)
+
+
+class Buffered(sf.DoFn):
+    """Everything so far, once the watermark has come to 20."""
+
+    BUFFER = BagStateSpec("buffer", BytesCoder())
+    EXPIRY = TimerSpec("expiry", TimeDomain.WATERMARK)
+
+    def process(
+        self, element: Any, buffer: Any = sf.DoFn.StateParam(BUFFER), expiry: Any = sf.DoFn.TimerParam(EXPIRY)
+    ) -> None:
+        buffer.add(b"A%d" % element[1])
+        expiry.set(20)
+
+    @on_timer(EXPIRY)
+    def expired(self, buffer: Any = sf.DoFn.StateParam(BUFFER)) -> Iterator[Any]:
+        yield b"".join(buffer.read())
 
 
 class Machine:

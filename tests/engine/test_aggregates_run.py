@@ -17,6 +17,7 @@ from streamflow.stores.table import Catalog
 US = 1_000_000
 EVENTS = [{"k": "abc"[i % 3], "v": (i * 37) % 50 if i % 7 else None, "t": (i * 13) % 100} for i in range(90)]
 SCHEMA = {"k": str, "v": pl.Int64, "t": int}
+SAMPLE = sf.Sample("v", 3, seed=7)
 AGGREGATES: dict[str, sf.AggregateFn] = {
     "first": sf.First("v"),
     "last": sf.Last("v"),
@@ -25,6 +26,7 @@ AGGREGATES: dict[str, sf.AggregateFn] = {
     "all": sf.CollectList("v"),
     "different": sf.CollectSet("v"),
     "by_tens": sf.CollectMap(sf.col("v") // 10, "v"),
+    "some": SAMPLE,
     "distinct": sf.ApproxDistinct("v"),
     "median": sf.Quantiles("v", 0.5),
     "ends": sf.Quantiles("v", [0, 1]),
@@ -52,6 +54,7 @@ def plain(key: str, start: int) -> dict[str, Any]:
         "all": in_time,
         "different": sorted(set(values)),
         "by_tens": [{"key": key, "value": last} for key, last in sorted({v // 10: v for _, v in sorted(kept)}.items())],
+        "some": SAMPLE.apply([{"v": v, "_time": t * US} for t, v in kept]),
         "distinct": len(set(values)),
         "median": float(values[math.ceil(len(values) / 2) - 1]),
         "ends": [float(values[0]), float(values[-1])],
@@ -106,6 +109,7 @@ def test_columns_are_known_when_the_pipeline_is_built() -> None:
             "all": "List(Int64)",
             "different": "List(Int64)",
             "by_tens": "List(Struct({'key': Int64, 'value': Int64}))",
+            "some": "List(Int64)",
             "distinct": "Int64",
             "median": "Float64",
             "ends": "List(Float64)",

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 import streamflow as sf
-from streamflow.base.errors import PipelineError
+from streamflow.base.errors import DataError, PipelineError
 from streamflow.coders import PickleCoder
 from streamflow.options.pipeline_options import PipelineOptions, TypeOptions
+from streamflow.testing.test_pipeline import TestPipeline
 from streamflow.transforms.trigger import AfterCount, AfterWatermark, Repeatedly
 from streamflow.transforms.userstate import BagStateSpec
 from streamflow.transforms.window import GlobalWindows
@@ -79,7 +80,18 @@ COLUMNS: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
         "column 'price' not found",
     ),
     "operation on the wrong type": (lambda p: events(p) | sf.WithColumns(x=sf.col("item").dt.hour()), "WithColumns: "),
-    "sum of text": (lambda p: windowed(p) | sf.Aggregate(n=sf.Sum("item")), "Aggregate: "),
+    "sum of text": (
+        lambda p: windowed(p) | sf.Aggregate(n=sf.Count(), s=sf.Sum("item")),
+        r"Aggregate: 's': Sum\(item\) can't take String.* apply WithColumns\(item=sf.col\('item'\).cast\(float\)\)",
+    ),
+    "mean of what is no number": (
+        lambda p: windowed(p) | sf.Aggregate(m=sf.Mean(sf.col("price").cast(str) + "!")),
+        r"'m': Mean\(.*\) can't take String.* Give it a column of another type",
+    ),
+    "columns grouped as pairs": (
+        lambda p: windowed(p) | sf.GroupByKey(),
+        r"GroupByKey: grouping by key needs \(key, value\) pairs, but the input has columns. Apply Map",
+    ),
     "no expression": (lambda p: events(p) | sf.Where(True), "True is no expression"),  # type: ignore[arg-type]
     "reserved name in WithColumns": (
         lambda p: events(p) | sf.WithColumns(_x=sf.lit(1)),
@@ -170,6 +182,18 @@ WINDOWS: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
 
 VALUES: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
     "duplicate label": (twice, "label 'Same' is used twice"),
+    "label that is no text": (
+        lambda p: p | sf.Create([(1, 1)]) | sf.GroupByKey(1),  # type: ignore[arg-type]
+        "1 can't be the label of GroupByKey, which is a text",
+    ),
+    "numbers grouped as pairs": (
+        lambda p: p | sf.Create([1]) | sf.CombinePerKey(sum),
+        r"needs \(key, value\) pairs, but 'Create' gives int. Make them before",
+    ),
+    "state behind texts": (
+        lambda p: p | sf.Create(["a"]) | sf.ParDo(Stateful()),
+        r"state or timers, which are kept per key, needs \(key, value\) pairs, but 'Create' gives str",
+    ),
     "pipelines mixed": (mixed, "Flatten mixes PCollections of different pipelines"),
     "Create of a text": (lambda p: p | sf.Create("abc"), r"Write Create\(\['abc'\]\)"),
     "Map of no function": (lambda p: p | sf.Create([1]) | sf.Map(5), "Map takes a function, not 5"),  # type: ignore[arg-type]
@@ -239,6 +263,21 @@ def test_refused_when_built(case: str) -> None:
     build, words = REFUSED[case]
     with pytest.raises(PipelineError, match=words):
         build(sf.Pipeline("p"))
+
+
+def test_an_aggregate_that_can_not_take_a_column_says_so_where_types_are_known_late() -> None:
+    for rows_only, words in ((False, "String"), (True, r"'x' \(str\)")):
+        p = TestPipeline(settings=sf.Settings(rows_only=rows_only))
+        with pytest.raises(DataError, match=rf"'m': Mean\(v\) can't take {words}"), p:
+            p | sf.Create([{"k": "a", "v": "x"}]) | sf.Aggregate(by="k", n=sf.Count(), m=sf.Mean("v"))
+
+
+def test_a_pipeline_without_transforms_does_nothing() -> None:
+    with sf.Pipeline("p") as p:
+        pass
+    assert p.result.state == "DONE"
+    with TestPipeline():
+        pass
 
 
 def test_late_panes_fit_a_table_when_mode_and_key_go_together() -> None:

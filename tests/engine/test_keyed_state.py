@@ -1,13 +1,19 @@
 """Keyed state is a dict, whatever steps, compactions, claims and deaths lie between."""
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from keyed_making import Durable, gone_at
+from pipelines import make_topic, publish_json
 
+import streamflow as sf
 from streamflow.engine.keyed import KeyedState
 from streamflow.engine.ledger import Ledger
 from streamflow.engine.memory import StateMemory
 from streamflow.model.window import GLOBAL_WINDOW, IntervalWindow
+from streamflow.transforms.userstate import BagStateSpec
 
 WINDOWS = [*(IntervalWindow.of_us(*bounds) for bounds in ((0, 10), (10, 20), (0, 30))), GLOBAL_WINDOW]
 
@@ -137,3 +143,33 @@ def test_what_was_deleted_stays_so_while_a_large_older_segment_still_has_it() ->
         assert contents(durable.claimed()) == expected
     assert 2 <= len(durable.infos) < 20
     assert 0 in durable.infos, "the large one was not written again"
+
+
+class Kept(sf.DoFn):
+    BAG = BagStateSpec("bag")
+
+    def process(self, element: Any, bag: Any = sf.DoFn.StateParam(BAG)) -> None:
+        bag.add(element[1])
+
+
+def kept(rows: Any) -> None:
+    rows | sf.Map(lambda row: (row["k"], "x" * 5_000)) | sf.ParDo(Kept())
+
+
+def joined(rows: Any) -> None:
+    rows | sf.IntervalJoin(rows, on="v", lower=-9, upper=9, how="full")
+
+
+@pytest.mark.parametrize("build", [kept, joined])
+def test_state_beyond_the_bound_is_told_with_what_helps(build: Any, caplog: pytest.LogCaptureFixture) -> None:
+    for state_bytes_max, times in ((1_000, 1), (1 << 30, 0)):
+        caplog.clear()
+        log = sf.open_log("memory://")
+        make_topic(log, partitions=1)
+        publish_json(log, [{"k": "a", "v": i} for i in range(200)])
+        p = sf.Pipeline("p", settings=sf.Settings(partitions=1, state_bytes_max=state_bytes_max))
+        build(p | sf.ReadFromTopic("in", schema={"k": str, "v": int}))
+        p.run(on=log, until="drained")
+        told = [record.getMessage() for record in caplog.records if "state_bytes_max" in record.getMessage()]
+        assert len(told) == times
+        assert all("Keep less (a ttl, shorter windows" in text for text in told)

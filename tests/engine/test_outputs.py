@@ -219,4 +219,4 @@ def test_key_is_given_to_who_asks_for_it() -> None:
 
     found, result = run(lambda p: {"keys": p | sf.Create([("a", 1), 5]) | sf.Map(keyed)})
     assert found == {"keys": ["a"]}
-    assert "no (key, value) pair" in result.dead_letters[0]["error"]
+    assert "asks for the key, so the DoFn needs (key, value) pairs, got 5" in result.dead_letters[0]["error"]

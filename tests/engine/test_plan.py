@@ -8,6 +8,7 @@ import pytest
 import streamflow as sf
 from streamflow.base.errors import PipelineError
 from streamflow.engine.plan import Plan, Stage, Step, build_plan
+from streamflow.transforms.grouping import PerKey
 
 MINUTE = sf.FixedWindows(60)
 SCHEMA = {"k": str, "v": int}
@@ -76,7 +77,7 @@ def test_grouping_without_a_key_has_one_partition() -> None:
         events = read(p) | sf.WindowInto(MINUTE)
         events | "All" >> sf.Aggregate(n=sf.Count())
         events | "Sum" >> sf.CombineGlobally(sum).without_defaults()
-        events | "Keyed" >> sf.GroupByKey()
+        events | sf.Map(lambda row: (row["k"], row)) | "Keyed" >> sf.GroupByKey()
 
     plan = plan_of(build, partitions=7)
     assert [plan.stage(name).partitions for name in ("all", "sum", "keyed")] == [1, 1, 7]
@@ -160,6 +161,8 @@ def fingerprint(
 ) -> str:
     def build(p: sf.Pipeline) -> None:
         windowed = read(p) | sf.WindowInto(window, allowed_lateness=lateness, accumulation_mode=mode)
+        if isinstance(transform, PerKey):
+            windowed = windowed | sf.Map(lambda row: (row["k"], row))
         tail(windowed | "Group" >> (transform or sf.Aggregate(by=["k"], n=sf.Count())))
 
     return plan_of(build, **settings).fingerprint

@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from crash_making import OpenLog, die_again_and_again, die_once, logs, work
 from pipelines import dead_letters, end_topic, ordered, read_events
 from side_making import MAIN, SIDE, in_window, make_topics, publish, read, window_of
 
 import streamflow as sf
 from streamflow import pvalue
 from streamflow.base.clock import ManualClock
-from streamflow.engine.plan import Plan
 from streamflow.model.time import MAX_US
 from streamflow.runtime.launch import launch
-from streamflow.runtime.progress import is_finished
-from streamflow.runtime.worker import Worker
-from streamflow.testing.crashing import Died, WrappedLog, dying
+from streamflow.testing.crashing import WrappedLog
 from streamflow.topics.protocol import Log
 
 NAME = "p"
@@ -79,29 +77,20 @@ def answer() -> dict[str, Any]:
     }
 
 
+def fill(log: Log) -> None:
+    make_topics(log, partitions=2)
+    for topic, of_topic in {MAIN: ELEMENTS, SIDE: LETTERS}.items():
+        for partition, of_partition in of_topic.items():
+            for begin in range(0, len(of_partition), 3):
+                publish(log, topic, of_partition[begin : begin + 3], partition)
+        end_topic(log, topic)
+
+
 @pytest.fixture(params=["memory", "folder"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Log]]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenLog]:
     """Opens a log of its own, with the same events in it, each time it is called."""
-    opened: list[Log] = []
-
-    def open_log() -> Log:
-        log = sf.open_log("memory://" if request.param == "memory" else tmp_path / f"log{len(opened)}")
-        opened.append(log)
-        make_topics(log, partitions=2)
-        for topic, of_topic in {MAIN: ELEMENTS, SIDE: LETTERS}.items():
-            for partition, of_partition in of_topic.items():
-                for begin in range(0, len(of_partition), 3):
-                    publish(log, topic, of_partition[begin : begin + 3], partition)
-            end_topic(log, topic)
-        return log
-
-    yield open_log
-    for log in opened:
-        log.close()
-
-
-def work(plan: Plan, log: Log, clock: ManualClock, worker_id: str) -> None:
-    Worker(plan, log, None, worker_id=worker_id, clock=clock, until=lambda snapshot: is_finished(plan, snapshot)).run()
+    with logs(request.param, tmp_path, fill) as open_log:
+        yield open_log
 
 
 def result(log: Log) -> dict[str, Any]:
@@ -131,41 +120,26 @@ def undisturbed(log: Log, settings: sf.Settings = SETTINGS) -> tuple[dict[str, A
 
 
 @pytest.mark.parametrize("applied", [False, True], ids=["before it is applied", "after it is applied"])
-def test_death_at_any_commit_changes_nothing(
-    place: Callable[[], Log], applied: bool, request: pytest.FixtureRequest
-) -> None:
+def test_death_at_any_commit_changes_nothing(place: OpenLog, applied: bool, request: pytest.FixtureRequest) -> None:
     found, commits, waited = undisturbed(place())
     assert found == answer()
     assert waited
     each = 1 if request.node.callspec.params["place"] == "memory" else 5
     for k in range(0, commits, each):
-        log, clock = place(), ManualClock()
-        plan = launch(pipeline(SETTINGS), log, SETTINGS)
-        with pytest.raises(Died):
-            work(plan, dying(log, k, applied=applied), clock, "first")
-        clock.advance(SETTINGS.lease_s + 1)
-        work(launch(pipeline(SETTINGS), log, SETTINGS), log, clock, "second")
+        log = place()
+        die_once(pipeline, SETTINGS, log, k, applied=applied)
         assert result(log) == answer(), f"died at commit {k}"
         log.close()
 
 
-def test_dying_again_and_again_still_comes_to_the_same_end(place: Callable[[], Log]) -> None:
-    log, clock = place(), ManualClock()
-    for life in range(500):
-        plan = launch(pipeline(SETTINGS), log, SETTINGS)
-        try:
-            work(plan, dying(log, 1, applied=life % 2 == 1), clock, f"life {life}")
-        except Died:
-            log.prune()
-            clock.advance(SETTINGS.lease_s + 1)
-        else:
-            break
-    assert life > 3
+def test_dying_again_and_again_still_comes_to_the_same_end(place: OpenLog) -> None:
+    log = place()
+    assert die_again_and_again(pipeline, SETTINGS, log) > 4
     assert result(log) == answer()
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
 @pytest.mark.parametrize("step_events_max", [1, 3, 1000])
-def test_partitions_and_batches_change_nothing(place: Callable[[], Log], partitions: int, step_events_max: int) -> None:
+def test_partitions_and_batches_change_nothing(place: OpenLog, partitions: int, step_events_max: int) -> None:
     settings = sf.Settings(partitions=partitions, step_events_max=step_events_max)
     assert undisturbed(place(), settings)[0] == answer()

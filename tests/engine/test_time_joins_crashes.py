@@ -10,17 +10,17 @@ from typing import Any, cast
 
 import polars as pl
 import pytest
+from crash_making import OpenLog, die_again_and_again, die_once, logs, work
 from pipelines import end_topic, make_topic, ordered, publish_json, read_events
 
 import streamflow as sf
 from streamflow.base.clock import ManualClock, SystemClock
-from streamflow.engine.plan import Plan
 from streamflow.examples.nexmark.check import expected
 from streamflow.model.time import MAX_US
 from streamflow.runtime.launch import launch
-from streamflow.runtime.progress import is_drained, is_finished
+from streamflow.runtime.progress import is_drained
 from streamflow.runtime.worker import Worker
-from streamflow.testing.crashing import Died, WrappedLog, dying
+from streamflow.testing.crashing import WrappedLog
 from streamflow.topics.protocol import Log
 
 NAME = "p"
@@ -88,29 +88,20 @@ def pipeline(settings: sf.Settings) -> sf.Pipeline:
     return p
 
 
+def fill(log: Log) -> None:
+    for topic, parts in SIDES.items():
+        make_topic(log, topic, partitions=2)
+        for partition, rows in enumerate(parts):
+            for begin in range(0, len(rows), 3):
+                publish_json(log, rows[begin : begin + 3], topic=topic, partition=partition)
+        end_topic(log, topic)
+
+
 @pytest.fixture(params=["memory", "folder"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Log]]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenLog]:
     """Opens a log of its own, with the same events in it, each time it is called."""
-    opened: list[Log] = []
-
-    def open_log() -> Log:
-        log = sf.open_log("memory://" if request.param == "memory" else tmp_path / f"log{len(opened)}")
-        opened.append(log)
-        for topic, parts in SIDES.items():
-            make_topic(log, topic, partitions=2)
-            for partition, rows in enumerate(parts):
-                for begin in range(0, len(rows), 3):
-                    publish_json(log, rows[begin : begin + 3], topic=topic, partition=partition)
-            end_topic(log, topic)
-        return log
-
-    yield open_log
-    for log in opened:
-        log.close()
-
-
-def work(plan: Plan, log: Log, clock: Any, worker_id: str) -> None:
-    Worker(plan, log, None, worker_id=worker_id, clock=clock, until=lambda snapshot: is_finished(plan, snapshot)).run()
+    with logs(request.param, tmp_path, fill) as open_log:
+        yield open_log
 
 
 def result(log: Log) -> dict[str, Any]:
@@ -139,43 +130,28 @@ def undisturbed(log: Log, settings: sf.Settings = SETTINGS) -> tuple[dict[str, A
 
 
 @pytest.mark.parametrize("applied", [False, True], ids=["before it is applied", "after it is applied"])
-def test_death_at_any_commit_changes_nothing(
-    place: Callable[[], Log], applied: bool, request: pytest.FixtureRequest
-) -> None:
+def test_death_at_any_commit_changes_nothing(place: OpenLog, applied: bool, request: pytest.FixtureRequest) -> None:
     wanted = answers()
     found, commits, held = undisturbed(place())
     assert found == wanted
     assert held
     each = 3 if request.node.callspec.params["place"] == "memory" else 9
     for k in range(0, commits, each):
-        log, clock = place(), ManualClock()
-        plan = launch(pipeline(SETTINGS), log, SETTINGS)
-        with pytest.raises(Died):
-            work(plan, dying(log, k, applied=applied), clock, "first")
-        clock.advance(SETTINGS.lease_s + 1)
-        work(launch(pipeline(SETTINGS), log, SETTINGS), log, clock, "second")
+        log = place()
+        die_once(pipeline, SETTINGS, log, k, applied=applied)
         assert result(log) == wanted, f"died at commit {k}"
         log.close()
 
 
-def test_dying_again_and_again_still_comes_to_the_same_end(place: Callable[[], Log]) -> None:
-    log, clock = place(), ManualClock()
-    for life in range(500):
-        plan = launch(pipeline(SETTINGS), log, SETTINGS)
-        try:
-            work(plan, dying(log, 1, applied=life % 2 == 1), clock, f"life {life}")
-        except Died:
-            log.prune()
-            clock.advance(SETTINGS.lease_s + 1)
-        else:
-            break
-    assert life > 3
+def test_dying_again_and_again_still_comes_to_the_same_end(place: OpenLog) -> None:
+    log = place()
+    assert die_again_and_again(pipeline, SETTINGS, log) > 4
     assert result(log) == answers()
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
 @pytest.mark.parametrize("step_events_max", [1, 3, 1000])
-def test_partitions_and_batches_change_nothing(place: Callable[[], Log], partitions: int, step_events_max: int) -> None:
+def test_partitions_and_batches_change_nothing(place: OpenLog, partitions: int, step_events_max: int) -> None:
     settings = sf.Settings(partitions=partitions, step_events_max=step_events_max)
     assert undisturbed(place(), settings)[0] == answers()
 
@@ -203,7 +179,7 @@ def test_when_events_come_changes_nothing(at_once: int) -> None:
     assert result(log) == answers()
 
 
-def test_three_workers_give_the_same(place: Callable[[], Log]) -> None:
+def test_three_workers_give_the_same(place: OpenLog) -> None:
     log, settings = place(), sf.Settings(partitions=3, step_events_max=4)
     plan = launch(pipeline(settings), log, settings)
     threads = [

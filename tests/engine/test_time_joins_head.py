@@ -11,6 +11,7 @@ import streamflow as sf
 from streamflow.engine import timejoin
 from streamflow.engine.context import StepContext
 from streamflow.engine.ledger import Ledger
+from streamflow.engine.memory import StateMemory
 from streamflow.engine.timejoin import TimeJoinHead
 from streamflow.model.time import MAX_US, MIN_US
 from streamflow.topics import codec
@@ -32,14 +33,14 @@ class Machine:
         transform = (left | join(right)).producer.transform
         assert isinstance(transform, TimeJoin)
         self.transform, self.durable, self.counts = transform, Durable(), dict[str, float]()
-        self.watermark_us, self.offset = MIN_US, 0
+        self.watermark_us, self.offset, self.memory, self.bytes = MIN_US, 0, StateMemory(1), 0.0
         self.claim()
 
     def claim(self) -> None:
         """Everything that is not durable is gone."""
         infos = [self.durable.infos[sequence] for sequence in sorted(self.durable.infos)]
         self.head = TimeJoinHead(
-            self.transform, Ledger(infos, self.durable.payloads.__getitem__), self.durable.watermark_us, 1
+            self.transform, Ledger(infos, self.durable.payloads.__getitem__), self.durable.watermark_us, 1, self.memory
         )
 
     def step(self, *rows: tuple[str, str, float, int], to: float | None = None) -> list[Any]:
@@ -53,6 +54,7 @@ class Machine:
             out += [(at / US, v, w) for at, v, w in batch.select("_time", "v", "v_right").iter_rows()]
         self.durable.commit(self.head.delta(self.offset, after_us, context), after_us)
         self.watermark_us = after_us
+        self.bytes += context.counts.pop("state_bytes_keyed", 0)
         for name, value in context.counts.items():
             self.counts[name] = self.counts.get(name, 0) + value
         return sorted(out, key=repr)
@@ -217,3 +219,14 @@ def test_a_tolerance_frees_the_newest_too() -> None:
     assert machine.durable_rows == 0
     assert machine.step(("r", "a", 10, 1)) == []
     assert machine.counts == {"dropped": 1, "late": 0}
+
+
+def test_rows_that_are_kept_count_against_the_memory_of_the_worker(again: Any) -> None:
+    machine = interval("full")
+    machine.step(*(("l", "a", at, at) for at in range(100)), to=0)
+    kept = machine.memory.overdrawn()
+    assert kept > 100 * 24
+    assert machine.bytes == kept
+    again(machine)
+    machine.step(to=200)
+    assert machine.bytes == 0

@@ -2,20 +2,20 @@
 comes out is what a quiet run gives, for any number of partitions and size of batches.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from crash_making import OpenLog, die_again_and_again, die_once, logs, work
 from pipelines import dead_letters, end_topic, make_topic, ordered, publish_json, read_events
 
 import streamflow as sf
 from streamflow.base.clock import ManualClock
-from streamflow.engine.plan import Plan
 from streamflow.runtime.launch import launch
-from streamflow.runtime.progress import is_drained, is_finished
+from streamflow.runtime.progress import is_drained
 from streamflow.runtime.worker import Worker
-from streamflow.testing.crashing import Died, WrappedLog, dying
+from streamflow.testing.crashing import WrappedLog
 from streamflow.topics.protocol import Log
 from streamflow.transforms.timeutil import TimeDomain
 from streamflow.transforms.userstate import (
@@ -94,28 +94,19 @@ def pipeline(settings: sf.Settings) -> sf.Pipeline:
     return p
 
 
+def fill(log: Log) -> None:
+    make_topic(log, partitions=2)
+    for i in range(4):
+        events = [{"k": "abc"[(i + j) % 3], "v": i * 10 + j, "at": (j * 7 - i) * 1_000_000} for j in range(4)]
+        publish_json(log, events, partition=i % 2)
+    end_topic(log)
+
+
 @pytest.fixture(params=["memory", "folder"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Log]]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenLog]:
     """Opens a log of its own, with the same events in it, each time it is called."""
-    opened: list[Log] = []
-
-    def open_log() -> Log:
-        log = sf.open_log("memory://" if request.param == "memory" else tmp_path / f"log{len(opened)}")
-        opened.append(log)
-        make_topic(log, partitions=2)
-        for i in range(4):
-            events = [{"k": "abc"[(i + j) % 3], "v": i * 10 + j, "at": (j * 7 - i) * 1_000_000} for j in range(4)]
-            publish_json(log, events, partition=i % 2)
-        end_topic(log)
-        return log
-
-    yield open_log
-    for log in opened:
-        log.close()
-
-
-def work(plan: Plan, log: Log, clock: ManualClock, worker_id: str) -> None:
-    Worker(plan, log, None, worker_id=worker_id, clock=clock, until=lambda snapshot: is_finished(plan, snapshot)).run()
+    with logs(request.param, tmp_path, fill) as open_log:
+        yield open_log
 
 
 def result(log: Log) -> dict[str, Any]:
@@ -135,43 +126,29 @@ def undisturbed(log: Log, settings: sf.Settings = SETTINGS) -> tuple[dict[str, A
 
 
 @pytest.mark.parametrize("applied", [False, True], ids=["before it is applied", "after it is applied"])
-def test_death_at_any_commit_changes_nothing(place: Callable[[], Log], applied: bool) -> None:
+def test_death_at_any_commit_changes_nothing(place: OpenLog, applied: bool) -> None:
     expected, commits = undisturbed(place())
     assert commits > 5
     assert len(expected["dead"]) == 4
     assert expected["counters"] == {"late": 0, "dropped": 0}
     assert {tick["times"] for tick in expected["events"]["ticks"]} == {1}
     for k in range(commits):
-        log, clock = place(), ManualClock()
-        plan = launch(pipeline(SETTINGS), log, SETTINGS)
-        with pytest.raises(Died):
-            work(plan, dying(log, k, applied=applied), clock, "first")
-        clock.advance(SETTINGS.lease_s + 1)
-        work(launch(pipeline(SETTINGS), log, SETTINGS), log, clock, "second")
+        log = place()
+        die_once(pipeline, SETTINGS, log, k, applied=applied)
         assert result(log) == expected, f"died at commit {k}"
         log.close()
 
 
-def test_dying_again_and_again_still_comes_to_the_same_end(place: Callable[[], Log]) -> None:
+def test_dying_again_and_again_still_comes_to_the_same_end(place: OpenLog) -> None:
     expected, commits = undisturbed(place())
-    log, clock = place(), ManualClock()
-    lives = 0
-    while lives <= commits:
-        lives += 1
-        plan = launch(pipeline(SETTINGS), log, SETTINGS)
-        try:
-            work(plan, dying(log, 1, applied=lives % 2 == 1), clock, f"life {lives}")
-        except Died:
-            clock.advance(SETTINGS.lease_s + 1)
-        else:
-            break
-    assert 3 < lives <= commits
+    log = place()
+    assert 3 < die_again_and_again(pipeline, SETTINGS, log) <= commits
     assert result(log) == expected
 
 
 @pytest.mark.parametrize("partitions", [1, 5])
 @pytest.mark.parametrize("step_events_max", [1, 3, 1000])
-def test_partitions_and_batches_change_nothing(place: Callable[[], Log], partitions: int, step_events_max: int) -> None:
+def test_partitions_and_batches_change_nothing(place: OpenLog, partitions: int, step_events_max: int) -> None:
     settings = sf.Settings(partitions=partitions, step_events_max=step_events_max)
     assert undisturbed(place(), settings)[0] == undisturbed(place())[0]
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from cli.command import BIN, refused, told
 
-from streamflow.topics import codec
+from streamflow.topics import Publisher, codec
 from streamflow.topics.kafka import KafkaLog
 
 pytestmark = pytest.mark.kafka
@@ -39,6 +39,49 @@ def test_topic_is_created_listed_published_to_and_shown_with_kafkas_offsets(kafk
         (3, 0, {"a": 3}),
         (3, 1, {"a": 4}),
     ]
+
+
+def test_topic_is_described_and_its_tail_begins_where_it_is_told(kafka_url: str) -> None:
+    name = f"cli-{secrets.token_hex(4)}"
+    told("topic", "create", name, "-d", kafka_url, "--partitions", "2", "--retention", "1d")
+    for kind in ("view", "buy"):
+        lines = b"".join(b'{"n":%d}\n' % n for n in range(3))
+        told("topic", "publish", name, "-d", kafka_url, "--attribute", f"kind={kind}", typed=lines)
+    described = json.loads(told("topic", "describe", name, "-d", kafka_url, "--json"))
+    assert (described["partitions"], described["retention_s"]) == (2, 86_400)
+    assert described["events_per_s"] * 60 >= 6
+    for since, count in (("beginning", 3), ("1h", 3), ("end", 0)):
+        options = ("--from", since, "--filter", 'attributes.kind = "buy"', "--json")
+        found = [json.loads(line) for line in told("topic", "tail", name, "-d", kafka_url, *options).splitlines()]
+        assert [each["event"]["n"] for each in found] == [0, 1, 2][:count]
+
+
+def test_dead_letters_are_replayed_once(kafka_url: str, log: KafkaLog) -> None:
+    origin, failed = (f"{name}-{secrets.token_hex(4)}" for name in ("orders", "failed"))
+    for name in (origin, failed):
+        told("topic", "create", name, "-d", kafka_url, "--partitions", "2")
+    mark = "CloudPubSubDeadLetterSource"
+    places = [
+        {
+            f"{mark}Subscription": "billing",
+            f"{mark}Topic": origin,
+            f"{mark}MessageId": f"0-{n << 16}",
+            f"{mark}DeliveryCount": "5",
+            f"{mark}TopicPublishTime": "1",
+            "n": str(n),
+        }
+        for n in range(4)
+    ]
+    Publisher(log, failed).publish_batch([b"%d" % n for n in range(4)], attributes=places)
+    for options, published in ((("--where", 'attributes.n = "2"'), 1), ((), 3), ((), 0)):
+        done = told("dead-letter", "replay", failed, "-d", kafka_url, "--yes", "--json", *options)
+        assert json.loads(done)["events"] == published
+    found = told("topic", "tail", origin, "-d", kafka_url, "--from", "beginning", "--json").splitlines()
+    assert sorted((each["event"], each["attributes"]["n"]) for each in map(json.loads, found)) == [
+        (n, str(n)) for n in range(4)
+    ]
+    [row] = json.loads(told("dead-letter", "list", failed, "-d", kafka_url, "--json"))
+    assert (row["letters"], row["left"]) == (4, 0)
 
 
 def test_password_of_an_address_is_not_printed(kafka_url: str) -> None:

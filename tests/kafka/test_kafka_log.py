@@ -183,9 +183,13 @@ def test_settings_of_a_topic_are_kept_and_partitions_can_be_added(log: KafkaLog)
     with pytest.raises(ConflictError, match="2 partitions, not 3"):
         log.create_topic("settings", TopicConfig(partitions=3))
     assert log.add_partitions("settings", 4).config.partitions == 4
-    with pytest.raises(ConflictError, match="can't have 3 partitions"):
+    with pytest.raises(ConflictError, match="4 partitions and can't have 3"):
         log.add_partitions("settings", 3)
+    assert log.alter_topic("settings", 7200).config == TopicConfig(partitions=4, retention_s=7200)
     log.create_topic("inside", TopicConfig(partitions=1, internal=True))
+    for change in (lambda: log.alter_topic("inside", 5), lambda: log.add_partitions("inside", 5)):
+        with pytest.raises(ConflictError, match="belongs to a pipeline"):
+            change()
     assert {info.name: info.config.internal for info in log.topics() if info.name in ("settings", "inside")} == {
         "inside": True,
         "settings": False,

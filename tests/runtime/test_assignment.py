@@ -1,14 +1,14 @@
 """Assignment: every task has an able worker, stages are spread evenly, and only what must move does."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamflow.model.time import MIN_US
-from streamflow.runtime.assignment import balance, coordinate
+from streamflow.runtime.assignment import BUSY, GAIN_MIN, LOAD_MIN, UNEVEN, balance, coordinate, even_out
 from streamflow.topics.protocol import Snapshot, TaskId, TaskState, WorkerInfo
 
 Tasks = dict[TaskId, str | None]
@@ -129,6 +129,107 @@ def test_of_a_worker_that_leaves_only_its_tasks_move(
     before = applied(tasks_of(**stages), workers)
     expected = {task for task, owner in before.items() if owner == leaving} if rest else set()
     assert set(balance(before, rest)) == expected
+
+
+Loads = dict[TaskId, float]
+
+
+def task(partition: int) -> TaskId:
+    return TaskId("p", "a", partition)
+
+
+def carried(tasks: Mapping[TaskId, str | None], workers: list[str], loads: Mapping[TaskId, float]) -> dict[str, float]:
+    return {w: sum(max(LOAD_MIN, loads[t]) for t, owner in tasks.items() if owner == w) for w in workers}
+
+
+@pytest.mark.parametrize(
+    ("held", "loads", "expected"),
+    [
+        # The hot partition alone is what the other fifteen together are not.
+        ({"w1": range(16), "w2": ()}, {0: 0.6, **dict.fromkeys(range(1, 16), 0.02)}, {0: "w2"}),
+        ({"w1": (0, 1), "w2": (2, 3)}, {0: 0.4, 1: 0.3, 2: 0.1, 3: 0.1}, {1: "w2"}),
+        # A task that would only turn the two round stays; so does all where nobody is busy, or nearly even.
+        ({"w1": (0,), "w2": (1,)}, {0: 0.9, 1: 0.1}, {}),
+        ({"w1": (0, 1), "w2": (2,)}, {0: 0.12, 1: 0.12, 2: 0.01}, {}),
+        ({"w1": (0, 1), "w2": (2, 3)}, {0: 0.4, 1: 0.2, 2: 0.3, 3: 0.1}, {}),
+        # Whoever has nothing gets its share, however little there is to do.
+        ({"w1": (0, 1, 2, 3), "w2": ()}, dict.fromkeys(range(4), 0.0), {0: "w2", 1: "w2"}),
+        # The tasks of the dead go, the heaviest first, to who has least; the others stay.
+        ({"w1": (0,), "w2": (1,), "gone": (2, 3)}, {0: 0.5, 1: 0.1, 2: 0.1, 3: 0.3}, {2: "w2", 3: "w2"}),
+        # What was not measured counts like its stage.
+        ({"w1": (0, 1), "w2": ()}, {0: 0.5}, {0: "w2"}),
+    ],
+    ids=["hot", "uneven", "one each", "idle", "even enough", "newcomer", "dead", "unknown"],
+)
+def test_loads_are_spread_by_the_moves_that_matter(
+    held: dict[str, Iterable[int]], loads: dict[int, float], expected: dict[int, str]
+) -> None:
+    tasks: Tasks = {task(partition): owner for owner, partitions in held.items() for partition in partitions}
+    moves = even_out(tasks, ["w1", "w2"], {task(partition): load for partition, load in loads.items()})
+    assert moves == {task(partition): worker for partition, worker in expected.items()}
+
+
+def test_a_skewed_topic_needs_fewer_workers_than_by_counts() -> None:
+    tasks = tasks_of(a=64)
+    loads = {
+        task: 6.0 / (1 + rank) ** 1.1 / 4 for rank, task in enumerate(sorted(tasks, key=lambda t: t.partition * 7 % 64))
+    }
+
+    def workers_needed(assign: Callable[[list[str]], Mapping[TaskId, str | None]]) -> int:
+        most = max(loads.values())
+        for count in range(1, 65):
+            names = [f"w{i:02}" for i in range(count)]
+            if max(carried(assign(names), names, loads).values()) <= 1.05 * most:
+                return count
+        raise AssertionError
+
+    by_load = workers_needed(lambda names: {**tasks, **even_out(tasks, names, loads)})
+    by_count = workers_needed(lambda names: {**tasks, **balance(tasks, names)})
+    assert by_load <= 6
+    assert by_count >= 2 * by_load
+
+
+@st.composite
+def loaded(draw: st.DrawFn) -> tuple[Tasks, Loads]:
+    tasks = draw(owned())
+    return tasks, {task: draw(st.sampled_from([0.0, 0.01, 0.1, 0.3, 0.9])) for task in tasks}
+
+
+@given(loaded=loaded(), workers=crews)
+def test_by_load_every_task_has_an_able_worker_and_another_look_changes_nothing(
+    loaded: tuple[Tasks, Loads], workers: list[str]
+) -> None:
+    tasks, loads = loaded
+    moves = even_out(tasks, workers, loads)
+    after = {**tasks, **moves}
+    assert set(after.values()) <= set(workers)
+    assert all(tasks[task] != worker for task, worker in moves.items())
+    assert even_out(after, workers, loads) == {}
+    assert even_out(tasks, workers[::-1], loads) == moves
+
+
+@given(loaded=loaded(), workers=crews)
+def test_by_load_no_move_is_left_that_would_help_a_busy_worker(loaded: tuple[Tasks, Loads], workers: list[str]) -> None:
+    tasks, loads = loaded
+    after = {**tasks, **even_out(tasks, workers, loads)}
+    load = carried(after, workers, loads)
+    most, least = max(load.values()), min(load.values())
+    mean = sum(load.values()) / len(workers)
+    if most > BUSY and most > UNEVEN * mean:
+        full = [worker for worker in workers if load[worker] == pytest.approx(most)]
+        for moved in (loads[task] for task, owner in after.items() if owner in full):
+            assert max(most - moved, least + moved) >= most - GAIN_MIN * mean - 1e-9
+
+
+@given(loaded=loaded(), workers=crews)
+def test_by_load_what_is_even_moves_only_off_the_dead(loaded: tuple[Tasks, Loads], workers: list[str]) -> None:
+    tasks, loads = loaded
+    after = {**tasks, **even_out(tasks, workers, loads)}
+    if len(workers) > 1 and all(owner in after.values() for owner in workers):
+        lost = {t: (None if owner == workers[0] else owner) for t, owner in after.items()}
+        heaviest = max(carried(after, workers, loads).values())
+        if heaviest <= BUSY / len(workers):
+            assert set(even_out(lost, workers[1:], loads)) == {t for t, owner in lost.items() if owner is None}
 
 
 def snapshot(tasks: Tasks, workers: list[WorkerInfo]) -> Snapshot:

@@ -11,7 +11,7 @@ from pipelines import SECOND_US, make_topic, publish_json
 import streamflow as sf
 from streamflow.model.history import Kind
 from streamflow.model.watermark import WatermarkPolicy
-from streamflow.runtime.holders import KeptBack, SourcePartition, source_holder
+from streamflow.runtime.holders import KeptBack, SourcePartition, holder_of, source_holder, source_partitions
 from streamflow.runtime.outline import read_outline
 from streamflow.runtime.why import Why, why
 from streamflow.topics.protocol import Log
@@ -120,6 +120,23 @@ def test_partition_without_a_marker_holds_back(log: Log) -> None:
     assert isinstance(found.holder, SourcePartition)
     assert (found.holder.partition, found.holder.backlog_events, found.holder.marker_us) == (1, 0, None)
     assert [each.marker_us for each in found.sources] == [30 * SECOND_US, None]
+
+
+def test_given_values_are_never_idle_and_hold_nothing_back_once_they_are_read(log: Log) -> None:
+    """As `progress` has it, which the engine goes by."""
+    p = sf.Pipeline("p", settings=SETTINGS)
+    windows = sf.FixedWindows(10)
+    given = p | sf.Create([{"k": "a", "n": 1, "at": 0}]) | "Given" >> sf.WindowInto(windows)
+    events = p | sf.ReadFromTopic("in", schema=SCHEMA, event_time="at") | sf.Map(dict) | sf.WindowInto(windows)
+    (given, events) | sf.Flatten() | "Count" >> sf.Aggregate(by="k", c=sf.Count()) | sf.WriteToTopic("out")
+    publish(log, ("a", 7))
+    p.run(on=log, until="drained")
+    snapshot, outline = log.snapshot("p"), read_outline(log, "p")
+    kinds = {each.stage: each.idle for each in source_partitions(outline, snapshot, "count")}
+    assert kinds == {"Create": False, "Read-in": True}
+    holder = holder_of(outline, snapshot, "count")
+    assert isinstance(holder, SourcePartition)
+    assert (holder.stage, holder.watermark_us) == ("Read-in", 7 * SECOND_US)
 
 
 def test_nothing_holds_back_once_all_has_ended(log: Log) -> None:

@@ -45,7 +45,10 @@ CASES: dict[str, tuple[Any, TriggerFn, sf.AccumulationMode, list[list[int]], lis
 }
 
 
-@pytest.mark.parametrize("by_bundle", [True, False])
+@pytest.mark.parametrize(
+    ("by_bundle", "said"),
+    [(True, "nowhere"), *((wish, said) for wish in (True, False) for said in ("as an argument", "in the settings"))],
+)
 @pytest.mark.parametrize(("windows", "trigger", "mode", "bundled", "single"), CASES.values(), ids=CASES)
 def test_panes_of_what_comes_together(
     windows: Any,
@@ -54,9 +57,11 @@ def test_panes_of_what_comes_together(
     bundled: list[list[int]],
     single: list[list[int]],
     by_bundle: bool,
+    said: str,
 ) -> None:
-    settings = sf.Settings(allow_unsafe_triggers=True)
-    with TestPipeline(settings=settings, triggers_by_bundle=by_bundle) as p:
+    wish: dict[str, Any] = {"triggers_by_bundle": by_bundle}
+    in_settings = sf.Settings(allow_unsafe_triggers=True, **(wish if said == "in the settings" else {}))
+    with TestPipeline(settings=in_settings, **(wish if said == "as an argument" else {})) as p:
         timed = p | sf.Create([sf.TimestampedValue(("k", time), time) for time in TIMES])
         grouped = timed | sf.WindowInto(windows, trigger=trigger, accumulation_mode=mode) | sf.GroupByKey()
         panes = grouped | sf.MapTuple(lambda _, values: sorted(values))

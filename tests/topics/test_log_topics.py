@@ -11,6 +11,7 @@ from streamflow.base.clock import ManualClock
 from streamflow.base.errors import ConflictError, DataError, NotFoundError
 from streamflow.model.time import MAX_US, MIN_US
 from streamflow.topics.protocol import Backlog, Log, Producer, Record, StageInput, TopicConfig
+from streamflow.topics.subscriptions import SubscriptionSettings
 
 pytestmark = pytest.mark.contract
 
@@ -310,3 +311,53 @@ def test_threads_may_share_a_handle(log: Log) -> None:
     records = log.read("t", 0, 0)
     assert [record.offset for record in records] == list(range(0, 200, 2))
     assert sorted(bytes(record.payload) for record in records) == sorted([b"a", b"b", b"c", b"d"] * 25)
+
+
+def test_altered_retention_holds_from_then_on_in_all_handles(open_log: Callable[[], Log], clock: ManualClock) -> None:
+    log, other = open_log(), open_log()
+    log.create_topic("t", TopicConfig(partitions=1, retention_s=60))
+    log.create_topic("p.s", TopicConfig(internal=True))
+    assert log.alter_topic("t", 600).config == TopicConfig(partitions=1, retention_s=600) == other.topic("t").config
+    log.publish([make.record(count=3)])
+    clock.advance(599)
+    other.prune()
+    assert len(log.read("t", 0, 0)) == 1
+    other.alter_topic("t", 500)
+    log.prune()
+    assert log.read("t", 0, 0) == []
+    for name, wrong, error in (("t", 0, DataError), ("p.s", 5, ConflictError), ("u", 5, NotFoundError)):
+        with pytest.raises(error):
+            log.alter_topic(name, wrong)
+
+
+def test_added_partitions_are_empty_and_can_be_used_in_all_handles(open_log: Callable[[], Log]) -> None:
+    log, other = open_log(), open_log()
+    log.create_topic("t", TopicConfig(partitions=2))
+    log.publish([make.record(partition=1, count=3)])
+    assert other.add_partitions("t", 4).config.partitions == 4
+    assert log.add_partitions("t", 4) == other.topic("t")
+    assert [log.end("t", each) for each in range(4)] == [0, 3, 0, 0]
+    assert log.publish([make.record(partition=3)]) == [0]
+    assert len(other.read("t", 3, 0)) == 1
+    assert log.create_topic("t", TopicConfig(partitions=4)).config.partitions == 4
+
+
+def test_partitions_are_not_added_where_somebody_relies_on_keys_or_offsets(log: Log) -> None:
+    make.pipeline(log)
+    log.create_topic("p.shuffle", TopicConfig(partitions=2, internal=True))
+    log.create_topic("o", TopicConfig(partitions=2))
+    log.subscriptions.create_subscription("billing", "o", SubscriptionSettings(ordered=True))
+    partitions = log.topic("t").config.partitions
+    for name, wanted, error, says in (
+        ("t", partitions + 1, ConflictError, "pipeline 'p' reads it.*Reset"),
+        ("o", 3, ConflictError, "ordered subscription 'billing' reads it.*Delete"),
+        ("p.shuffle", 3, ConflictError, "belongs to a pipeline"),
+        ("o", 1, ConflictError, "has 2 partitions and can't have 1"),
+        ("o", 4097, DataError, "can't have 4097"),
+        ("none", 2, NotFoundError, "does not exist"),
+    ):
+        with pytest.raises(error, match=says):
+            log.add_partitions(name, wanted)
+    assert [log.topic(name).config.partitions for name in ("t", "o", "p.shuffle")] == [partitions, 2, 2]
+    log.subscriptions.detach_subscription("billing")
+    assert log.add_partitions("o", 3).config.partitions == 3

@@ -13,7 +13,8 @@ from streamflow.base.errors import StreamFlowError
 from streamflow.engine.plan import Plan
 from streamflow.runtime import work
 from streamflow.runtime.autoscaler import Policy
-from streamflow.runtime.supervisor import WORKER_ENVIRONMENT, Supervisor
+from streamflow.runtime.crew import WORKER_ENVIRONMENT
+from streamflow.runtime.supervisor import Supervisor
 from streamflow.runtime.worker import Stop
 from streamflow.topics import open_log
 

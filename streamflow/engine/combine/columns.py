@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from streamflow.base.errors import DataError
 from streamflow.engine.combine.contract import (
     EVENTS,
     LATE,
@@ -16,6 +17,7 @@ from streamflow.engine.combine.contract import (
 )
 from streamflow.engine.combine.pre_aggregation import PreAggregation
 from streamflow.engine.history import ROWS, Origin
+from streamflow.model.aggregates import misfit
 from streamflow.model.batch import PANE, Batch, OnBad, to_frame
 from streamflow.model.keys import key_text
 from streamflow.model.time import EVENT_MAX_US, EVENT_MIN_US
@@ -73,6 +75,11 @@ class ColumnCombiner:
 
     def partial(self, batch: Batch, on_bad: OnBad) -> pl.DataFrame:
         return self.partial_frame(to_frame(batch, on_bad).lazy()).collect()
+
+    def explained(self, frame: pl.LazyFrame, error: Exception) -> Exception:
+        """Why `partial_frame` can't work on the columns of such a frame; the error as it is if that is unknown."""
+        said = misfit(self.transform.aggregates, frame.collect_schema())
+        return error if said is None else DataError(said)
 
     def merge(self, frame: pl.DataFrame) -> pl.DataFrame:
         if frame.height < _ROWS_CACHED_MAX:

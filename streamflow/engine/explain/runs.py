@@ -20,6 +20,7 @@ from streamflow.transforms.combine import Aggregate
 from streamflow.transforms.core import ParDo, Reshuffle
 from streamflow.transforms.grouping import Grouping
 from streamflow.transforms.io import StoreSink, WriteToTopic
+from streamflow.transforms.periodicsequence import Firing
 from streamflow.transforms.time_joins import FROM_LEFT, TimeJoin
 
 
@@ -124,7 +125,7 @@ def crossing(step: Step, *, rows_only: bool = False) -> str:
     if isinstance(transform, ParDo) and transform.stateful:
         return columns(dict.fromkeys((TIME, WINDOW_START, WINDOW_END, KEY, VALUE)))
     if pcoll.shape.columns is None:
-        pickled = isinstance(transform, (Reshuffle, ParDo))
+        pickled = isinstance(transform, (Reshuffle, Firing, ParDo))
         return f"{columns(None)}, pickled" if pickled else "columns as the values turn out to have them"
     windowed = step.windowing.assigned or (isinstance(transform, ParDo) and transform.sides_windowed)
     own = [TIME, *([WINDOW_START, WINDOW_END] if windowed else [])]

@@ -27,6 +27,7 @@ from streamflow.transforms.files import ReadFromFiles, WriteToFiles
 from streamflow.transforms.grouping import Grouping, PerKey
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToRows, WriteToTable, WriteToTopic
 from streamflow.transforms.outputs import Tagged
+from streamflow.transforms.periodicsequence import Firing
 from streamflow.transforms.time_joins import FROM_LEFT, Interval, JoinSide, TimeJoin
 from streamflow.transforms.userstate import get_dofn_specs
 from streamflow.transforms.window import WindowInto
@@ -98,8 +99,8 @@ def firing(windowing: Windowing) -> tuple[str, ...]:
     return on_time, f"and up to {duration(windowing.allowed_lateness_us)} later for late events, with {what}"
 
 
-def _too_late(windowing: Windowing) -> tuple[str, ...]:
-    return (f"what is too late goes to topic '{windowing.late_to}'",) if windowing.late_to else ()
+def _too_late(late_to: str | None) -> tuple[str, ...]:
+    return (f"what is too late goes to topic '{late_to}'",) if late_to else ()
 
 
 def _window_fn(fn: Any) -> str:
@@ -157,7 +158,7 @@ def split(transform: Primitive) -> str:
         return f"by {_keys(transform)}"
     if isinstance(transform, ParDo) and transform.sides:
         return "as its writers are, side inputs in each"
-    return "in equal parts" if isinstance(transform, Reshuffle) else "by key"
+    return "in equal parts" if isinstance(transform, (Reshuffle, Firing)) else "by key"
 
 
 @singledispatch
@@ -314,25 +315,30 @@ def _(transform: ReadFromTopic, windowing: Windowing) -> tuple[str, ...]:
 @heads.register
 def _(transform: Grouping, windowing: Windowing) -> tuple[str, ...]:
     what = "partials" if windowing.is_plain else "elements"
-    return f"merges {what} per {per(transform, windowing)}", *firing(windowing), *_too_late(windowing)
+    return f"merges {what} per {per(transform, windowing)}", *firing(windowing), *_too_late(windowing.late_to)
 
 
 @heads.register
 def _(transform: ParDo, windowing: Windowing) -> tuple[str, ...]:
     if transform.sides:
-        late = _too_late(windowing) if transform.sides_windowed else ()
+        late = _too_late(windowing.late_to) if transform.sides_windowed else ()
         return "lets elements wait until their side inputs are known:", *map(repr, transform.sides), *late
     states, timers = get_dofn_specs(transform.fn)
     kept = sorted(repr(spec).replace("Spec(", "(") for spec in (*states, *timers))
-    return *asked(transform), f"keeps per {listed(_named(['key'], windowing))}:", *kept, *_too_late(windowing)
+    return *asked(transform), f"keeps per {listed(_named(['key'], windowing))}:", *kept, *_too_late(windowing.late_to)
 
 
 @heads.register
 def _(transform: TimeJoin, windowing: Windowing) -> tuple[str, ...]:
     at_once = isinstance(transform.match, Interval) and transform.match.outer == (False, False)
     gives = "pairs at once" if at_once else "rows that wait when the watermark has passed what they wait for"
-    said = f"gives {gives}"
-    return *asked(transform), "keeps rows of both sides until nothing can come that they could be joined with", said
+    kept = "keeps rows of both sides until nothing can come that they could be joined with"
+    return *asked(transform), kept, f"gives {gives}", *_too_late(transform.late_to)
+
+
+@heads.register
+def _(transform: Firing, windowing: Windowing) -> tuple[str, ...]:
+    return "gives each element when the clock has come to its time", "keeps which one is next"
 
 
 @heads.register

@@ -27,6 +27,7 @@ from streamflow.transforms.core import ParDo, Reshuffle, RowFilter
 from streamflow.transforms.grouping import Grouping
 from streamflow.transforms.io import StoreSink
 from streamflow.transforms.outputs import Tagged
+from streamflow.transforms.periodicsequence import Firing
 from streamflow.transforms.time_joins import TimeJoin
 from streamflow.transforms.views import View
 from streamflow.transforms.window import WindowInto
@@ -97,7 +98,7 @@ class _Compiler:
             pre_aggregation = combiner.pre_aggregation if isinstance(combiner, ColumnCombiner) else None
             shuffle = Shuffle(topic, combiner.keys, self.partitions_of(topic), pre_aggregation)
             if isinstance(combiner, ColumnCombiner):
-                return FrameOperator([(label, combiner.partial_frame)], [shuffle])
+                return FrameOperator([(label, combiner.partial_frame)], [shuffle], combiner.explained)
             if not step.windowing.is_plain:
                 assert isinstance(combiner, RowCombiner)
                 return PartialOperator(label, combiner.singles, combiner.close, [shuffle])
@@ -111,6 +112,6 @@ class _Compiler:
             return KeyedRows(label, step.windowing, [Shuffle(topic, [KEY], self.partitions_of(topic))])
         if isinstance(transform, StoreSink):
             return FrameOperator([(label, transform.prepare)], [Spread(label, topic, 1, 0)])
-        if isinstance(transform, Reshuffle):
+        if isinstance(transform, (Reshuffle, Firing)):
             return Spread(label, topic, self.partitions_of(topic), self.partition)
         return Publish(label, topic, self.partition % self.partitions_of(topic))

@@ -1,6 +1,6 @@
 """Operators on columns: a query over the batch; a chain of them is one query."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import polars as pl
 
@@ -11,13 +11,21 @@ from streamflow.model.batch import VALUE, Batch, Elements, tell, to_elements, to
 from streamflow.model.row import Row
 from streamflow.model.schema import Schema
 
+Explained = Callable[[pl.LazyFrame, Exception], Exception]
+
 
 class FrameOperator(Inner):
-    """One query over the batch, made of one or several transforms: (label, function)."""
+    """One query over the batch, made of one or several transforms: (label, function). `explained`: makes of an error of
+    the last one, and of what that was given, one that says more."""
 
-    def __init__(self, parts: Sequence[tuple[str, FrameFunction]], children: Sequence[Operator]) -> None:
+    def __init__(
+        self,
+        parts: Sequence[tuple[str, FrameFunction]],
+        children: Sequence[Operator],
+        explained: Explained | None = None,
+    ) -> None:
         super().__init__(parts[0][0], children)
-        self.parts = list(parts)
+        self.parts, self.explained = list(parts), explained
 
     def apply(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         for _, function in self.parts:
@@ -29,26 +37,27 @@ class FrameOperator(Inner):
             batch = to_elements(batch)
         frame = to_frame(batch, context.on_bad(self.label))
         if frame.height:
-            good = isolated(frame, self.apply, lambda bad, error: tell(bad, context.on_bad(self._at(bad)), error))
+            good = isolated(frame, self.apply, lambda bad, error: self._tell(bad, error, context))
             named = isinstance(batch, Elements) and hasattr(batch.values[0], "_asdict")
             self.hand_on(_as_rows(good) if named else good, context)
 
-    def _at(self, bad: pl.DataFrame) -> str:
-        """The label of the transform at which rows fail that fail as one."""
+    def _tell(self, bad: pl.DataFrame, error: Exception, context: StepContext) -> None:
+        """Rows that fail as one, with the label of the transform at which they do."""
         lazy = bad.head(1).lazy()
         for label, function in self.parts[:-1]:
             lazy = function(lazy)
             try:
                 lazy.collect()
             except QUERY_ERRORS:
-                return label
-        return self.parts[-1][0]
+                tell(bad, context.on_bad(label), error)
+                return
+        tell(bad, context.on_bad(self.parts[-1][0]), self.explained(lazy, error) if self.explained else error)
 
 
 def fused(operator: "FrameOperator") -> "FrameOperator":
     """A frame operator whose only child is one too becomes a single query."""
     if len(operator.children) == 1 and isinstance(child := operator.children[0], FrameOperator):
-        return FrameOperator([*operator.parts, *child.parts], child.children)
+        return FrameOperator([*operator.parts, *child.parts], child.children, child.explained)
     return operator
 
 

@@ -1,28 +1,31 @@
 """The async client of one log: admin, publishers, subscribers. It owns their threads, and closes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 
 from streamflow.base.clock import Clock, SystemClock
 from streamflow.base.errors import PipelineError
 from streamflow.topics import open_log
+from streamflow.topics.client.closing import Closing
 from streamflow.topics.client.consuming import Consumer
 from streamflow.topics.client.publishing import AsyncPublisher, Batching, PublishFlow, Retries
+from streamflow.topics.client.pushing import Pusher, Token
 from streamflow.topics.client.schemas import MessageSchema
 from streamflow.topics.client.sending import Sender
 from streamflow.topics.client.subscribing import Flow, Subscriber
 from streamflow.topics.client.threads import Changes, Threads
 from streamflow.topics.protocol import PARTITIONS_DEFAULT, RETENTION_DEFAULT_S, Backlog, TopicConfig, TopicInfo
+from streamflow.topics.subscriptions.push import PushConfig
 from streamflow.topics.subscriptions.settings import SubscriptionSettings
 from streamflow.topics.subscriptions.store import SnapshotInfo, SubscriptionInfo
 
 T = TypeVar("T")
+PUSH_REQUESTS_MAX = 100
 Made = TypeVar("Made", AsyncPublisher, Subscriber)
 
 
@@ -48,7 +51,7 @@ def connect(url: str | Path, *, clock: Clock | None = None) -> "Client":
     return Client(url, clock)
 
 
-class Client:
+class Client(Closing):
     """Made by `connect`; use it with `async with`, in one event loop. What it made is closed with it."""
 
     def __init__(self, url: str | Path, clock: Clock | None = None) -> None:
@@ -58,17 +61,6 @@ class Client:
         self._threads = Threads()
         self._changes = Changes(self._log, self._threads)
         self._made: list[AsyncPublisher | Subscriber] = []
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Close publishers (which sends what they have) and subscribers (which nacks what they did not hand out)."""
@@ -81,8 +73,7 @@ class Client:
     async def create_topic(
         self, name: str, *, partitions: int = PARTITIONS_DEFAULT, retention_s: float = RETENTION_DEFAULT_S
     ) -> TopicInfo:
-        """Or return the one that exists. ConflictError if that has another number of partitions, which can't change:
-        keys would move."""
+        """Or return the one that exists. ConflictError if that has another number of partitions (`add_partitions`)."""
         return await self._run(lambda: self._log.create_topic(name, TopicConfig(partitions, retention_s)))
 
     async def topic(self, name: str) -> TopicInfo:
@@ -92,6 +83,15 @@ class Client:
     async def topics(self) -> list[TopicInfo]:
         """Sorted by name, without those that belong to pipelines."""
         return [info for info in await self._run(self._log.topics) if not info.config.internal]
+
+    async def alter_topic(self, name: str, *, retention_s: float) -> TopicInfo:
+        """Keep its messages for so many seconds from now on. ConflictError if it belongs to a pipeline."""
+        return await self._run(lambda: self._log.alter_topic(name, retention_s))
+
+    async def add_partitions(self, name: str, partitions: int) -> TopicInfo:
+        """Let it have so many in all; its subscriptions read the new ones, too. ConflictError if a pipeline or an
+        ordered subscription reads it, since its keys move, or if it has more already."""
+        return await self._run(lambda: self._log.add_partitions(name, partitions))
 
     async def delete_topic(self, name: str) -> None:
         """Its subscriptions are detached. ConflictError if a pipeline reads it."""
@@ -136,6 +136,14 @@ class Client:
     async def backlog(self, subscription: str) -> Backlog:
         """Messages that are not acked: count, bytes, age in seconds of the oldest; exact."""
         return await self._run(lambda: Consumer(self._store, subscription).backlog())
+
+    async def backlogs(self, subscription: str) -> Mapping[int, Backlog]:
+        """The same by partition."""
+        return await self._run(lambda: Consumer(self._store, subscription).backlogs())
+
+    async def lost_by_seek(self, subscription: str, to: datetime | str) -> int:
+        """How many unacked messages a `seek` would ack, if it came now; exact."""
+        return await self._run(lambda: Consumer(self._store, subscription).lost_by_seek(to))
 
     async def seek(self, subscription: str, to: datetime | str) -> None:
         """As `Subscriber.seek`."""
@@ -188,6 +196,42 @@ class Client:
         """NotFoundError if there is no such subscription."""
         consumer = Consumer(self._store, subscription)
         return self._owned(Subscriber(consumer, self._threads, self._changes, self._clock, flow))
+
+    async def push(
+        self,
+        subscription: str,
+        config: PushConfig | None = None,
+        *,
+        token: Token | None = None,
+        timeout_s: float | None = None,
+        requests_max: int = PUSH_REQUESTS_MAX,
+    ) -> None:
+        """Send the messages of a subscription to its `push` endpoint (or that of `config`) until this is cancelled. It
+        then lets what is out come to its end. Several processes may push one subscription.
+
+        Statuses 200, 201, 202 and 204 ack; all others, errors, and no answer within `timeout_s` (the ack deadline)
+        nack, and the retry policy says when a message comes again; without one the pusher rests 0.1 to 60 s while all
+        fails. There are few requests at once at first, up to `requests_max` while the endpoint takes them. `token`: for
+        an `oidc` endpoint; left out, it is what STREAMFLOW_PUSH_TOKEN holds.
+
+        PipelineError without an endpoint or a token; NotFoundError without aiohttp, or the subscription."""
+        settings = (await self.subscription(subscription)).settings
+        to = config or settings.push
+        if to is None:
+            raise PipelineError(
+                f"subscription '{subscription}' has no endpoint to push to. Give it one with "
+                "`alter_subscription(name, push=PushConfig(…))`"
+            )
+        subscriber = self.subscriber(subscription, flow=Flow(messages_max=2 * requests_max))
+        deadline_s = settings.ack_deadline_s
+        await Pusher(
+            subscriber,
+            settings,
+            to,
+            timeout_s=deadline_s if timeout_s is None else min(timeout_s, deadline_s),
+            requests_max=requests_max,
+            token=token,
+        ).run()
 
     def _owned(self, made: Made) -> Made:
         self._made = [each for each in self._made if not each.closed]

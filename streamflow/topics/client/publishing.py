@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from streamflow.base.clock import Clock
 from streamflow.base.errors import DataError, FlowControlError, PipelineError, StreamFlowError
 from streamflow.topics import codec
+from streamflow.topics.client.closing import Closing
 from streamflow.topics.client.consuming import EPOCH
 from streamflow.topics.client.schemas import MessageSchema
 from streamflow.topics.client.sending import Outgoing, Sender
@@ -64,7 +64,7 @@ class Retries:
         return waits
 
 
-class AsyncPublisher:
+class AsyncPublisher(Closing):
     """Publishes to one topic; make it with `Client.publisher`. Messages go out in the order of the calls. Leave it with
     `async with`, or `await close()`: it sends what is left.
 
@@ -157,17 +157,6 @@ class AsyncPublisher:
         async with self._room:
             self._room.notify_all()
         await self.flush()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     def _checked(
         self, data: bytes, key: str, attributes: Mapping[str, str] | None, event_time: datetime | None

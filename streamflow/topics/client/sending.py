@@ -10,6 +10,7 @@ from streamflow.model.time import MAX_US
 from streamflow.topics import codec
 from streamflow.topics.partition import partition_of
 from streamflow.topics.protocol import Producer, Record, TopicLog
+from streamflow.topics.publisher import target
 
 DUPLICATE = ""
 """The id of a message that was published before under the same sequence: where it is, is not known any more."""
@@ -37,13 +38,10 @@ class Sender:
     the internal one of a pipeline."""
 
     def __init__(self, log: TopicLog, topic: str, name: str | None) -> None:
-        config = log.topic(topic).config
-        if config.internal:
-            raise ConflictError(f"topic '{topic}' belongs to a pipeline, which alone writes to it. Publish to another")
         self._log = log
         self._topic = topic
         self._name = name
-        self._partitions = config.partitions
+        self._partitions = target(log, topic).partitions
         # Many short-lived publishers must not all begin at partition 0.
         self._turn = crc32((name or secrets.token_hex(8)).encode())
 
@@ -64,10 +62,12 @@ class Sender:
             producer = Producer(self._name, max(messages[nth].sequence for nth in kept))
         else:
             kept = list(fresh)
-        if self._log.topic(self._topic).watermark_us >= MAX_US:
+        info = self._log.topic(self._topic)
+        if info.watermark_us >= MAX_US:
             raise ConflictError(
                 f"topic '{self._topic}' was ended: its readers would drop new events. Publish to another topic"
             )
+        self._partitions = info.config.partitions
         groups = self._groups(messages, kept)
         records = [self._encoded(partition, [messages[nth] for nth in group]) for partition, group in groups]
         offsets = self._log.publish(records, producer)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from types import TracebackType
 from typing import Self
 
 from streamflow.base.clock import Clock
 from streamflow.base.errors import DataError, PipelineError
+from streamflow.topics.client.closing import Closing
 from streamflow.topics.client.consuming import Consumer, Deliveries, LeaseId
 from streamflow.topics.client.message import Message
 from streamflow.topics.client.threads import Changes, Threads
@@ -40,7 +40,7 @@ class Flow:
             raise DataError(f"{self} lets no message through. Give 1 message and 1 byte or more, and 0 s or more")
 
 
-class Subscriber:
+class Subscriber(Closing):
     """One user of a subscription; make it with `Client.subscriber`, and leave it with `async with` or `await close()`.
 
     `async for message in subscriber` is the streaming pull, for one task at a time: it waits for messages and extends
@@ -158,17 +158,6 @@ class Subscriber:
             await self._settle(undelivered, 0)
         while self._settling is not None:
             await asyncio.wait([self._settling])
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def _pull_ahead(self) -> Deliveries:
         """A task of its own: what was granted is not lost if who waits for it is cancelled."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,8 @@ from streamflow.topics.subscriptions.settings import SubscriptionSettings
 from streamflow.topics.subscriptions.store import SubscriptionInfo
 
 T = TypeVar("T")
+_LOOK_S = 0.2
+"""How long Ctrl-C may have to wait."""
 
 
 def connect_sync(url: str | Path, *, clock: Clock | None = None) -> "SyncClient":
@@ -52,6 +55,9 @@ class SyncClient:
         """The result of a call of the async client, or of anything made by it."""
         future = asyncio.run_coroutine_threadsafe(call, self._loop)
         try:
+            while not future.done():
+                # No wait is long: Polars handles SIGINT in a way that lets one go on (its issue 21739).
+                wait([future], _LOOK_S)
             return future.result()
         except BaseException:
             future.cancel()
@@ -88,7 +94,7 @@ class SyncClient:
         """As `Subscriber.pull`."""
         return self.run(self._subscriber(subscription).pull(max_messages, wait_s=wait_s))
 
-    def stream(self, subscription: str, *, flow: Flow | None = None) -> Iterator[Message]:
+    def stream(self, subscription: str, *, flow: Flow | None = None) -> Generator[Message, None, None]:
         """As `async for message in subscriber`, for ever; ack them with `ack`. Ending the loop nacks what was not
         handed out."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from zlib import crc32
 
 from streamflow.base.clock import Clock, SystemClock
-from streamflow.base.errors import CorruptionError, StreamFlowError
+from streamflow.base.errors import CorruptionError
 from streamflow.topics import rules
 from streamflow.topics.embedded import subscription_rows, task_rows, topic_rows
 from streamflow.topics.embedded.segments import (
@@ -24,7 +24,7 @@ from streamflow.topics.embedded.segments import (
 )
 from streamflow.topics.embedded.subscriptions import EmbeddedSubscriptions
 from streamflow.topics.embedded.topic_rows import Chunk
-from streamflow.topics.embedded.truth import DATABASE, Truth
+from streamflow.topics.embedded.truth import DATABASE, Truth, usable
 from streamflow.topics.partition import KeyHash
 from streamflow.topics.protocol import (
     RECORD_BYTES_MAX,
@@ -62,7 +62,7 @@ class EmbeddedLog:
         its database can't be read. StreamFlowError: the system does not let us use such a folder.
         """
         self._root = Path(folder).absolute()
-        with _usable(self._root):
+        with usable(self._root):
             self._root.mkdir(parents=True, exist_ok=True)
             self._truth = Truth(self._root)
         self.url = f"file:{self._root}"
@@ -87,6 +87,16 @@ class EmbeddedLog:
     def topics(self) -> list[TopicInfo]:
         with self._truth.view() as db:
             return topic_rows.list_all(db)
+
+    def alter_topic(self, name: str, retention_s: float) -> TopicInfo:
+        with self._truth.transaction() as db:
+            return topic_rows.alter(db, name, retention_s)
+
+    def add_partitions(self, name: str, partitions: int) -> TopicInfo:
+        with self._truth.transaction() as db:
+            added = topic_rows.add_partitions(db, name, partitions, self.subscriptions.ordered_on(db, name))
+            self.subscriptions.add_partitions(db, name, added)
+            return topic_rows.get(db, name)
 
     def delete_topic(self, name: str) -> None:
         with self._truth.transaction() as db:
@@ -347,18 +357,6 @@ class EmbeddedLog:
                 f"segment '{error.filename}' is missing but still needed. Restore it from a copy, or reset "
                 "what needs it"
             ) from error
-
-
-@contextmanager
-def _usable(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except (FileExistsError, NotADirectoryError) as error:
-        raise StreamFlowError(f"'{folder}' can't be the folder of a log: a file is in the way. Name another") from error
-    except OSError as error:
-        raise StreamFlowError(
-            f"'{folder}' can't be the folder of a log: {error.strerror}. Name one that you may write to"
-        ) from error
 
 
 def _within(chunks: Iterator[Chunk], end: int | None, max_events: int, max_bytes: int) -> list[Chunk]:

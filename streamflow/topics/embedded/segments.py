@@ -14,6 +14,7 @@ The checksum is XXH3-64 of the header before it and the payload (five times as f
 is the last character of the magic.
 """
 
+import errno
 import fcntl
 import itertools
 import mmap
@@ -23,13 +24,13 @@ import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from xxhash import xxh3_64
 
-from streamflow.base.errors import CorruptionError
+from streamflow.base.errors import CorruptionError, NoSpaceError
 
 SUFFIX = ".seg"
 ROLL_BYTES = 64 << 20
@@ -87,20 +88,22 @@ class SegmentWriter:
         self._full: list[_OpenSegment] = []
 
     def write(self, entries: Sequence[tuple[str, Entry]]) -> list[Place]:
-        """Append each entry to the series of its folder; durable on return. OSError if the disk refuses."""
+        """Append each entry to the series of its folder; durable on return. NoSpaceError if the disk is full, OSError
+        if it refuses for another reason."""
         places: list[Place] = []
         touched: dict[str, _OpenSegment] = {}
-        for folder, entry in entries:
-            segment = self._segment(folder, HEADER_BYTES + len(entry.payload))
-            touched[segment.path] = segment
-            places.append(segment.add(entry))
-        for segment in touched.values():
-            try:
-                segment.flush()
-            except OSError:
-                # After a failed sync the kernel may call lost pages clean: nothing of this file can be trusted again.
-                self._drop(segment)
-                raise
+        with _told_no_space(self._root):
+            for folder, entry in entries:
+                segment = self._segment(folder, HEADER_BYTES + len(entry.payload))
+                touched[segment.path] = segment
+                places.append(segment.add(entry))
+            for segment in touched.values():
+                try:
+                    segment.flush()
+                except OSError:
+                    # After a failed sync the kernel may call lost pages clean: nothing of this file can be trusted.
+                    self._drop(segment)
+                    raise
         return places
 
     def settle(self) -> None:
@@ -158,6 +161,7 @@ class _OpenSegment:
 
     def flush(self) -> None:
         self._zero_ahead()
+        self._zeroed = max(self._zeroed, self.size)
         _write_at(self._fd, self._pending, self._flushed)
         os.fdatasync(self._fd)
         self._pending.clear()
@@ -178,8 +182,25 @@ class _OpenSegment:
         # blocks from fallocate do not help, they are converted through the journal too.
         if self.size > self._zeroed and self.size - self._flushed < _ZERO_AHEAD_MAX_BYTES:
             ahead = min(_ZERO_AHEAD_MAX_BYTES, max(_ZERO_AHEAD_MIN_BYTES, self.size))
-            _write_at(self._fd, [bytes(ahead)], self.size)
+            # Known before it is done: if it fails half-way, what is there goes again.
             self._zeroed = self.size + ahead
+            _write_at(self._fd, [bytes(ahead)], self.size)
+
+
+def no_space(folder: Path) -> NoSpaceError:
+    return NoSpaceError(
+        f"there is no space left for the log in '{folder}'. Free some; what waits then goes on by itself"
+    )
+
+
+@contextmanager
+def _told_no_space(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise no_space(folder) from error
+        raise
 
 
 class SegmentReader:

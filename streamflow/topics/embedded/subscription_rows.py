@@ -5,7 +5,7 @@ deleting a topic detaches its subscriptions there too. But it prunes without ask
 """
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -204,6 +204,16 @@ def version(db: sqlite3.Connection, row: Row, partition: int) -> int:
     return int(found[0])
 
 
+def versions(db: sqlite3.Connection, row: Row) -> tuple[tuple[int, int, int], ...]:
+    """(partition, version of its machine, its end), of all."""
+    found = db.execute(
+        "SELECT p.partition, m.version, p.next_offset FROM machine m JOIN part p ON p.partition = m.partition "
+        "WHERE m.subscription_id = ? AND p.topic_id = ? ORDER BY 1",
+        (row.id, row.topic_id),
+    )
+    return tuple(found.fetchall())
+
+
 def state(db: sqlite3.Connection, row: Row, partition: int) -> bytes:
     found = db.execute(
         "SELECT state FROM machine WHERE subscription_id = ? AND partition = ?", (row.id, partition)
@@ -230,6 +240,15 @@ def insert_snapshot(
     db.executemany(
         "INSERT INTO snapshot_part VALUES (?, ?, ?, ?)",
         [(cursor.lastrowid, partition, floor, data) for partition, (floor, data) in acks.items()],
+    )
+
+
+def extend_snapshots(db: sqlite3.Connection, topic: str, partitions: Sequence[int], acks: bytes) -> None:
+    """Of the topic, to partitions in which no message was when they were made."""
+    db.executemany(
+        "INSERT INTO snapshot_part SELECT s.id, ?, 0, ? FROM snapshot s JOIN topic t ON t.id = s.topic_id "
+        "WHERE t.name = ?",
+        [(partition, acks, topic) for partition in partitions],
     )
 
 

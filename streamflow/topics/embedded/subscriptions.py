@@ -17,11 +17,12 @@ from streamflow.topics.embedded import topic_rows
 from streamflow.topics.embedded.subscription_rows import ChunkIndex, Row
 from streamflow.topics.embedded.truth import Truth
 from streamflow.topics.reading import MessageReader, dead_letter_records
-from streamflow.topics.subscriptions.encoding import encode_snapshot, from_bytes, to_bytes
+from streamflow.topics.subscriptions.encoding import NOTHING_ACKED, encode_snapshot, from_bytes, to_bytes
 from streamflow.topics.subscriptions.lease import LeaseMachine
 from streamflow.topics.subscriptions.running import ACTIVITY_US, Running, StoredMessage, begun
 from streamflow.topics.subscriptions.settings import SubscriptionSettings, snapshot_expires_us
 from streamflow.topics.subscriptions.store import (
+    Look,
     SnapshotInfo,
     SubscriptionInfo,
     check_attachable,
@@ -69,9 +70,7 @@ class EmbeddedSubscriptions:
             topic_id = rows.topic_id(db, topic)
             row = Row(rows.insert(db, info, topic_id), topic_id, info)
             for partition in range(of_topic.config.partitions):
-                index = ChunkIndex(db, topic_id, partition)
-                machine = begun(wanted, index, index.end(), now_us)
-                rows.store(db, row, partition, 0, machine.floor, to_bytes(machine))
+                self._begin(db, row, partition)
             return info
 
     def subscription(self, name: str) -> SubscriptionInfo:
@@ -149,6 +148,14 @@ class EmbeddedSubscriptions:
         with self._truth.view() as db:
             return self._partitions(db, self._attached(db, subscription))
 
+    def look(self, subscription: str) -> Look | None:
+        now_us = self._clock.now_us()
+        with self._truth.view() as db:
+            row = self._attached(db, subscription)
+            if now_us - row.info.active_us >= ACTIVITY_US:
+                return None
+            return Look((row.id, rows.versions(db, row)), now_us)
+
     def with_machines(
         self, subscription: str, events: Mapping[int, Callable[[Running], T]], *, durable: bool
     ) -> dict[int, T]:
@@ -169,13 +176,24 @@ class EmbeddedSubscriptions:
                 if running.changed:
                     version += 1
                     rows.store(db, row, partition, version, machine.floor, to_bytes(machine))
-                    active_us = max(active_us, machine.active_us)
+                active_us = max(active_us, machine.active_us)
                 kept[row.id, partition] = (version, machine)
             if active_us - row.info.active_us >= ACTIVITY_US:
                 rows.change(db, row, row.info.settings, active_us)
         if wakes:
             self._truth.tell()
         return results
+
+    def ordered_on(self, db: Connection, topic: str) -> list[str]:
+        """Names of subscriptions with ordering keys."""
+        return [row.info.name for row in self._on(db, topic) if row.info.settings.ordered]
+
+    def add_partitions(self, db: Connection, topic: str, added: Sequence[int]) -> None:
+        """Of the subscriptions and snapshots of `topic`: what was never published there is not acked."""
+        for row in self._on(db, topic):
+            for partition in added:
+                self._begin(db, row, partition)
+        rows.extend_snapshots(db, topic, added, NOTHING_ACKED)
 
     def messages(self, subscription: str, partition: int, offsets: Iterable[int]) -> list[StoredMessage]:
         with self._truth.view() as db:
@@ -202,6 +220,17 @@ class EmbeddedSubscriptions:
         assert row.topic_id is not None
         index = ChunkIndex(db, row.topic_id, partition)
         return version, from_bytes(rows.state(db, row, partition), row.info.settings, index)
+
+    def _begin(self, db: Connection, row: Row, partition: int) -> None:
+        assert row.topic_id is not None
+        index = ChunkIndex(db, row.topic_id, partition)
+        machine = begun(row.info.settings, index, index.end(), self._clock.now_us())
+        rows.store(db, row, partition, 0, machine.floor, to_bytes(machine))
+
+    def _on(self, db: Connection, topic: str) -> list[Row]:
+        """Those that are attached to it."""
+        every = rows.listed(db, self._clock.now_us())
+        return [row for row in every if row.info.topic == topic and row.topic_id is not None]
 
     def _running(self, db: Connection, row: Row, partition: int, machine: LeaseMachine, now_us: int) -> Running:
         assert row.topic_id is not None

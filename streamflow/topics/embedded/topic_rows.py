@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamflow.base.errors import CorruptionError, NotFoundError
 from streamflow.model.time import MIN_US
@@ -65,10 +65,28 @@ def list_all(db: sqlite3.Connection, where: str = "", values: Sequence[object] =
     ]
 
 
+def alter(db: sqlite3.Connection, name: str, retention_s: float) -> TopicInfo:
+    config = get(db, name).config
+    rules.check_alterable(name, config.internal)
+    rules.check_config(name, replace(config, retention_s=retention_s))
+    db.execute("UPDATE topic SET retention_s = ? WHERE name = ?", (retention_s, name))
+    return get(db, name)
+
+
+def add_partitions(db: sqlite3.Connection, name: str, partitions: int, ordered: Sequence[str]) -> range:
+    """The new ones. `ordered`: names of the topic's subscriptions with ordering keys."""
+    rules.check_alterable(name, get(db, name).config.internal)
+    topic_id, before = _locate(db, name)
+    rules.check_more_partitions(name, before, partitions, pipelines=_readers(db, topic_id), ordered=ordered)
+    db.execute("UPDATE topic SET partitions = ? WHERE id = ?", (partitions, topic_id))
+    added = range(before, partitions)
+    db.executemany("INSERT INTO part (topic_id, partition) VALUES (?, ?)", [(topic_id, each) for each in added])
+    return added
+
+
 def delete(db: sqlite3.Connection, name: str) -> None:
     topic_id, _ = _locate(db, name)
-    readers = db.execute("SELECT DISTINCT pipeline FROM task WHERE topic_id = ?", (topic_id,)).fetchall()
-    rules.check_unread(name, [pipeline for (pipeline,) in readers])
+    rules.check_unread(name, _readers(db, topic_id))
     db.execute("DELETE FROM topic WHERE id = ?", (topic_id,))
 
 
@@ -225,6 +243,11 @@ def _locate(db: sqlite3.Connection, name: str) -> tuple[int, int]:
     if row is None:
         raise _unknown(db, name)
     return int(row[0]), int(row[1])
+
+
+def _readers(db: sqlite3.Connection, topic_id: int) -> list[str]:
+    """Names of pipelines."""
+    return [name for (name,) in db.execute("SELECT DISTINCT pipeline FROM task WHERE topic_id = ?", (topic_id,))]
 
 
 def _checked(db: sqlite3.Connection, topic: str, partition: int) -> int:

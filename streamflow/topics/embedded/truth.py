@@ -26,7 +26,7 @@ import polars as pl
 
 from streamflow.base.errors import ConflictError, CorruptionError, PipelineError, StreamFlowError
 from streamflow.topics.embedded.schema import SCHEMA
-from streamflow.topics.embedded.segments import sync_folder
+from streamflow.topics.embedded.segments import no_space, sync_folder
 from streamflow.topics.embedded.signal import Signal
 from streamflow.topics.embedded.subscription_rows import TABLES
 
@@ -258,6 +258,19 @@ class Truth:
         sync_folder(self._folder.parent)
 
 
+@contextmanager
+def usable(folder: Path) -> Iterator[None]:
+    """What the system says of a folder that can't be used, as our errors."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StreamFlowError(f"'{folder}' can't be the folder of a log: a file is in the way. Name another") from error
+    except OSError as error:
+        raise StreamFlowError(
+            f"'{folder}' can't be the folder of a log: {error.strerror}. Name one that you may write to"
+        ) from error
+
+
 def row_hash() -> str:
     """What this Polars makes of two known strings: folders remember it, since partitions depend on it."""
     return ",".join(str(value) for value in pl.Series(["a", "b"]).hash(0))
@@ -306,7 +319,9 @@ def _translated(folder: Path, connection: sqlite3.Connection | None = None) -> I
             raise CorruptionError(
                 f"the database of the log in '{folder}' is damaged: {error}. Restore '{DATABASE}' from a copy"
             ) from error
-        if code is not None and code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL):
+        if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
+            raise no_space(folder) from error
+        if code is not None and code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             raise StreamFlowError(
                 f"the database of the log in '{folder}' can't be used: {error}. "
                 "Check its files' permissions and the space on the disk"

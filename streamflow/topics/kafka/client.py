@@ -38,6 +38,8 @@ _ASKED_MAX = 10
 """Times that one of several brokers, each time another, is asked for a topic before it is believed not to exist: a new
 one is not known to all of them at once."""
 _RETENTION = "retention.ms"
+_SET_ON_TOPIC = 1
+"""Where a topic's setting comes from: itself, not the broker or Kafka's defaults."""
 
 
 class KafkaClient:
@@ -137,6 +139,21 @@ class KafkaClient:
         except InvalidPartitionsError as error:
             raise ConflictError(f"topic '{name}' can't have {partitions} partitions: {error}") from error
         await self._until(name, partitions=partitions)
+
+    async def set_retention(self, name: str, retention_s: float) -> None:
+        # The request replaces all that was set on the topic, so that has to be said again.
+        (answer,) = await self.admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+        _, _, _, _, entries = answer.resources[0]
+        own = {entry[0]: entry[1] for entry in entries if entry[3] == _SET_ON_TOPIC}
+        wanted = {**own, _RETENTION: str(round(retention_s * 1000))}
+        (answer,) = await self.admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, wanted)])
+        for code, message, *_ in answer.resources:
+            if code:
+                raise for_code(code)(message)
+        for _ in range(_WAITS_MAX):
+            if (await self.topic(name)).config.retention_s == retention_s:
+                return
+            await asyncio.sleep(_WAIT_S)
 
     async def names(self) -> list[str]:
         """Of all topics but Kafka's own."""

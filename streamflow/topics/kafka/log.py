@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from aiokafka import TopicPartition
 
@@ -77,13 +78,25 @@ class KafkaLog:
         self._after = {key: after for key, after in self._after.items() if key[0].topic != name}
         await self._senders.forget(name)
 
+    def alter_topic(self, name: str, retention_s: float) -> TopicInfo:
+        return self._loop.run(self._alter_topic(name, retention_s))
+
+    async def _alter_topic(self, name: str, retention_s: float) -> TopicInfo:
+        config = (await self._client.topic(name)).config
+        rules.check_alterable(name, config.internal)
+        rules.check_config(name, replace(config, retention_s=retention_s))
+        await self._client.set_retention(name, retention_s)
+        return await self._client.topic(name)
+
     def add_partitions(self, name: str, partitions: int) -> TopicInfo:
-        """Let the topic have so many in all. Keys published from now on may go elsewhere than before.
-        ConflictError if it has more already."""
         return self._loop.run(self._add_partitions(name, partitions))
 
     async def _add_partitions(self, name: str, partitions: int) -> TopicInfo:
-        if await self._client.partitions(name) != partitions:
+        config = (await self._client.topic(name)).config
+        rules.check_alterable(name, config.internal)
+        # Who reads it, Kafka does not know.
+        rules.check_more_partitions(name, config.partitions, partitions, pipelines=(), ordered=())
+        if config.partitions < partitions:
             await self._client.add_partitions(name, partitions)
         return await self._client.topic(name)
 

@@ -71,6 +71,34 @@ class MemoryLog:
         with self._store.changed:
             return [self._store.topics[name].info for name in sorted(self._store.topics)]
 
+    def alter_topic(self, name: str, retention_s: float) -> TopicInfo:
+        with self._store.changed:
+            found = self._store.topic(name)
+            rules.check_alterable(name, found.info.config.internal)
+            wanted = replace(found.info.config, retention_s=retention_s)
+            rules.check_config(name, wanted)
+            found.info = replace(found.info, config=wanted)
+            self._store.touch()
+            return found.info
+
+    def add_partitions(self, name: str, partitions: int) -> TopicInfo:
+        with self._store.changed:
+            found = self._store.topic(name)
+            rules.check_alterable(name, found.info.config.internal)
+            rules.check_more_partitions(
+                name,
+                len(found.partitions),
+                partitions,
+                pipelines=[task.state.task.pipeline for task in self._store.tasks_of_topic(name)],
+                ordered=self.subscriptions.ordered_on(found),
+            )
+            added = [Partition() for _ in range(partitions - len(found.partitions))]
+            found.partitions += added
+            found.info = replace(found.info, config=replace(found.info.config, partitions=partitions))
+            self.subscriptions.add_partitions(found, added)
+            self._store.touch()
+            return found.info
+
     def delete_topic(self, name: str) -> None:
         with self._store.changed:
             self._store.topic(name)

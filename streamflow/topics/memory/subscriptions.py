@@ -1,18 +1,20 @@
 """Subscriptions on a memory log: machines live as they are, under the store's lock."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
 from streamflow.base.clock import Clock
 from streamflow.topics import rules
-from streamflow.topics.memory.store import Snapshotted, Store, Subscribed
-from streamflow.topics.protocol import TopicLog
+from streamflow.topics.memory.store import Partition, Snapshotted, Store, Subscribed, Topic
+from streamflow.topics.protocol import Record, TopicLog
 from streamflow.topics.reading import MessageReader, dead_letter_records
-from streamflow.topics.subscriptions.encoding import encode_snapshot
+from streamflow.topics.subscriptions.encoding import NOTHING_ACKED, encode_snapshot, from_bytes, to_bytes
 from streamflow.topics.subscriptions.running import Running, StoredMessage, begun
 from streamflow.topics.subscriptions.settings import SubscriptionSettings, snapshot_expires_us
 from streamflow.topics.subscriptions.store import (
+    Look,
     SnapshotInfo,
     SubscriptionInfo,
     check_attachable,
@@ -133,6 +135,10 @@ class MemorySubscriptions:
         with self._store.changed:
             return range(len(self._found(subscription).machines))
 
+    def look(self, subscription: str) -> Look | None:
+        """Nobody waits long for this store's lock."""
+        return None
+
     def with_machines(
         self, subscription: str, events: Mapping[int, Callable[[Running], T]], *, durable: bool
     ) -> dict[int, T]:
@@ -140,17 +146,34 @@ class MemorySubscriptions:
             found = self._found(subscription)
             check_attached(found.info)
             now_us = self._clock.now_us()
-            results, wakes = {}, False
-            for partition, event in events.items():
+            for partition in events:
                 rules.check_partition(found.info.topic, partition, len(found.machines))
-                running = self._running(found, partition, now_us)
-                results[partition] = event(running)
-                wakes |= self._forward(found, partition, running) or running.wakes
+            with _kept_whole(found, events):
+                runs = {partition: self._running(found, partition, now_us) for partition in events}
+                results = {partition: event(runs[partition]) for partition, event in events.items()}
+                letters = self._dead_letters(found, runs)
+            wakes = bool(letters) or any(running.wakes for running in runs.values())
+            self._store.append(letters, now_us)
             active_us = max(found.info.active_us, *(each.active_us for each in found.machines))
             found.info = replace(found.info, active_us=active_us)
             if wakes:
                 self._store.touch()
             return results
+
+    def ordered_on(self, topic: Topic) -> list[str]:
+        """Names of subscriptions with ordering keys. Like `add_partitions`, under the store's lock."""
+        self._forget_expired()
+        return [each.info.name for each in self._on(topic) if each.info.settings.ordered]
+
+    def add_partitions(self, topic: Topic, added: Sequence[Partition]) -> None:
+        """Of the subscriptions and snapshots of `topic`: what was never published there is not acked."""
+        now_us = self._clock.now_us()
+        for each in self._on(topic):
+            each.machines += [begun(each.info.settings, partition.sizes, 0, now_us) for partition in added]
+        for snapshot in self._store.snapshots.values():
+            if snapshot.topic is topic:
+                snapshot.acks += [NOTHING_ACKED] * len(added)
+                snapshot.floors += [0] * len(added)
 
     def messages(self, subscription: str, partition: int, offsets: Iterable[int]) -> list[StoredMessage]:
         with self._store.changed:
@@ -167,18 +190,23 @@ class MemorySubscriptions:
             log.next_offset,
         )
 
-    def _forward(self, found: Subscribed, partition: int, running: Running) -> bool:
-        """Publish dead letters; without their topic they wait for it."""
+    def _dead_letters(self, found: Subscribed, runs: Mapping[int, Running]) -> list[Record]:
+        """To be published with what has happened; without their topic they wait for it."""
         policy = found.info.settings.dead_letter
-        letters = running.machine.dead_letters()
-        if policy is None or not letters or policy.topic not in self._store.topics:
-            return False
-        messages = found.reader.at(partition, [letter.offset for letter in letters])
+        if policy is None or policy.topic not in self._store.topics:
+            return []
         size = len(self._store.topics[policy.topic].partitions)
-        records = dead_letter_records(found.info.name, found.info.topic, letters, messages, policy.topic, size)
-        self._store.append(records, running.now_us)
-        running.machine.forwarded([letter.offset for letter in letters], running.now_us)
-        return True
+        records: list[Record] = []
+        for partition, running in runs.items():
+            letters = running.machine.dead_letters()
+            messages = found.reader.at(partition, [letter.offset for letter in letters])
+            records += dead_letter_records(found.info.name, found.info.topic, letters, messages, policy.topic, size)
+            running.machine.forwarded([letter.offset for letter in letters], running.now_us)
+        return records
+
+    def _on(self, topic: Topic) -> list[Subscribed]:
+        every = self._store.subscriptions.values()
+        return [each for each in every if each.topic is topic and not each.info.detached]
 
     def _found(self, name: str) -> Subscribed:
         self._forget_expired()
@@ -202,3 +230,16 @@ class MemorySubscriptions:
 
     def _forget_expired(self) -> None:
         self._store.forget_expired(self._clock.now_us())
+
+
+@contextmanager
+def _kept_whole(found: Subscribed, partitions: Iterable[int]) -> Iterator[None]:
+    """The machines of these partitions are as they were before if anything in here raises."""
+    before = {partition: to_bytes(found.machines[partition]) for partition in partitions}
+    try:
+        yield
+    except BaseException:
+        for partition, state in before.items():
+            sizes = found.topic.partitions[partition].sizes
+            found.machines[partition] = from_bytes(state, found.info.settings, sizes)
+        raise

@@ -1,6 +1,7 @@
 """Subscriptions: Pub/Sub's semantics as pure cores. No I/O, no clock, no threads; a backend puts them on its log.
 
-`filter.py` parses and matches filters; `settings.py` has what can be set, and what follows from it alone. The rest is
+`filter.py` parses and matches filters; `settings.py` has what can be set, and what follows from it alone
+(`push.py`: where messages are pushed to). The rest is
 the lease machine of one subscription on one partition: `lease.py` is its face, `decisions.py` what it is told and
 answers, `ledger.py` its sets (`bitmaps.py`), `ordering.py` and `ordered.py` what ordering keys add, `sizes.py` how
 backlogs get their bytes and ages, `encoding.py` its bytes.
@@ -50,6 +51,7 @@ may hold is counted by the stream, which knows what it was given, and passed to 
 from streamflow.topics.subscriptions.decisions import AckId, AckStatus, DeadLetter, Pulled
 from streamflow.topics.subscriptions.filter import Filter, parse
 from streamflow.topics.subscriptions.lease import LeaseMachine
+from streamflow.topics.subscriptions.push import Oidc, PushConfig
 from streamflow.topics.subscriptions.settings import DeadLetterPolicy, RetryPolicy, SubscriptionSettings
 from streamflow.topics.subscriptions.sizes import RecordSizes, Sizes
 
@@ -60,7 +62,9 @@ __all__ = [
     "DeadLetterPolicy",
     "Filter",
     "LeaseMachine",
+    "Oidc",
     "Pulled",
+    "PushConfig",
     "RecordSizes",
     "RetryPolicy",
     "Sizes",

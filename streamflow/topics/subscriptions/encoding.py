@@ -238,3 +238,7 @@ def _unpack(data: bytes) -> Offsets:
 
 def _unpack_all(slots: list[tuple[int, bytes]]) -> list[tuple[int, Offsets]]:
     return [(key, _unpack(data)) for key, data in slots]
+
+
+NOTHING_ACKED = _seal(_Snapshot(0, _pack(BitMap64())))
+"""`encode_snapshot` of a partition that has no message yet."""

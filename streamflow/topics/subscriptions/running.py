@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from streamflow.topics.protocol import Backlog
+from streamflow.topics.subscriptions.bitmaps import Offsets
 from streamflow.topics.subscriptions.decisions import AckId, AckStatus, Pulled
 from streamflow.topics.subscriptions.encoding import decode_snapshot
 from streamflow.topics.subscriptions.filter import Filter, parse
@@ -129,6 +130,20 @@ class Running:
         if self._filter is not None and unacked:
             unacked &= type(unacked)(self._matching(unacked))
         self.machine.seek_to(frontier, unacked, self.now_us)
+
+    def lost_by_time(self, time_us: int) -> int:
+        """Unacked messages that `seek_time` would ack; exact, as `backlog`."""
+        return self._lost(self._index.offset_at(time_us), type(self.machine.ledger.open)())
+
+    def lost_by_acks(self, acks: bytes) -> int:
+        """The same of `seek_to`."""
+        return self._lost(*decode_snapshot(acks))
+
+    def _lost(self, frontier: int, unacked: Offsets) -> int:
+        self.changed |= self._scan(1 << 62, 1 << 62)
+        ledger = self.machine.ledger
+        seen = ledger.open.range_cardinality(0, frontier) - ledger.open.intersection_cardinality(unacked)
+        return seen + max(0, min(frontier, ledger.end) - ledger.frontier)
 
     def _scan(self, wanted: int, at_most: int) -> bool:
         """Match with the filter until so many messages are ready; whether more are left to look at."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from streamflow.base.errors import ConflictError, DataError
 from streamflow.topics.subscriptions.filter import parse
+from streamflow.topics.subscriptions.push import PushConfig
 
 DAY_S = 24 * 3600
 ACK_DEADLINE_MIN_S = 10
@@ -61,6 +62,7 @@ class SubscriptionSettings:
     - `retention_s`: 10 min – 31 days: older messages leave the backlog, acked or not
     - `retain_acked`: acked messages are kept for `retention_s` too, for seeks
     - `expiry_s`: 1 day or more without activity until the subscription is deleted; None: never
+    - `push`: where its messages are sent (`Client.push`); None: they are only pulled
     - `outstanding_messages_max`, `outstanding_bytes_max`: of all leases of one partition; None: no bound on bytes
     """
 
@@ -75,6 +77,7 @@ class SubscriptionSettings:
     expiry_s: float | None = 31 * DAY_S
     outstanding_messages_max: int = OUTSTANDING_MESSAGES_MAX
     outstanding_bytes_max: int | None = None
+    push: PushConfig | None = None
 
     def __post_init__(self) -> None:
         _check("ack_deadline_s", self.ack_deadline_s, ACK_DEADLINE_MIN_S, ACK_DEADLINE_MAX_S)

@@ -4,7 +4,7 @@ A *store* keeps subscriptions, their machines and their snapshots. `with_machine
 a machine: it runs events, each on one partition's machine, in one exclusive section whose effects are kept as a whole.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -41,6 +41,14 @@ class SnapshotInfo:
     subscription: str
     created_us: int
     expires_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """At `now_us`. While `state` is the same, a pull that gave nothing gives nothing again, until its `wake_us`."""
+
+    state: Hashable
+    now_us: int
 
 
 class SubscriptionStore(Protocol):
@@ -87,6 +95,10 @@ class SubscriptionStore(Protocol):
 
     def partitions(self, subscription: str) -> Sequence[int]:
         """Those that this handle may use now: all, but where a group of clients shares them out."""
+
+    def look(self, subscription: str) -> Look | None:
+        """Whether a pull is worth while, without the store's lock; None: it can't be told, or it is time for a pull to
+        note that the subscription is used."""
 
     def with_machines(
         self, subscription: str, events: Mapping[int, Callable[[Running], T]], *, durable: bool
