@@ -22,7 +22,16 @@ from streamflow.runtime.cluster import ClusterLog
 from streamflow.runtime.cluster.holding import Held, claimed
 from streamflow.runtime.cluster.membership import GUARANTEE
 from streamflow.topics import codec, open_log
-from streamflow.topics.protocol import Log, SegmentInfo, StageInput, StateSegment, StepCommit, TaskId, TopicConfig
+from streamflow.topics.protocol import (
+    Log,
+    SegmentInfo,
+    StageInput,
+    StateSegment,
+    StepCommit,
+    TaskId,
+    TopicConfig,
+    WorkerInfo,
+)
 
 pytestmark = pytest.mark.kafka
 SETTINGS = sf.Settings(partitions=2)
@@ -169,6 +178,20 @@ def test_commit_without_an_answer_is_applied_once(cluster: ClusterLog, name: str
     run(held.close())
 
 
+def test_after_a_reset_a_pipeline_begins_anew_with_epochs_that_are_higher(cluster: ClusterLog, name: str) -> None:
+    """A store has seen the epochs of before, and refuses lower ones."""
+    task, run = task_of(cluster, name), cluster._loop.run
+    run(claim(cluster, task, "a").close())
+    held = claim(cluster, task, "b")
+    assert run(held.commit(step(task, 2, 5), cluster._now_ms))
+    run(held.close())
+    cluster.reset_pipeline(name)
+    assert name not in cluster.pipelines()
+    anew = claim(cluster, task_of(cluster, name), "c")
+    assert (anew.record.epoch, anew.record.offset, anew.segments) == (3, 0, {})
+    run(anew.close())
+
+
 def test_other_partition_counts_shapes_and_guarantees_are_refused(
     cluster: ClusterLog, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -178,6 +201,8 @@ def test_other_partition_counts_shapes_and_guarantees_are_refused(
         cluster.register_pipeline(task.pipeline, "f", [StageInput("s", f"{name}-in")])
     with pytest.raises(ConflictError, match="another shape"):
         cluster.register_pipeline(task.pipeline, "g", [StageInput("s", f"{name}-in")])
+    with pytest.raises(ConflictError, match="began with 1"):
+        cluster.join(WorkerInfo("w", name, 1, 1.0, 0))
     (tmp_path / "a.txt").write_text("a\n")
     files = sf.Pipeline(f"{name}-files")
     files | sf.ReadFromText(str(tmp_path / "a.txt")) | sf.WriteToTopic(f"{name}-out")

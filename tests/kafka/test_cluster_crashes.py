@@ -18,7 +18,7 @@ from streamflow.stores.table.catalog import open_table
 
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
 SEED = int(os.environ.get("STREAMFLOW_SEED", "7"))
-CHAOS_S = float(os.environ.get("STREAMFLOW_CHAOS_S", "40"))
+CHAOS_S = float(os.environ.get("STREAMFLOW_CHAOS_S", "36"))
 ROUND_S = 0.2
 SUSPENDED_S = 14.0
 """Longer than the group waits for a sign of life."""

@@ -40,12 +40,13 @@ Last = Callable[[TopicPartition], Awaitable[int]]
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a task keeps itself. `changelog`: its partition; `status`: the topic that all can see; `transactional_id`:
-    of its producers."""
+    of its producers; `epoch`: of the claim before its first one."""
 
     task: TaskId
     topic: str
     changelog: TopicPartition
     status: str
+    epoch: int
 
     @property
     def transactional_id(self) -> str:
@@ -168,7 +169,9 @@ async def claimed(
     try:
         found, held.unread = await changelog(client, last, place.changelog)
         held.record, held.segments = found.record, found.segments
-        mine = replace(held.record, epoch=held.record.epoch + 1, commit=held.record.commit + 1, owner=owner)
+        mine = replace(
+            held.record, epoch=max(place.epoch, held.record.epoch) + 1, commit=held.record.commit + 1, owner=owner
+        )
         if await held.apply(mine, None, now_ms):
             return held
     except BaseException:

@@ -15,7 +15,14 @@ from streamflow.base.errors import ConflictError, PipelineError, StreamFlowError
 from streamflow.runtime.cluster.holding import Held, claimed
 from streamflow.runtime.cluster.membership import SESSION_S, Membership, group
 from streamflow.runtime.cluster.records import TaskRecord
-from streamflow.runtime.cluster.registry import Registered, note_name, register, registered
+from streamflow.runtime.cluster.registry import (
+    Registered,
+    check_partitions,
+    epoch_name,
+    note_name,
+    register,
+    registered,
+)
 from streamflow.runtime.cluster.view import LOOK_S, View
 from streamflow.topics import rules
 from streamflow.topics.kafka.log import KafkaLog
@@ -105,13 +112,19 @@ class ClusterLog(KafkaLog):
         self._loop.run(self._reset(name))
 
     async def _reset(self, name: str) -> None:
-        topics = await self._own_topics(name)
+        known = await self._known(name)
         if members := await self._members(name):
             raise ConflictError(
                 f"pipeline '{name}' has {members} workers. Stop them first with `streamflow cluster stop {name} --on "
                 f"{self.url}`; one that was killed is gone after {SESSION_S:.0f} s"
             )
         # That it exists is forgotten last, so that who is interrupted can do it again.
+        view = await self._open_view(name)
+        noted = await self._client.note(epoch_name(name), known.epoch)
+        epochs = [record.epoch for record in view.seen.told.records.values()]
+        await self._senders.note(epoch_name(name), max([noted, *epochs]))
+        await self._views.pop(name).close()
+        topics = await self._own_topics(name)
         for topic in topics:
             await self._delete_topic(topic)
         for note in (f"stopping/{name}", f"workers/{name}", note_name(name)):
@@ -190,7 +203,9 @@ class ClusterLog(KafkaLog):
         self._loop.run(self._join(worker))
 
     async def _join(self, worker: WorkerInfo) -> None:
-        view, known = await self._open_view(worker.pipeline), await self._known(worker.pipeline)
+        known = await self._known(worker.pipeline)
+        await check_partitions(self._client, known)
+        view = await self._open_view(worker.pipeline)
         address, topic = self._client.address, known.tasks_topic
 
         def assigned() -> None:
@@ -335,7 +350,10 @@ class ClusterLog(KafkaLog):
             return changed
 
     def prune(self) -> int:
-        """What the tasks of this worker have read of the pipeline's own topics. Kafka tells no bytes."""
+        """What the tasks of this worker have read of the pipeline's own topics. Kafka tells no bytes. ConflictError if
+        an input has got more partitions: nobody would read what is in them."""
+        if self._worker is not None:
+            self._loop.run(self._check_inputs(self._registered[self._worker.pipeline]))
         read = {
             TopicPartition(held.place.topic, task.partition): RecordsToDelete(held.record.offset // SPAN)
             for task, held in list(self._held.items())
@@ -347,6 +365,12 @@ class ClusterLog(KafkaLog):
             except StreamFlowError as error:
                 logger.warning("what is read can't be deleted now, trying again later: %s", error)
         return 0
+
+    async def _check_inputs(self, known: Registered) -> None:
+        try:
+            await check_partitions(self._client, known)
+        except (KafkaError, OSError) as error:
+            logger.warning("inputs can't be looked at now, trying again later: %s", error)
 
     async def _close(self) -> None:
         for view in self._views.values():

@@ -16,11 +16,13 @@ from streamflow.topics.protocol import StageInput, TaskId, TopicConfig
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """`stages`: (stage, topic, partitions) in the pipeline's order, which numbers the tasks."""
+    """`stages`: (stage, topic, partitions) in the pipeline's order, which numbers the tasks. `epoch`: the highest that
+    a task had before the pipeline was reset, for stores know it."""
 
     pipeline: str
     fingerprint: str
     stages: tuple[tuple[str, str, int], ...]
+    epoch: int = 0
 
     @property
     def tasks_topic(self) -> str:
@@ -59,22 +61,28 @@ class Registered:
     def place(self, task: TaskId) -> Place:
         topic = next(topic for stage, topic, _ in self.stages if stage == task.stage)
         changelog = TopicPartition(_changelog(self.pipeline, task.stage), task.partition)
-        return Place(task, topic, changelog, self.status_topic)
+        return Place(task, topic, changelog, self.status_topic, self.epoch)
 
     @property
     def note(self) -> dict[str, Any]:
-        return {"fingerprint": self.fingerprint, "stages": [list(stage) for stage in self.stages]}
+        stages = [list(stage) for stage in self.stages]
+        return {"fingerprint": self.fingerprint, "stages": stages, "epoch": self.epoch}
 
 
 def note_name(pipeline: str) -> str:
     return f"pipeline/{pipeline}"
 
 
+def epoch_name(pipeline: str) -> str:
+    """Of the note that a pipeline leaves behind when it is reset."""
+    return f"epoch/{pipeline}"
+
+
 def registered(pipeline: str, note: Any) -> Registered | None:
     """Of what `Registered.note` gave; None for none."""
     if note is None:
         return None
-    return Registered(pipeline, note["fingerprint"], tuple((s, t, p) for s, t, p in note["stages"]))
+    return Registered(pipeline, note["fingerprint"], tuple((s, t, p) for s, t, p in note["stages"]), note["epoch"])
 
 
 async def register(
@@ -82,11 +90,11 @@ async def register(
 ) -> None:
     """Make its topics and note it down, or check that it is the same. ConflictError if it is not."""
     stages = tuple([(each.stage, each.topic, await client.partitions(each.topic)) for each in inputs])
-    wanted = Registered(pipeline, fingerprint, stages)
+    wanted = Registered(pipeline, fingerprint, stages, await client.note(epoch_name(pipeline), 0))
     known = registered(pipeline, await client.note(note_name(pipeline), None))
     if known is not None:
         rules.check_fingerprint(pipeline, known.fingerprint, fingerprint)
-        _check_partitions(known, wanted)
+        await check_partitions(client, known)
     taken = [topic for topic in wanted.own_topics if topic in {topic for _, topic, _ in stages}]
     if taken:
         raise ConflictError(f"pipeline '{pipeline}' keeps itself in topic '{taken[0]}'. Give the step another label")
@@ -101,9 +109,10 @@ async def register(
         await senders.note(f"stopping/{pipeline}", None)
 
 
-def _check_partitions(known: Registered, wanted: Registered) -> None:
-    for (_, topic, before), (_, _, now) in zip(known.stages, wanted.stages, strict=True):
-        if before != now:
+async def check_partitions(client: KafkaClient, known: Registered) -> None:
+    """ConflictError if a topic has not as many any more as when the pipeline began."""
+    for topic, before in {topic: partitions for _, topic, partitions in known.stages}.items():
+        if (now := await client.partitions(topic)) != before:
             raise ConflictError(
                 f"topic '{topic}' has {now} partitions, but pipeline '{known.pipeline}' began with {before}, and its "
                 "state is divided by these. Let it finish on a topic of that many, or reset it to begin anew"
