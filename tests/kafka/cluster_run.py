@@ -13,6 +13,7 @@ from typing import Self
 
 import orjson
 import polars as pl
+from aiokafka import TopicPartition
 
 from streamflow.base.errors import StreamFlowError
 from streamflow.model.time import MAX_US
@@ -117,6 +118,11 @@ class ClusterRun:
             for record in self.log.read(f"{self.name}-{topic}", partition, 0)
         ]
         return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
+
+    def first_kept(self, step: str) -> list[int]:
+        """Kafka's offsets from which on what goes to a step of the pipeline is still there."""
+        places = [TopicPartition(f"{self.name}.{step}", partition) for partition in range(PARTITIONS)]
+        return [self.log._loop.run(self.log._client.bounds(place))[0] for place in places]
 
     def assert_exact(self) -> None:
         """Each odd event once; each sensor and window once, with its sum."""

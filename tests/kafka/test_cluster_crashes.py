@@ -72,6 +72,7 @@ def test_chaos_of_workers_and_broker_loses_and_doubles_nothing(cluster: Cluster,
             time.sleep(choose.uniform(2.0, 5.0))
         run.wait_finished(150)
         run.assert_exact()
+        assert all(first > 0 for first in run.first_kept("aggregate")), "what was read is deleted"
 
 
 def _do(fault: str, choose: random.Random, run: ClusterRun, cluster: Cluster) -> None:

@@ -38,6 +38,14 @@ _ASKED_MAX = 10
 """Times that one of several brokers, each time another, is asked for a topic before it is believed not to exist: a new
 one is not known to all of them at once."""
 _RETENTION = "retention.ms"
+_COMPACTED = {
+    "cleanup.policy": "compact",
+    # Only what is not in the newest segment is compacted, and by default that is a gigabyte or a week.
+    "segment.bytes": str(64 << 20),
+    "segment.ms": str(3600 * 1000),
+    "min.cleanable.dirty.ratio": "0.2",
+}
+"""Who begins reads all of it."""
 _SET_ON_TOPIC = 1
 """Where a topic's setting comes from: itself, not the broker or Kafka's defaults."""
 
@@ -109,7 +117,7 @@ class KafkaClient:
         """False if it exists already, however it is configured. `compacted`: keeps the newest message of each key."""
         # Internal logs are trimmed by their readers, not by time.
         kept = {_RETENTION: "-1" if config.internal else str(round(config.retention_s * 1000))}
-        kept |= {"cleanup.policy": "compact"} if compacted else {}
+        kept |= _COMPACTED if compacted else {}
         # What is confirmed survives the loss of a broker.
         kept |= {"min.insync.replicas": "2"} if self.replication > 2 else {}
         topic = NewTopic(name, config.partitions, self.replication, topic_configs=kept)
