@@ -229,6 +229,11 @@ def test_other_partition_counts_shapes_and_guarantees_are_refused(
         whole.run(on=cluster)
 
 
+def page(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
 def test_commands_show_stop_and_forget_a_pipeline(kafka_url: str, tmp_path: Path, name: str) -> None:
     def command(*arguments: str, answer: str = "") -> str:
         done = CliRunner().invoke(app, ["cluster", *arguments, "--on", kafka_url], input=answer)
@@ -238,9 +243,8 @@ def test_commands_show_stop_and_forget_a_pipeline(kafka_url: str, tmp_path: Path
         worker = run.start("--port", "0")
         wait_for(lambda: run.events("odd").height == 1800, 60, "everything to be read")
         address = re.findall(r"http://\S+/metrics", run.log_of(0).read_text())[0]
-        with urllib.request.urlopen(address, timeout=10) as page:
-            counted = f'streamflow_events_in_total{{pipeline="{name}",stage="read-{name}-in"}} 3600.0'
-            assert counted in page.read().decode()
+        counted = f'streamflow_events_in_total{{pipeline="{name}",stage="read-{name}-in"}} 3600.0'
+        wait_for(lambda: counted in page(address), 30, "the page to tell it")
         shown = command("status", name)
         assert "1 worker" in shown
         assert "3600" in shown.replace(",", "")

@@ -20,11 +20,13 @@ from streamflow.runtime.cluster.registry import (
     check_partitions,
     epoch_name,
     note_name,
+    noted,
     register,
     registered,
 )
 from streamflow.runtime.cluster.view import LOOK_S, View
 from streamflow.topics import rules
+from streamflow.topics.kafka.connection import patiently
 from streamflow.topics.kafka.log import KafkaLog
 from streamflow.topics.kafka.messages import SPAN
 from streamflow.topics.protocol import (
@@ -96,7 +98,7 @@ class ClusterLog(KafkaLog):
         return self._loop.run(self._members(pipeline))
 
     async def _members(self, pipeline: str) -> int:
-        described = await self._client.admin.describe_consumer_groups([group(pipeline)])
+        described = await patiently(lambda: self._client.admin.describe_consumer_groups([group(pipeline)]))
         return sum(len(group[5]) for answer in described for group in answer.groups)
 
     def own_topics(self, pipeline: str) -> list[str]:
@@ -120,15 +122,16 @@ class ClusterLog(KafkaLog):
             )
         # That it exists is forgotten last, so that who is interrupted can do it again.
         view = await self._open_view(name)
-        noted = await self._client.note(epoch_name(name), known.epoch)
+        await view.renew()
+        before = await self._client.note(epoch_name(name), known.epoch)
         epochs = [record.epoch for record in view.seen.told.records.values()]
-        await self._senders.note(epoch_name(name), max([noted, *epochs]))
+        await noted(self._client, self._senders, epoch_name(name), max([before, *epochs]))
         await self._views.pop(name).close()
         topics = await self._own_topics(name)
         for topic in topics:
             await self._delete_topic(topic)
         for note in (f"stopping/{name}", f"workers/{name}", note_name(name)):
-            await self._senders.note(note, None)
+            await noted(self._client, self._senders, note, None)
         self._registered.pop(name, None)
 
     async def _is_internal(self, topic: str) -> bool:
@@ -143,7 +146,7 @@ class ClusterLog(KafkaLog):
 
     async def _note(self, note: str, pipeline: str, value: object) -> None:
         await self._known(pipeline)
-        await self._senders.note(note, value)
+        await noted(self._client, self._senders, note, value)
 
     async def _known(self, pipeline: str) -> Registered:
         if pipeline not in self._registered:

@@ -1,5 +1,6 @@
 """What Kafka knows of a pipeline: its shape, among the notes, and its topics. Coroutines of the handle's event loop."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from streamflow.topics import rules
 from streamflow.topics.kafka.client import KafkaClient
 from streamflow.topics.kafka.publishing import Senders
 from streamflow.topics.protocol import StageInput, TaskId, TopicConfig
+
+_VISIBLE_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +107,16 @@ async def register(
     for stage, _, partitions in stages:
         await client.create_topic(_changelog(pipeline, stage), TopicConfig(partitions, internal=True), compacted=True)
     if known is None:
-        await senders.note(note_name(pipeline), wanted.note)
+        await noted(client, senders, note_name(pipeline), wanted.note)
     if await client.note(f"stopping/{pipeline}", None):
-        await senders.note(f"stopping/{pipeline}", None)
+        await noted(client, senders, f"stopping/{pipeline}", None)
+
+
+async def noted(client: KafkaClient, senders: Senders, name: str, value: object) -> None:
+    """Write it down, and return when it is to be read: what is committed is not at once."""
+    await senders.note(name, value)
+    while await client.note(name, None) != value:
+        await asyncio.sleep(_VISIBLE_S)
 
 
 async def check_partitions(client: KafkaClient, known: Registered) -> None:
