@@ -57,21 +57,10 @@ from streamflow.topics.subscriptions import (
 )
 from streamflow.transforms import combiners, core, trigger, window
 from streamflow.transforms.batching import BatchElements, GroupIntoBatches
+from streamflow.transforms.collections import Create, Flatten, Impulse, Reshuffle
 from streamflow.transforms.columns import AsColumns, Where, WithColumns
 from streamflow.transforms.combine import Aggregate, CombineGlobally, CombinePerKey, CombineValues, GroupByKey
-from streamflow.transforms.core import (
-    Create,
-    DoFn,
-    Filter,
-    FlatMap,
-    FlatMapTuple,
-    Flatten,
-    Impulse,
-    Map,
-    MapTuple,
-    ParDo,
-    Reshuffle,
-)
+from streamflow.transforms.elementwise import DoFn, Filter, FlatMap, FlatMapTuple, Map, MapTuple, ParDo
 from streamflow.transforms.files import (
     Backfill,
     ReadFromCsv,

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import streamflow
-from streamflow.cli import cluster, letters, look, runs, subs, topics, why
+from streamflow.cli import cluster, letters, look, pubsub, runs, subs, topics, why
 from streamflow.cli.options import CONTEXT
 from streamflow.cli.output import say
 
@@ -23,6 +23,7 @@ app.add_typer(topics.app, name="topic")
 app.add_typer(subs.app, name="sub")
 app.add_typer(letters.app, name="dead-letter")
 app.add_typer(cluster.app, name="cluster")
+app.add_typer(pubsub.app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -20,7 +20,7 @@ from streamflow.engine.timejoin import TimeJoinHead
 from streamflow.engine.triggered import TriggeredHead
 from streamflow.model.windowing import Windowing
 from streamflow.topics.protocol import Claim, Log
-from streamflow.transforms.core import ParDo
+from streamflow.transforms.elementwise import ParDo
 from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.grouping import Grouping
 from streamflow.transforms.io import ReadFromTopic

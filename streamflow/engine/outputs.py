@@ -15,7 +15,7 @@ from streamflow.model.time import EARLIEST_US, EVENT_MAX_US, EVENT_MIN_US, MAX_U
 from streamflow.model.window import IntervalWindow, TimestampedValue
 from streamflow.model.windowing import Windowing
 from streamflow.topics import codec
-from streamflow.transforms.core import DoFn
+from streamflow.transforms.elementwise import DoFn
 from streamflow.transforms.outputs import TaggedOutput, WindowedValue, iterated
 
 SPECIAL = frozenset({TaggedOutput, TimestampedValue, WindowedValue})

@@ -16,9 +16,10 @@ from streamflow.base.errors import PipelineError
 from streamflow.base.settings import Settings
 from streamflow.model.graph import Graph, Node, PCollection
 from streamflow.model.windowing import Windowing
+from streamflow.transforms.collections import Create, Flatten, Reshuffle
 from streamflow.transforms.columns import FrameTransform
 from streamflow.transforms.combine import Aggregate
-from streamflow.transforms.core import Create, Flatten, ParDo, Reshuffle
+from streamflow.transforms.elementwise import ParDo
 from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.grouping import Grouping, PerKey
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToTopic

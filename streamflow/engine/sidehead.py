@@ -27,7 +27,7 @@ from streamflow.model.windowing import Windowing
 from streamflow.topics.frames import read_stream, write_stream
 from streamflow.topics.protocol import Record
 from streamflow.transforms.combine import LATE_EVENTS
-from streamflow.transforms.core import ParDo
+from streamflow.transforms.elementwise import ParDo
 
 _WAITING = b"waiting"
 """Key of the state; names in it are the offset of the first row, and what the rows hold the watermark at."""

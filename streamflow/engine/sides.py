@@ -26,7 +26,7 @@ from streamflow.model.window import GLOBAL_WINDOW, TIME, WINDOW_END, WINDOW_STAR
 from streamflow.model.windowing import Windowing
 from streamflow.topics import codec
 from streamflow.topics.protocol import Record
-from streamflow.transforms.core import ParDo
+from streamflow.transforms.elementwise import ParDo
 from streamflow.transforms.sides import AsSideInput
 
 SIDE, PANE_VALUES = "_side", "_view"

@@ -31,7 +31,7 @@ from streamflow.model.time import MAX_US, MIN_US, DurationTypes, Timestamp, Time
 from streamflow.model.window import IntervalWindow
 from streamflow.topics.protocol import Record
 from streamflow.transforms.combine import LATE_EVENTS
-from streamflow.transforms.core import DoFn, ParDo
+from streamflow.transforms.elementwise import DoFn, ParDo
 from streamflow.transforms.outputs import WindowedValue, iterated
 from streamflow.transforms.params import ContextParam, Param, params_of
 from streamflow.transforms.timeutil import TimeDomain
@@ -93,7 +93,7 @@ _OFFERS: dict[Param, Callable[[Moment], Any]] = {
     DoFn.DynamicTimerTagParam: lambda moment: moment.tag,
     DoFn.PaneInfoParam: lambda moment: moment.pane,
     DoFn.WindowedValueParam: lambda moment: WindowedValue(
-        _element(moment), Timestamp(micros=moment.time_us), (moment.window,), moment.pane
+        _element(moment), Timestamp(micros=moment.time_us), [moment.window], moment.pane
     ),
 }
 

@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from itertools import chain
 from operator import itemgetter
+from types import GenericAlias
 from typing import Any
 
 from streamflow.model.combiner import CombineFn, ListCombineFn
 from streamflow.model.time import MIN_TIMESTAMP
+from streamflow.model.type_hints import with_input_types, with_output_types
+from streamflow.model.types import pair_of
 
 
+@with_output_types(int)
 class CountCombineFn(CombineFn):
     """How many elements."""
 
@@ -34,6 +38,7 @@ class CountCombineFn(CombineFn):
         return accumulator
 
 
+@with_output_types(float)
 class MeanCombineFn(CombineFn):
     """The arithmetic mean; NaN of nothing."""
 
@@ -102,6 +107,9 @@ class TopCombineFn(CombineFn):
         assert self.key is not None
         return self.key(element), ByText(element)
 
+    def infer_output_type(self, input_type: Any) -> Any:
+        return GenericAlias(list, (input_type,))
+
 
 class Largest(TopCombineFn):
     """The `n` greatest elements, the greatest first."""
@@ -148,6 +156,9 @@ class SampleCombineFn(CombineFn):
     def _first(self, drawn: Iterable[tuple[float, Any]]) -> list[tuple[float, Any]]:
         return heapq.nsmallest(self.n, drawn, key=itemgetter(0))
 
+    def infer_output_type(self, input_type: Any) -> Any:
+        return GenericAlias(list, (input_type,))
+
 
 class ToListCombineFn(ListCombineFn):
     """All elements as a list."""
@@ -168,6 +179,9 @@ class ToSetCombineFn(CombineFn):
 
     def extract_output(self, accumulator: set[Any]) -> set[Any]:
         return accumulator
+
+    def infer_output_type(self, input_type: Any) -> Any:
+        return GenericAlias(set, (input_type,))
 
 
 class ToDictCombineFn(CombineFn):
@@ -195,7 +209,11 @@ class ToDictCombineFn(CombineFn):
             values[key] = value
         return values
 
+    def infer_output_type(self, input_type: Any) -> Any:
+        return GenericAlias(dict, pair_of(input_type) or (Any, Any))
 
+
+@with_input_types(tuple[Any, Any])
 class LatestCombineFn(CombineFn):
     """(value, event time) → the value of the latest time; None of nothing."""
 
@@ -212,11 +230,17 @@ class LatestCombineFn(CombineFn):
     def extract_output(self, accumulator: tuple[Any, Any]) -> Any:
         return accumulator[0]
 
+    def infer_output_type(self, input_type: Any) -> Any:
+        return (pair_of(input_type) or (Any, Any))[0]
+
 
 class _SeveralCombineFn(CombineFn, ABC):
     """Several CombineFns side by side; the result is a tuple."""
 
-    def __init__(self, *combiners: CombineFn | Callable[..., Any]) -> None:
+    def __init__(
+        self, *combiners: CombineFn | Callable[..., Any], merge_accumulators_batch_size: int | None = None
+    ) -> None:
+        """`merge_accumulators_batch_size` is Apache Beam's: here accumulators are merged as they come."""
         self.combiners = [CombineFn.of(fn) for fn in combiners]
 
     @abstractmethod

@@ -1,12 +1,15 @@
 """CombineFn, as in Apache Beam: reductions whose accumulators are made anywhere and merged in any order."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import GenericAlias
 from typing import Any
 
 from streamflow.base.errors import PipelineError
+from streamflow.model.type_hints import IOTypeHints, WithTypeHints, hints_of
+from streamflow.model.types import Bindings, bound, fits, item_of
 
 
-class CombineFn:
+class CombineFn(WithTypeHints):
     """An associative, commutative reduction.
 
     One instance serves many keys; only accumulators hold data. Accumulators cross the shuffle pickled."""
@@ -41,6 +44,19 @@ class CombineFn:
     def apply(self, elements: Iterable[Any]) -> Any:
         """The whole reduction at once."""
         return self.extract_output(self.add_inputs(self.create_accumulator(), elements))
+
+    def infer_output_type(self, input_type: Any) -> Any:
+        """What type the results have, for elements of that type, where nothing is said of it. May be overridden."""
+        return Any
+
+    def output_type_for(self, input_type: Any) -> Any:
+        """What is known of the results, for elements of that type."""
+        hints, bindings = self.get_type_hints(), Bindings()
+        if not hints.has_simple_output_type():
+            return self.infer_output_type(input_type)
+        if hints.element is not None:
+            fits(input_type, hints.element, bindings)
+        return bound(hints.simple_output_type(), bindings)
 
     @staticmethod
     def from_callable(fn: Callable[..., Any]) -> "CombineFn":
@@ -92,6 +108,9 @@ class PartialCombineFn(CombineFn):
     def extract_output(self, accumulator: Any) -> Any:
         return accumulator
 
+    def default_type_hints(self) -> IOTypeHints:
+        return IOTypeHints(self.fn.get_type_hints().input_types)
+
 
 class MergingCombineFn(PartialCombineFn):
     """The second half of a CombineFn: its inputs are accumulators."""
@@ -104,6 +123,9 @@ class MergingCombineFn(PartialCombineFn):
 
     def extract_output(self, accumulator: Any) -> Any:
         return self.fn.extract_output(accumulator)
+
+    def default_type_hints(self) -> IOTypeHints:
+        return IOTypeHints(None, self.fn.get_type_hints().output_types)
 
 
 class CurriedCombineFn(CombineFn):
@@ -133,6 +155,13 @@ class CurriedCombineFn(CombineFn):
 
     def extract_output(self, accumulator: Any) -> Any:
         return self.fn.extract_output(accumulator, *self.args, **self.kwargs)
+
+    def default_type_hints(self) -> IOTypeHints:
+        of_fn: IOTypeHints = self.fn.get_type_hints()
+        return of_fn
+
+    def infer_output_type(self, input_type: Any) -> Any:
+        return self.fn.infer_output_type(input_type)
 
 
 class CallableCombineFn(CombineFn):
@@ -164,6 +193,16 @@ class CallableCombineFn(CombineFn):
     def extract_output(self, accumulator: list[Any]) -> Any:
         return self.fn(accumulator, *self.args, **self.kwargs)
 
+    def default_type_hints(self) -> IOTypeHints:
+        """Of the function: it wants an iterable of elements, and gives what the results are."""
+        hints = hints_of(self.fn).with_defaults(IOTypeHints.from_callable(self.fn))
+        if hints.element is None:
+            return hints
+        return hints.with_input_types(item_of(hints.element, f"what {self.fn!r} combines"))
+
+    def infer_output_type(self, input_type: Any) -> Any:
+        return input_type if self.fn in (sum, min, max) else Any
+
 
 class ListCombineFn(CombineFn):
     """All elements as a list: what GroupByKey is made of."""
@@ -180,3 +219,6 @@ class ListCombineFn(CombineFn):
 
     def extract_output(self, accumulator: list[Any]) -> list[Any]:
         return accumulator
+
+    def infer_output_type(self, input_type: Any) -> Any:
+        return GenericAlias(list, (input_type,))

@@ -8,17 +8,21 @@ import copy
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from types import GenericAlias
+from typing import Any, ClassVar, Self
 
 import polars as pl
 
-from streamflow.base.errors import PipelineError, TypeCheckError
+from streamflow.base.errors import PipelineError
+from streamflow.model.type_checks import TypeChecks, Typed, check_inputs, check_result
+from streamflow.model.type_hints import IOTypeHints, WithTypeHints
+from streamflow.model.types import Bindings, bound, union_of
 from streamflow.model.windowing import Windowing
 
 Columns = Mapping[str, pl.DataType]
 
 
-class PTransform:
+class PTransform(WithTypeHints):
     """A step of a pipeline. Subclass and define `expand` to compose others; `"label" >> transform` names it.
 
     Labels name stages, and stages name their state: a pipeline that is to go on from stored state keeps its labels.
@@ -26,9 +30,6 @@ class PTransform:
 
     primitive = False
     label: str | None = None
-    input_type: Any = None
-    output_type: Any = None
-    """What `with_input_types` and `with_output_types` have said. Plain classes are checked when it is applied."""
     on_values: Callable[["PTransform", Any], Any] | None = None
     """How a transform is applied to plain values; set by the layer that can run pipelines."""
 
@@ -43,21 +44,22 @@ class PTransform:
     def default_label(self) -> str:
         return self.label or type(self).__name__
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}(PTransform) label=[{self.default_label()}]>"
+
     def __rrshift__(self, label: str) -> "PTransform":
         named = copy.copy(self)
         named.label = label
         return named
 
-    def with_input_types(self, *types: Any, **of_arguments: Any) -> Self:
-        """Says what type the elements must have, as in Apache Beam. A plain class is compared with what is known of
-        the input when the transform is applied: TypeCheckError if that is another class."""
-        self.input_type = types[0] if types else None
-        return self
+    def default_type_hints(self) -> IOTypeHints | None:
+        """By the annotations of `expand`: `def expand(self, pcoll: PCollection[int]) -> PCollection[str]`."""
+        hints = IOTypeHints.from_callable(self.expand)
+        return None if hints is None else hints.strip_pcoll()
 
-    def with_output_types(self, *types: Any, **of_tags: Any) -> Self:
-        """Says what type the results have, as in Apache Beam. What follows is checked against a plain class."""
-        self.output_type = types[0] if types else None
-        return self
+    def infer_output_type(self, input_type: Any) -> Any:
+        """What type the results have, for elements of that type, where nothing is said of it."""
+        return Any
 
     def with_resource_hints(self, **hints: Any) -> Self:
         """Apache Beam's hints for the machines that a runner chooses; here none is chosen."""
@@ -111,6 +113,13 @@ class Primitive(PTransform):
         """What it is given whole beside its input."""
         return ()
 
+    def check_types(self, element: Any, bindings: Bindings) -> None:
+        """TypeCheckError if elements of that type don't fit further types than those of `with_input_types`."""
+
+    def checking(self, bindings: Bindings) -> Self:
+        """The same transform looking at each element's type while it runs, where types are said."""
+        return self
+
     def result(self, output: "PCollection") -> Any:
         """What `pcoll | transform` gives: the output, or several made of it."""
         return output
@@ -146,18 +155,23 @@ class Node:
 
 
 @dataclass(eq=False)
-class PCollection:
+class PCollection(Typed):
     """A collection of events, each with an event time and windows; perhaps without end."""
 
     pipeline: "Graph"
     producer: Node
     shape: Shape
+    element_type: Any = Any
+    """Of its elements, as far as it is known."""
+
+    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
+    """`PCollection[int]`, in an annotation."""
 
     def __or__(self, transform: PTransform) -> Any:
         return self.pipeline.apply(transform, self)
 
-    def apply(self, transform: PTransform) -> Any:
-        return self.pipeline.apply(transform, self)
+    def apply(self, transform: PTransform, label: str | None = None) -> Any:
+        return self.pipeline.apply(transform, self, label)
 
     @property
     def windowing(self) -> Windowing:
@@ -166,11 +180,6 @@ class PCollection:
     @property
     def is_bounded(self) -> bool:
         return self.shape.bounded
-
-    @property
-    def element_type(self) -> Any:
-        """The class of its elements as far as `with_output_types` or the transform says; None if nothing."""
-        return self.producer.transform.output_type
 
     def __repr__(self) -> str:
         return f"PCollection[{self.producer.label}]"
@@ -181,6 +190,7 @@ class Graph:
 
     allow_unsafe_triggers = False
     """Whether triggers may finish, so that what comes after is lost."""
+    type_checks = TypeChecks()
 
     def __init__(self, name: str = "pipeline") -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
@@ -213,20 +223,40 @@ class Graph:
             raise PipelineError(f"{transform.default_label()} can't be applied to {left!r}: not all are PCollections.")
         if any(pcoll.pipeline is not self for pcoll in inputs):
             raise PipelineError(f"{transform.default_label()} mixes PCollections of different pipelines.")
-        _check_types(transform, inputs)
+        bindings: Bindings = {}
+        if self.type_checks.at_build:
+            check_inputs(transform, left, bindings)
+            if inputs and isinstance(transform, Primitive) and transform.primitive:
+                transform.check_types(_type_of_all(inputs), bindings)
         label = self._unique_label(transform)
         if transform.primitive:
             assert isinstance(transform, Primitive)
-            sides = tuple(transform.side_inputs(self))
-            node = Node(label, transform, tuple(inputs), tuple(self._scope), sides)
-            node.output = PCollection(self, node, _checked_shape(node))
-            self.nodes.append(node)
-            return transform.result(node.output)
+            return self._apply_primitive(transform, label, inputs, bindings)
         self._scope.append(label.rsplit("/", 1)[-1])
         try:
-            return transform.expand(left)
+            result = transform.expand(left)
         finally:
             self._scope.pop()
+        check_result(transform, result, inputs, bindings, self.type_checks)
+        return result
+
+    def _apply_primitive(
+        self, transform: Primitive, label: str, inputs: Sequence[PCollection], bindings: Bindings
+    ) -> Any:
+        said = transform.get_type_hints()
+        if self.type_checks.at_run:
+            transform = transform.checking(bindings)
+        sides = tuple(transform.side_inputs(self))
+        node = Node(label, transform, tuple(inputs), tuple(self._scope), sides)
+        node.output = PCollection(self, node, _checked_shape(node))
+        if said.has_simple_output_type():
+            node.output.element_type = bound(said.simple_output_type(), bindings)
+        else:
+            node.output.element_type = transform.infer_output_type(_type_of_all(inputs))
+        self.nodes.append(node)
+        result = transform.result(node.output)
+        check_result(transform, result, inputs, bindings, self.type_checks)
+        return result
 
     @property
     def applied_labels(self) -> set[str]:
@@ -258,34 +288,16 @@ class Graph:
         return label
 
 
-def _check_types(transform: PTransform, inputs: Sequence[PCollection]) -> None:
-    wanted = transform.input_type
-    for pcoll in inputs:
-        given = pcoll.element_type
-        # typing's forms are no plain classes, and an int will do for a float, as everywhere in Python.
-        if type(wanted) is not type or type(given) is not type or issubclass(given, wanted):
-            continue
-        if not (given is int and wanted in (float, complex)):
-            raise TypeCheckError(
-                f"Type hint violation for '{transform.default_label()}': requires {wanted.__name__} but got "
-                f"{given.__name__} from '{pcoll.producer.label}'. Map the elements before, or correct the types."
-            )
+def _type_of_all(pcolls: Sequence[PCollection]) -> Any:
+    return union_of(pcoll.element_type for pcoll in pcolls)
 
 
-_NO_PAIRS = (int, float, complex, bool, str, bytes, dict, set, frozenset, type(None))
-
-
-def check_pairs(pcoll: PCollection, needs: str) -> None:
-    """PipelineError if it is known of the elements that they are no (key, value) pairs. `needs`: who wants them."""
+def check_no_columns(pcoll: PCollection, needs: str) -> None:
+    """PipelineError if the elements are rows of columns and so no (key, value) pairs. `needs`: who wants pairs."""
     if pcoll.shape.columns is not None:
         raise PipelineError(
             f"{needs} needs (key, value) pairs, but the input has columns. Apply Map(lambda row: (row['…'], row)) "
             "before."
-        )
-    if pcoll.element_type in _NO_PAIRS:
-        raise TypeCheckError(
-            f"{needs} needs (key, value) pairs, but '{pcoll.producer.label}' gives {pcoll.element_type.__name__}. Make "
-            "them before, e.g. with Map(lambda element: (element, 1)) or WithKeys(…)."
         )
 
 

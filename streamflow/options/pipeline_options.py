@@ -16,6 +16,9 @@ StreamFlow's own settings go is `Pipeline(on=…, settings=…)` and `streamflow
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ContextDecorator
+from contextvars import ContextVar, Token
+from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeVar, cast
 
 from streamflow.options.value_provider import RuntimeValueProvider, StaticValueProvider
@@ -24,6 +27,7 @@ __all__ = [
     "DebugOptions",
     "DirectOptions",
     "GoogleCloudOptions",
+    "OptionsContext",
     "PipelineOptions",
     "PortableOptions",
     "ProfilingOptions",
@@ -54,6 +58,25 @@ class _Parser(argparse.ArgumentParser):
         self.add_argument(*names, type=provider, default=absent, **kwargs)
 
 
+_of_context: ContextVar[Mapping[str, Any]] = ContextVar("options", default=MappingProxyType({}))
+
+
+class OptionsContext(ContextDecorator):
+    """Options that all PipelineOptions made within have, unless they are given others: `with
+    OptionsContext(pipeline_type_check=False):`, or as a decorator of a function."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self._tokens: list[Token[Mapping[str, Any]]] = []
+
+    def __enter__(self) -> Self:
+        self._tokens.append(_of_context.set({**_of_context.get(), **self.options}))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        _of_context.reset(self._tokens.pop())
+
+
 class PipelineOptions:
     """Options as attributes. `flags`: a command line, by default that of the process; keywords go before it.
 
@@ -62,7 +85,7 @@ class PipelineOptions:
 
     def __init__(self, flags: Sequence[str] | None = None, **kwargs: Any) -> None:
         self._flags: list[str] = list(sys.argv[1:] if flags is None else flags)
-        self._given: dict[str, Any] = dict(kwargs)
+        self._given: dict[str, Any] = {**_of_context.get(), **kwargs}
         self._visible = self._parsed()
 
     @classmethod

@@ -18,7 +18,7 @@ from streamflow.runtime.outline import keep_outline, keep_panes
 from streamflow.stores.files import Division, Shard, list_shards
 from streamflow.topics import codec, rules
 from streamflow.topics.protocol import Log, Producer, StageInput, TopicConfig
-from streamflow.transforms.core import Create
+from streamflow.transforms.collections import Create
 from streamflow.transforms.files import ReadFromFiles
 from streamflow.transforms.io import ReadFromTopic, WriteToTopic
 

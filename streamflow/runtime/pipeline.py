@@ -17,8 +17,10 @@ from streamflow.engine.context import DeadLetter, safe_repr
 from streamflow.engine.plan import Plan, build_plan
 from streamflow.metrics.metric import MetricResults
 from streamflow.model.graph import Graph
+from streamflow.model.type_checks import TypeChecks
 from streamflow.model.user_metrics import Number, is_users, numbers
 from streamflow.options.pipeline_options import PipelineOptions, TypeOptions
+from streamflow.runners.direct.direct_runner import DirectRunner
 from streamflow.runtime.launch import launch
 from streamflow.runtime.opening import open_pipelines
 from streamflow.runtime.options import options_of
@@ -104,12 +106,25 @@ class Pipeline(Graph):
         argv: Sequence[str] | None = None,
     ) -> None:
         super().__init__(name)
-        self.options = options_of(runner, options, argv)
+        self.runner = DirectRunner() if runner is None else runner
+        self._options = options_of(runner, options, argv)
         self.on, self.data, self.settings = on, data, settings or Settings()
         allowed = self.options.view_as(TypeOptions).allow_unsafe_triggers
         self.allow_unsafe_triggers = self.settings.allow_unsafe_triggers or allowed
         self.players: list[Player] = []
         """Of a test; their turns alternate."""
+
+    @property
+    def options(self) -> PipelineOptions:
+        """As they were given."""
+        return self._options
+
+    @property
+    def type_checks(self) -> TypeChecks:  # type: ignore[override] # it follows from the options
+        of_types = self._options.view_as(TypeOptions)
+        required = of_types.type_check_strictness == "ALL_REQUIRED"
+        at_run = of_types.runtime_type_check or of_types.performance_runtime_type_check
+        return TypeChecks(of_types.pipeline_type_check, at_run, required)
 
     def run(
         self,

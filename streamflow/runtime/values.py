@@ -5,7 +5,8 @@ from typing import Any
 
 from streamflow.model.graph import PCollection, PTransform
 from streamflow.runtime.pipeline import Pipeline
-from streamflow.transforms.core import Create, Map
+from streamflow.transforms.collections import Create
+from streamflow.transforms.elementwise import Map
 from streamflow.transforms.outputs import DoOutputsTuple
 
 

@@ -32,6 +32,7 @@ from streamflow.engine.plan import Plan
 from streamflow.engine.setting import Setting
 from streamflow.engine.task import Task
 from streamflow.runtime.assignment import coordinate
+from streamflow.runtime.heartbeat import Heartbeat
 from streamflow.runtime.processes import give_back_memory, is_alive, started_at
 from streamflow.runtime.progress import stage_watermarks
 from streamflow.topics.protocol import Log, Snapshot, StepCommit, TaskId, WorkerInfo
@@ -134,25 +135,17 @@ class Worker:
         self._fenced = False
         now_us = self.clock.now_us()
         self.log.join(WorkerInfo(self.id, self.plan.pipeline, os.getpid(), started_at(os.getpid()), now_us))
-        done, news = threading.Event(), threading.Event()
-        self.stop.listeners.append(news)
-        beat = threading.Thread(target=self._beat, args=(done, news), name="heartbeat", daemon=True)
-        beat.start()
         logger.info("%s: joined pipeline %s", self.id, self.plan.pipeline)
         try:
-            while not self.stop.requested and not self._fenced:
-                try:
-                    if not self._round():
-                        return False
-                except NoSpaceError as error:
-                    self._wait_for_space(error)
-            return not self.stop.requested
+            with self._heartbeat():
+                while not self.stop.requested and not self._fenced:
+                    try:
+                        if not self._round():
+                            return False
+                    except NoSpaceError as error:
+                        self._wait_for_space(error)
+                return not self.stop.requested
         finally:
-            done.set()
-            # Before it is set here: a signal's handler must not set it in the middle of that.
-            self.stop.listeners.remove(news)
-            news.set()
-            beat.join()
             try:
                 self._release(list(self._tasks))
             finally:
@@ -162,6 +155,15 @@ class Worker:
                 with suppress(NoSpaceError):
                     self.log.leave(self.id)
                 logger.info("%s: left pipeline %s", self.id, self.plan.pipeline)
+
+    def _heartbeat(self) -> Heartbeat:
+        every_s, interrupt = self.plan.settings.heartbeat_s, self._calls.interrupt
+        return Heartbeat(self.id, self.log, self.clock, self.stop, every_s, on_stop=interrupt, on_lost=self._lost)
+
+    def _lost(self) -> None:
+        logger.warning("%s: no longer a member of pipeline %s", self.id, self.plan.pipeline)
+        self._fenced = True
+        self._calls.interrupt()
 
     def _wait_for_space(self, error: NoSpaceError) -> None:
         """On a full disk nothing can be committed. All it holds is void, and taken up again once there is space."""
@@ -381,28 +383,3 @@ class Worker:
                 self.log.prune()
             except OSError:
                 logger.warning("%s: space could not be given back, trying again later", self.id, exc_info=True)
-
-    def _beat(self, done: threading.Event, news: threading.Event) -> None:
-        """From its own thread, so that a long step is not taken for death; a worker that was removed learns it here.
-
-        A request to stop is told at once, which also ends the wait of the main thread."""
-        while True:
-            news.wait(self.plan.settings.heartbeat_s)
-            news.clear()
-            if done.is_set():
-                return
-            if self.stop.requested:
-                self._calls.interrupt()
-            try:
-                held = self.log.heartbeat(self.id, self.clock.now_us(), draining=self.stop.requested)
-            except NoSpaceError:
-                continue
-            except Exception:
-                # What troubles the log for longer, the main thread raises; a thread that died of it would be silence.
-                logger.warning("%s: no sign of life could be given", self.id, exc_info=True)
-                continue
-            if not held:
-                logger.warning("%s: no longer a member of pipeline %s", self.id, self.plan.pipeline)
-                self._fenced = True
-                self._calls.interrupt()
-                return

@@ -23,7 +23,7 @@ from streamflow.runtime.launch import publish_elements, timed
 from streamflow.testing.adversary import Delivery
 from streamflow.topics.protocol import Log
 from streamflow.topics.publisher import Publisher
-from streamflow.transforms.core import Create
+from streamflow.transforms.collections import Create
 from streamflow.transforms.io import Message, ReadFromTopic
 
 BATCHES_MAX = 25

@@ -31,7 +31,7 @@ from streamflow.testing.difference import Finals, difference
 from streamflow.testing.taps import DEAD_LETTERS, KeyLike, Tap, dead_letters, make_topics, rows_of, tapped, taps_of
 from streamflow.topics.memory import MemoryLog
 from streamflow.topics.protocol import Log, TopicConfig
-from streamflow.transforms.core import Create
+from streamflow.transforms.collections import Create
 from streamflow.transforms.io import ReadFromTopic, WriteToTopic
 
 __all__ = ["Simulated", "SimulationFailed", "simulate"]

@@ -24,7 +24,7 @@ from streamflow.runtime.pipeline import Pipeline, newest_dead_letters
 from streamflow.topics import codec
 from streamflow.topics.protocol import Log, TopicConfig
 from streamflow.transforms.combine import Aggregate
-from streamflow.transforms.core import DoFn, Map
+from streamflow.transforms.elementwise import DoFn, Map
 from streamflow.transforms.grouping import Grouping, PerKey
 from streamflow.transforms.io import StoreSink, WriteToRows, WriteToTable, WriteToTopic
 

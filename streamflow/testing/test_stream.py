@@ -41,7 +41,7 @@ from streamflow.model.windowing import Windowing
 from streamflow.runtime.launch import publish_elements
 from streamflow.runtime.pipeline import Pipeline
 from streamflow.topics.protocol import Log
-from streamflow.transforms.core import Create
+from streamflow.transforms.collections import Create
 from streamflow.transforms.outputs import WindowedValue
 
 __all__ = ["ElementEvent", "Event", "ProcessingTimeEvent", "TestStream", "WatermarkEvent", "WindowedValueHolder"]

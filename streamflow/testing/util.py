@@ -4,9 +4,11 @@ The statement becomes part of the pipeline. It is checked when the input has end
 that does not hold ends the run, which raises AssertionFailedError.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any, NamedTuple
 
 from streamflow.base.errors import AssertionFailedError, PipelineError
@@ -14,7 +16,7 @@ from streamflow.model.combine_fns import ToListCombineFn
 from streamflow.model.graph import PCollection, PTransform, Shape
 from streamflow.model.window import GlobalWindows
 from streamflow.transforms.combine import CombineGlobally
-from streamflow.transforms.core import DoFn, Map
+from streamflow.transforms.elementwise import DoFn, Map
 from streamflow.transforms.window import Restated, WindowInto
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "assert_that",
     "contains_in_any_order",
     "equal_to",
+    "equal_to_approx",
     "equal_to_per_window",
     "is_empty",
     "is_not_empty",
@@ -141,6 +144,20 @@ def equal_to(expected: Iterable[Any], equals_fn: Callable[[Any, Any], bool] | No
         _check(wanted, list(actual), equals_fn)
 
     return matcher
+
+
+def equal_to_approx(expected: Iterable[Any], rel_tol: float = 1e-9, abs_tol: float = 0.0) -> Matcher:
+    """The elements are these, in any order, and numbers nearly: see `math.isclose`, also within lists and tuples."""
+
+    def near(wanted: Any, element: Any) -> bool:
+        numbers = isinstance(wanted, Real) and isinstance(element, Real)
+        if numbers and not isinstance(wanted, bool) and not isinstance(element, bool):
+            return math.isclose(wanted, element, rel_tol=rel_tol, abs_tol=abs_tol)
+        if isinstance(wanted, (list, tuple)) and type(wanted) is type(element):
+            return len(wanted) == len(element) and all(map(near, wanted, element))
+        return bool(wanted == element)
+
+    return equal_to(expected, near)
 
 
 def equal_to_per_window(expected_window_to_elements: Mapping[Any, Iterable[Any]]) -> Matcher:

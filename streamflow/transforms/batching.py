@@ -9,7 +9,7 @@ from streamflow.base.errors import PipelineError
 from streamflow.model.graph import PCollection, PTransform
 from streamflow.model.time import DurationTypes, duration_us
 from streamflow.model.window import IntervalWindow
-from streamflow.transforms.core import DoFn, Map, ParDo
+from streamflow.transforms.elementwise import DoFn, Map, ParDo
 from streamflow.transforms.outputs import WindowedValue
 from streamflow.transforms.timeutil import TimeDomain
 from streamflow.transforms.userstate import BagStateSpec, CombiningValueStateSpec, TimerSpec, on_timer

@@ -18,7 +18,7 @@ from streamflow.model.expressions import row_expression
 from streamflow.model.graph import PCollection, PTransform, Shape
 from streamflow.model.windowing import AccumulationMode
 from streamflow.transforms.columns import RESERVED_PREFIX, resolve_columns
-from streamflow.transforms.core import DoFn, Map, MapTuple, ParDo
+from streamflow.transforms.elementwise import DoFn, Map, MapTuple, ParDo
 from streamflow.transforms.grouping import Grouping, PerKey, combine_fn, has_sides
 from streamflow.transforms.sides import AsSingleton
 from streamflow.transforms.window import Restated

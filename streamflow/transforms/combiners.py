@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Self
 
+from streamflow.base.errors import PipelineError
 from streamflow.model.combine_fns import (
     CountCombineFn,
     Largest,
@@ -23,7 +24,7 @@ from streamflow.model.combine_fns import (
 from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PCollection, PTransform
 from streamflow.transforms.combine import CombineGlobally, CombinePerKey
-from streamflow.transforms.core import DoFn, Map, MapTuple
+from streamflow.transforms.elementwise import DoFn, FlatMap, Map, MapTuple
 from streamflow.transforms.ptransform import ptransform_fn
 
 __all__ = [
@@ -191,6 +192,22 @@ class Sample:
 
         def expand(self, pcoll: PCollection) -> Any:
             return pcoll | CombinePerKey(SampleCombineFn(self.n, self.seed))
+
+    class Any(PTransform):
+        """Some `n` elements, whichever, as elements and not as a list; all of them if there are fewer."""
+
+        def __init__(self, n: int) -> None:
+            if n < 0:
+                raise PipelineError(f"there are no {n} elements. Give a number from 0 on.")
+            self.n = n
+
+        def default_label(self) -> str:
+            return self.label or f"Any({self.n})"
+
+        def expand(self, pcoll: PCollection) -> PCollection:
+            chosen = pcoll | Sample.FixedSizeGlobally(self.n).without_defaults()
+            some: PCollection = chosen | FlatMap()
+            return some
 
 
 class ToList(CombineFnTransform):

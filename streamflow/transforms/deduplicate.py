@@ -6,7 +6,7 @@ from typing import Any
 from streamflow.base.errors import PipelineError
 from streamflow.model.graph import PCollection, PTransform
 from streamflow.model.time import DurationTypes
-from streamflow.transforms.core import DoFn, Map, MapTuple, ParDo
+from streamflow.transforms.elementwise import DoFn, Map, MapTuple, ParDo
 from streamflow.transforms.timeutil import TimeDomain
 from streamflow.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
 

@@ -6,7 +6,8 @@ from typing import Any, Self
 
 from streamflow.base.errors import PipelineError
 from streamflow.model.graph import PCollection, PTransform
-from streamflow.transforms.core import Flatten, Map
+from streamflow.transforms.collections import Flatten
+from streamflow.transforms.elementwise import Map
 
 __all__ = ["CollectingErrorHandler", "ErrorHandler"]
 

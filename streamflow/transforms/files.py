@@ -22,7 +22,8 @@ from streamflow.model.schema import Schema, SchemaLike, schema_of
 from streamflow.model.time import TimestampTypes, timestamp_us
 from streamflow.model.window import TIME
 from streamflow.model.windowing import AccumulationMode, Windowing
-from streamflow.transforms.core import Flatten, Map
+from streamflow.transforms.collections import Flatten
+from streamflow.transforms.elementwise import Map
 from streamflow.transforms.io import ReadFromTopic, StoreSink, check_time_field
 
 Format = Literal["text", "csv", "json", "parquet"]

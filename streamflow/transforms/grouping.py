@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import GenericAlias
 from typing import Any
 
 import polars as pl
 
-from streamflow.base.errors import PipelineError
+from streamflow.base.errors import PipelineError, TypeCheckError
 from streamflow.model.combiner import CombineFn
-from streamflow.model.graph import PCollection, Primitive, Shape, check_pairs
+from streamflow.model.graph import PCollection, Primitive, Shape, check_no_columns
+from streamflow.model.type_hints import IOTypeHints
+from streamflow.model.types import Bindings, fits, pair_of, shown
 from streamflow.transforms.sides import AsSideInput
 
 
@@ -65,8 +68,32 @@ class PerKey(Grouping):
 
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         if self.keyed:
-            check_pairs(inputs[0], "grouping by key")
+            check_no_columns(inputs[0], "grouping by key")
         return super().output(inputs)
+
+    def default_type_hints(self) -> IOTypeHints | None:
+        """None by annotations: `infer_output_type` knows more."""
+        return None
+
+    def infer_output_type(self, input_type: Any) -> Any:
+        pair = pair_of(input_type) if self.keyed else (None, input_type)
+        key, value = pair or (Any, Any)
+        combined = self.fn.output_type_for(value)
+        return GenericAlias(tuple, (key, combined)) if self.keyed else combined
+
+    def check_types(self, element: Any, bindings: Bindings) -> None:
+        pair = pair_of(element) if self.keyed else (None, element)
+        if pair is None:
+            raise TypeCheckError(
+                f"Type hint violation: {self.default_label()!r} requires (key, value) pairs but got {shown(element)}. "
+                "Make pairs with Map, or WithKeys."
+            )
+        wanted = self.fn.get_type_hints().element
+        if wanted is not None and not fits(pair[1], wanted, bindings):
+            raise TypeCheckError(
+                f"Type hint violation: {self.default_label()!r} requires values of type {shown(wanted)} but got "
+                f"{shown(pair[1])}. Map them before, or correct the types."
+            )
 
     def default_label(self) -> str:
         inner = getattr(self.fn, "fn", self.fn)

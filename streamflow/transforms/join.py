@@ -12,9 +12,10 @@ from streamflow.base.errors import PipelineError
 from streamflow.model.collecting import CollectList
 from streamflow.model.graph import PCollection, PTransform, Shape
 from streamflow.model.windowing import AccumulationMode, Windowing
+from streamflow.transforms.collections import Flatten
 from streamflow.transforms.columns import FrameTransform, missing_column
 from streamflow.transforms.combine import WINDOW_COLUMNS, Aggregate
-from streamflow.transforms.core import FlatMapTuple, Flatten
+from streamflow.transforms.elementwise import FlatMapTuple
 from streamflow.transforms.ptransform import ptransform_fn
 from streamflow.transforms.util import CoGroupByKey
 

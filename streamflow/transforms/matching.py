@@ -12,7 +12,8 @@ from typing import IO, Any, cast
 
 from streamflow.base.errors import DataError
 from streamflow.model.graph import PCollection, PTransform
-from streamflow.transforms.core import Create, FlatMap, Map
+from streamflow.transforms.collections import Create
+from streamflow.transforms.elementwise import FlatMap, Map
 
 __all__ = [
     "EmptyMatchTreatment",

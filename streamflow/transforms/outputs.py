@@ -2,7 +2,7 @@
 with their own time and windows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import GenericAlias
 from typing import Any, ClassVar
@@ -23,7 +23,7 @@ class TaggedOutput:
     value: Any
 
     __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
-    """`TaggedOutput[Literal["tag"], int]`, in an annotation; it is not looked at."""
+    """`TaggedOutput[Literal["tag"], int]`, in an annotation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,11 @@ def iterated(outputs: Any) -> Sequence[Any]:
 class Tagged(Primitive):
     """Of the outputs before it those with a tag (None: those without), as they are without it."""
 
-    def __init__(self, tag: str | None, of: str) -> None:
-        self.tag, self.of = tag, of
+    def __init__(self, tag: str | None, of: str, element_type: Any = Any) -> None:
+        self.tag, self.of, self.element_type = tag, of, element_type
+
+    def infer_output_type(self, input_type: Any) -> Any:
+        return input_type if self.tag is None else self.element_type
 
     def default_label(self) -> str:
         return f"{self.of}.{'main' if self.tag is None else self.tag}"
@@ -81,8 +84,17 @@ class DoOutputsTuple:
     `outputs[None]` or under its own tag. It unpacks into the main one, if that has a tag, and then the others in the
     order in which they were given."""
 
-    def __init__(self, output: PCollection, tags: Sequence[str], main: str | None, allow_unknown: bool) -> None:
+    def __init__(
+        self,
+        output: PCollection,
+        tags: Sequence[str],
+        main: str | None,
+        allow_unknown: bool,
+        types: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`types`: what is said of the elements by tag."""
         self._output, self._tags, self._main, self._allow_unknown = output, tuple(tags), main, allow_unknown
+        self._types = types or {}
         self._made: dict[str | None, PCollection] = {}
 
     def __iter__(self) -> Iterator[PCollection]:
@@ -114,7 +126,9 @@ class DoOutputsTuple:
                 f"{self._output.producer.label} has no output {tag!r}, but {known}. Name it in with_outputs(…)."
             )
         if name not in self._made:
-            self._made[name] = self._output | Tagged(name, self._output.producer.label.rsplit("/", 1)[-1])
+            self._made[name] = self._output | Tagged(
+                name, self._output.producer.label.rsplit("/", 1)[-1], self._types.get(name or "", Any)
+            )
         return self._made[name]
 
     def __repr__(self) -> str:

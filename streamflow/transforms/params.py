@@ -78,6 +78,13 @@ def named_arguments(
     return (), {**dict(zip(free, args, strict=False)), **kwargs}
 
 
+def free_places(fn: Callable[..., Any]) -> list[str] | None:
+    """The parameters that arguments can be given by place, if others among them are asked for; else None."""
+    asked = params_of(fn)
+    places = [each.name for each in _parameters(fn) if each.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    return None if asked.keys().isdisjoint(places) else [name for name in places if name not in asked]
+
+
 def _parameters(fn: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(fn).parameters.values())

@@ -6,8 +6,8 @@ from typing import Any
 from streamflow.base.errors import DataError, PipelineError
 from streamflow.model.graph import PCollection, PTransform
 from streamflow.transforms.asynchronous import is_async
-from streamflow.transforms.core import ParDo
 from streamflow.transforms.dofn import FunctionDoFn, name_of
+from streamflow.transforms.elementwise import ParDo
 from streamflow.transforms.outputs import DoOutputsTuple, TaggedOutput
 
 
@@ -49,8 +49,16 @@ class _ToPartition(FunctionDoFn):
         super().__init__(fn)
         self.n = n
 
+    def default_type_hints(self) -> None:
+        """What the function gives is no output."""
+
+    def infer_output_type(self, input_type: Any) -> Any:
+        return input_type
+
     def process(self, element: Any, *args: Any, **kwargs: Any) -> Iterable[Any]:
         number = self.fn(element, self.n, *args, **kwargs)
+        if isinstance(number, bool) or not hasattr(number, "__index__"):
+            raise DataError(f"{name_of(self)} gives {number!r}, a {type(number).__name__}, which numbers no partition.")
         if not 0 <= number < self.n:
             raise DataError(f"there is no partition {number!r} of {self.n}: they are counted from 0.")
         return (TaggedOutput(str(int(number)), element),)

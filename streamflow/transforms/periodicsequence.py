@@ -27,7 +27,7 @@ from streamflow.model.time import (
     timestamp_us,
 )
 from streamflow.model.window import FixedWindows
-from streamflow.transforms.core import Create
+from streamflow.transforms.collections import Create
 from streamflow.transforms.window import WindowInto
 
 __all__ = ["PeriodicImpulse", "PeriodicSequence"]

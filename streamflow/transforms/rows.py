@@ -13,7 +13,7 @@ from streamflow.model.graph import PCollection, PTransform
 from streamflow.model.row import Row, field_reader, named
 from streamflow.transforms.columns import SelectColumns
 from streamflow.transforms.combine import CombinePerKey, GroupByKey
-from streamflow.transforms.core import Map, MapTuple
+from streamflow.transforms.elementwise import Map, MapTuple
 
 Field = str | Callable[[Any], Any]
 

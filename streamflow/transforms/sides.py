@@ -10,10 +10,12 @@ side accumulate. What a function is given is shared: it must not change it.
 """
 
 from collections.abc import Sequence
+from types import GenericAlias
 from typing import Any
 
 from streamflow.base.errors import DataError, PipelineError
 from streamflow.model.graph import PCollection
+from streamflow.model.types import pair_of
 
 _REQUIRED = object()
 
@@ -33,6 +35,11 @@ class AsSideInput:
     def made(self, values: Sequence[Any]) -> Any:
         """What the function is given for these elements of the side. DataError if they have no such form."""
         return list(values)
+
+    @property
+    def element_type(self) -> Any:
+        """Of what the function is given."""
+        return GenericAlias(list, (self.pvalue.element_type,))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.pvalue!r})"
@@ -54,6 +61,10 @@ class AsSingleton(AsSideInput):
         super().__init__(pcoll)
         self.default_value = default_value
 
+    @property
+    def element_type(self) -> Any:
+        return self.pvalue.element_type
+
     def made(self, values: Sequence[Any]) -> Any:
         if len(values) > 1:
             raise DataError(
@@ -68,12 +79,21 @@ class AsSingleton(AsSideInput):
 class AsDict(AsSideInput):
     """(key, value) pairs as a dict; of several values of a key one is in it."""
 
+    @property
+    def element_type(self) -> Any:
+        return GenericAlias(dict, pair_of(self.pvalue.element_type) or (Any, Any))
+
     def made(self, values: Sequence[Any]) -> Any:
         return dict(map(_pair, values))
 
 
 class AsMultiMap(AsSideInput):
     """(key, value) pairs as a dict from each key to the list of its values."""
+
+    @property
+    def element_type(self) -> Any:
+        key, value = pair_of(self.pvalue.element_type) or (Any, Any)
+        return GenericAlias(dict, (key, GenericAlias(list, (value,))))
 
     def made(self, values: Sequence[Any]) -> Any:
         lists: dict[Any, list[Any]] = {}

@@ -1,13 +1,11 @@
-"""Joins by event time: IntervalJoin, AsOfJoin, TableJoin. On columns `left | IntervalJoin(right, on=["user"], …)`, on
-pairs `(left, right) | IntervalJoin.Inner(…)`.
+"""Joins by event time. On columns `left | IntervalJoin(right, on=["user"], …)`, on pairs `(left, right) |
+IntervalJoin.Inner(…)`; `AsOfJoin` and `TableJoin` likewise.
 
 All are one primitive, `TimeJoin`, behind the rows of both sides in one log: a row waits in the state of its stage until
 the watermark says that nothing can come any more that it could be joined with. Times decide, not windows: a result is
-in the windows of the left that its own time falls into.
-
-`late_to` of all: a topic for the rows that come too late, by default that of the left's windows. It is written in the
-same transaction as the step that dropped them: the row as it came, with its own time and `late_side` ('left' or
-'right'); of pairs `{"key": …, "value": …, "late_side": …}`.
+in the windows of the left that its own time falls into. `late_to` of all: a topic for the rows that come too late, by
+default that of the left's windows. It is written in the same transaction as the step that dropped them: the row as it
+came, with its own time and `late_side` ('left' or 'right'); of pairs `{"key": …, "value": …, "late_side": …}`.
 """
 
 import pickle
@@ -23,8 +21,8 @@ from streamflow.model.graph import Columns, PCollection, Primitive, PTransform, 
 from streamflow.model.time import EVENT_MAX_US, DurationTypes, duration_us
 from streamflow.model.window import TIME
 from streamflow.model.windowing import Windowing
+from streamflow.transforms.collections import Flatten
 from streamflow.transforms.columns import FrameTransform
-from streamflow.transforms.core import Flatten
 from streamflow.transforms.join import join_keys, known_columns, right_names
 from streamflow.transforms.join_pairs import DELETED, ROW, on_pairs
 from streamflow.transforms.ptransform import ptransform_fn
@@ -37,7 +35,7 @@ Direction = Literal["backward", "forward"]
 FROM_LEFT = "_left"
 """Whether a row in the log is of the left."""
 LATE_SIDE = "late_side"
-"""Of a record of what came too late: 'left' or 'right'."""
+"""Of a record of what came too late."""
 _KEY, _LEFT, _RIGHT = "key.", "left.", "right."
 """What the names of columns begin with in the log and in state, so that those of both sides can stand in one frame."""
 

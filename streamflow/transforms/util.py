@@ -10,8 +10,9 @@ from streamflow.model.combiner import CombineFn
 from streamflow.model.graph import PCollection, PTransform
 from streamflow.model.window import TimestampedValue
 from streamflow.transforms.batching import BatchElements, GroupIntoBatches
+from streamflow.transforms.collections import Flatten, Reshuffle
 from streamflow.transforms.combine import CombinePerKey
-from streamflow.transforms.core import DoFn, FlatMap, Flatten, Map, MapTuple, Reshuffle
+from streamflow.transforms.elementwise import DoFn, FlatMap, Map, MapTuple
 from streamflow.transforms.ptransform import ptransform_fn
 from streamflow.transforms.sides import AsIter
 
@@ -89,21 +90,21 @@ class _ListsCombineFn(CombineFn):
 
 
 @ptransform_fn
-def Keys(pcoll: PCollection) -> Any:  # noqa: N802 - Beam's name, as the others here
+def Keys(pcoll: PCollection, label: str = "Keys") -> Any:  # noqa: N802 - Beam's name, as the others here
     """The keys of (key, value) pairs."""
-    return pcoll | MapTuple(lambda key, _: key)
+    return pcoll | label >> MapTuple(lambda key, _: key)
 
 
 @ptransform_fn
-def Values(pcoll: PCollection) -> Any:  # noqa: N802
+def Values(pcoll: PCollection, label: str = "Values") -> Any:  # noqa: N802
     """The values of (key, value) pairs."""
-    return pcoll | MapTuple(lambda _, value: value)
+    return pcoll | label >> MapTuple(lambda _, value: value)
 
 
 @ptransform_fn
-def KvSwap(pcoll: PCollection) -> Any:  # noqa: N802
+def KvSwap(pcoll: PCollection, label: str = "KvSwap") -> Any:  # noqa: N802
     """(key, value) → (value, key)."""
-    return pcoll | MapTuple(lambda key, value: (value, key))
+    return pcoll | label >> MapTuple(lambda key, value: (value, key))
 
 
 @ptransform_fn

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from streamflow.base.errors import PipelineError
 from streamflow.model.calendar_windows import CalendarWindows
@@ -106,6 +106,9 @@ class WindowInto(Primitive):
             late_to=checked_late_to(late_to),
         )
 
+    def infer_output_type(self, input_type: Any) -> Any:
+        return input_type
+
     def output(self, inputs: Sequence[PCollection]) -> Shape:
         (pcoll,) = inputs
         return Shape(self.windowing, pcoll.shape.columns, pcoll.shape.bounded)
@@ -120,6 +123,9 @@ def _member(enum: type[_E], value: _E, name: str) -> _E:
 class Restated(Primitive):
     """The same elements in the same windows, of which something else is known from here on. Costs nothing when it
     runs."""
+
+    def infer_output_type(self, input_type: Any) -> Any:
+        return input_type
 
 
 def checked_late_to(late_to: object) -> str | None:

@@ -1,15 +1,23 @@
 """Apache Beam's package of this name: what says of which types elements are.
 
-Here types are for readers and for the check that a pipeline gets when it is built: where both sides say a plain class
-(`Create` knows the class of its values, `with_output_types` says it) and `with_input_types` wants another one, the
-transform is refused. Types with parameters, annotations of functions, and values while it runs are not checked.
+A pipeline is checked when it is built. What is known of a transform's input (by `Create`'s values, by
+`with_output_types`, by annotations of functions, of `process` and of `expand`) is compared with what it wants (by
+`with_input_types`, by annotations), and TypeCheckError names both. With the option `runtime_type_check` each element is
+looked at too while it runs. Python's own types are what is said: `tuple[str, int]`, `Iterable[T]`, `Optional[int]`.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, Optional, TypeVar, Union
 
 from streamflow.base.errors import TypeCheckError
-from streamflow.model.graph import PTransform
+from streamflow.model.type_hints import (
+    IOTypeHints,
+    WithTypeHints,
+    get_type_hints,
+    no_annotations,
+    with_input_types,
+    with_output_types,
+)
 
 __all__ = [
     "KV",
@@ -17,6 +25,7 @@ __all__ = [
     "Dict",
     "FrozenSet",
     "Generator",
+    "IOTypeHints",
     "Iterable",
     "Iterator",
     "List",
@@ -27,6 +36,9 @@ __all__ = [
     "TypeCheckError",
     "TypeVariable",
     "Union",
+    "WithTypeHints",
+    "get_type_hints",
+    "no_annotations",
     "with_input_types",
     "with_output_types",
 ]
@@ -34,26 +46,3 @@ __all__ = [
 Dict, FrozenSet, List, Set, Tuple = dict, frozenset, list, set, tuple
 KV = Tuple
 TypeVariable = TypeVar
-_F = TypeVar("_F")
-
-
-def with_input_types(*types: Any, **of_arguments: Any) -> Callable[[_F], _F]:
-    """A decorator: what a transform wants. Of functions and DoFns it is not looked at."""
-
-    def decorate(decorated: _F) -> _F:
-        if isinstance(decorated, type) and issubclass(decorated, PTransform):
-            decorated.input_type = types[0] if types else None
-        return decorated
-
-    return decorate
-
-
-def with_output_types(*types: Any, **of_tags: Any) -> Callable[[_F], _F]:
-    """A decorator: what a transform gives. Of functions and DoFns it is not looked at."""
-
-    def decorate(decorated: _F) -> _F:
-        if isinstance(decorated, type) and issubclass(decorated, PTransform):
-            decorated.output_type = types[0] if types else None
-        return decorated
-
-    return decorate

@@ -11,7 +11,20 @@ import streamflow as sf
 from streamflow.cli.main import app
 from streamflow.stores.widerow import SetCell, WideRowStore
 
-COMMANDS = ["run", "worker", "scale", "restart", "stop", "reset", "status", "explain", "sql", "row", "why"]
+COMMANDS = [
+    "run",
+    "worker",
+    "scale",
+    "restart",
+    "stop",
+    "reset",
+    "status",
+    "explain",
+    "sql",
+    "row",
+    "why",
+    "pubsub-server",
+]
 GROUPS = {
     "topic": ["list", "create", "describe", "alter", "delete", "publish", "end", "tail"],
     "sub": ["list", "create", "describe", "alter", "delete", "detach", "seek", "pull", "tail", "ack", "nack", "push"],

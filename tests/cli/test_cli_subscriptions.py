@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from cli.command import BIN, call, refused, told
 
 import streamflow as sf
 from streamflow.base.clock import ManualClock
+from streamflow.topics.subscriptions.push import PushConfig
 
 pytestmark = pytest.mark.usefixtures("folder")
 D = ("-d", "data")
@@ -44,7 +46,8 @@ def test_every_setting_can_be_given_and_is_described() -> None:
     told("topic", "create", "failed", *D)
     settings = "--ack-deadline 30s --ordered --exactly-once --dead-letter failed --max-attempts 7 --retry 10s..600s"
     text = 'attributes.type = "view"'
-    prepare(0, *settings.split(), "--filter", text, "--retention", "2d", "--retain-acked", "--expires", "never")
+    more = "--retention 2d --retain-acked --expires never --push http://localhost:8080/in"
+    prepare(0, *settings.split(), *more.split(), "--filter", text)
     assert described()["settings"] == {
         "ack_deadline_s": 30,
         "exactly_once": True,
@@ -57,11 +60,13 @@ def test_every_setting_can_be_given_and_is_described() -> None:
         "expiry_s": None,
         "outstanding_messages_max": 1_000_000,
         "outstanding_bytes_max": None,
+        "push": asdict(PushConfig("http://localhost:8080/in")),
     }
     said = told("sub", "describe", "billing", *D)
     assert "delivery: exactly once, in the order of keys" in said
     assert "dead letters: to failed after 7 attempts" in said
     assert "expires: never" in said
+    assert "push: to http://localhost:8080/in" in said
 
 
 def test_altering_changes_what_is_named_and_nothing_else() -> None:

@@ -171,6 +171,72 @@ def test_cancelled_wait_loses_no_lease(with_client):
     with_client(story)
 
 
+def test_cancelled_pull_gives_back_what_it_leased(with_client, monkeypatch):
+    async def story(client: Client) -> None:
+        await published(client, "a")
+        async with client.subscriber("s") as subscriber:
+            pulled = asyncio.Event()
+            run = client._threads.run
+
+            async def told(call):
+                found = await run(call)
+                pulled.set()
+                await asyncio.sleep(0.05)
+                return found
+
+            monkeypatch.setattr(client._threads, "run", told)
+            pulling = asyncio.create_task(subscriber.pull())
+            await pulled.wait()
+            pulling.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await pulling
+            [message] = await subscriber.pull()
+            assert message.delivery_attempt == 2
+
+    with_client(story)
+
+
+def test_wait_that_is_cancelled_in_the_moment_of_a_change_ends(with_client):
+    async def story(client: Client) -> None:
+        changes = client._changes
+        waiting = asyncio.create_task(changes.wait(changes.count, 10))
+        await asyncio.sleep(0)
+        changes._changed.set()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    with_client(story)
+
+
+@pytest.mark.parametrize("settings", [{}, {"ordered": True}, {"exactly_once": True}])
+def test_pull_can_say_how_long_its_leases_last(with_client, clock, settings):
+    async def story(client: Client) -> None:
+        await published(client, "a", ordering_key="k")
+        async with client.subscriber("s") as subscriber:
+            await subscriber.pull(deadline_s=60)
+            clock.advance(59)
+            assert await subscriber.pull() == []
+            clock.advance(2)
+            assert len(await subscriber.pull()) == 1
+            for wrong_s in (0, 9, 601):
+                with pytest.raises(DataError, match="Give 10 to 600"):
+                    await subscriber.pull(deadline_s=wrong_s)
+
+    with_client(story, **settings)
+
+
+def test_pruning_frees_what_retention_no_longer_keeps(with_client, clock):
+    async def story(client: Client) -> None:
+        await client.delete_subscription("s")
+        await published(client, "a" * 1_000)
+        assert await client.prune() == 0
+        clock.advance(8 * 24 * 3600)
+        assert await client.prune() > 0
+
+    with_client(story)
+
+
 def test_nacked_message_comes_again(with_client):
     async def story(client: Client) -> None:
         await published(client, "a")

@@ -20,7 +20,7 @@ from streamflow.model.window import FixedWindows
 from streamflow.model.windowing import Windowing
 from streamflow.topics import codec
 from streamflow.topics.protocol import Record
-from streamflow.transforms.core import ParDo
+from streamflow.transforms.elementwise import ParDo
 from streamflow.transforms.timeutil import TimeDomain
 from streamflow.transforms.userstate import BagStateSpec, CombiningValueStateSpec, TimerSpec, on_timer
 

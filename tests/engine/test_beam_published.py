@@ -139,34 +139,6 @@ def test_what_a_function_raises_is_raised_where_nobody_looks_for_dead_letters() 
     assert isinstance(plain.run().first_error, ZeroDivisionError)
 
 
-@sf.typehints.with_input_types(int)
-class Doubled(sf.PTransform):
-    def expand(self, pcoll: Any) -> Any:
-        return pcoll | sf.Map(lambda n: n * 2)
-
-
-TEXTS = sf.Create(["a", "b"])
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "fits"),
-    [
-        (TEXTS, sf.Map(len).with_input_types(int), False),
-        (TEXTS, sf.Map(len).with_input_types(str), True),
-        (TEXTS, Doubled(), False),
-        (TEXTS | sf.Map(len).with_output_types(int), Doubled(), True),
-        (TEXTS | sf.Map(len).with_output_types(int), sf.Map(str).with_input_types(float), True),
-        (TEXTS | sf.Filter(bool), Doubled(), False),
-        (TEXTS | sf.Map(len), sf.Map(str).with_input_types(str), True),  # nothing is known of it
-        (TEXTS, sf.Map(len).with_input_types(list[int]), True),  # is no plain class
-    ],
-)
-def test_plain_classes_are_checked_when_a_pipeline_is_built(first: Any, second: Any, fits: bool) -> None:
-    p = sf.Pipeline()
-    with contextlib.nullcontext() if fits else pytest.raises(sf.typehints.TypeCheckError, match="requires"):
-        p | first | second
-
-
 @pytest.mark.parametrize("error", [ValueError, TypeError, RuntimeError])
 def test_a_refused_pipeline_is_an_error_of_each_class_that_beam_raises(error: type[Exception]) -> None:
     p = sf.Pipeline()

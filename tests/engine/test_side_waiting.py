@@ -20,7 +20,7 @@ from streamflow.model.window import IntervalWindow
 from streamflow.model.windowing import Windowing
 from streamflow.topics import codec
 from streamflow.topics.protocol import Record
-from streamflow.transforms.core import ParDo
+from streamflow.transforms.elementwise import ParDo
 
 TEN = sf.FixedWindows(10)
 Row = tuple[str, Any, float]

@@ -406,7 +406,10 @@ class Remembers(sf.DoFn):
             ),
             "has windows that merge, so none belongs to an element",
         ),
-        (lambda p, one: one | sf.ParDo(Remembers(), pvalue.AsList(one)), "DoFn with state can't have side inputs"),
+        (
+            lambda p, one: one | sf.Map(lambda n: (n, n)) | sf.ParDo(Remembers(), pvalue.AsList(one)),
+            "DoFn with state can't have side inputs",
+        ),
     ],
     ids=[
         "bare",

@@ -15,9 +15,10 @@ from streamflow.engine.sides import PANE_VALUES, SIDE
 from streamflow.model.batch import PANE, PANE_INFO, VALUE
 from streamflow.model.graph import Node, PCollection
 from streamflow.model.window import TIME, WINDOW_END, WINDOW_START
+from streamflow.transforms.collections import Reshuffle
 from streamflow.transforms.columns import AsColumns, FrameTransform
 from streamflow.transforms.combine import Aggregate
-from streamflow.transforms.core import ParDo, Reshuffle
+from streamflow.transforms.elementwise import ParDo
 from streamflow.transforms.grouping import Grouping
 from streamflow.transforms.io import StoreSink, WriteToTopic
 from streamflow.transforms.periodicsequence import Firing

@@ -20,9 +20,10 @@ from streamflow.model.trigger import DefaultTrigger
 from streamflow.model.watermark import BoundedDisorder
 from streamflow.model.window import TIME, WINDOW_END, WINDOW_START, FixedWindows, GlobalWindows, SlidingWindows
 from streamflow.model.windowing import AccumulationMode, Windowing
+from streamflow.transforms.collections import Create, Reshuffle
 from streamflow.transforms.columns import AsColumns, SelectColumns, Where, WithColumns
 from streamflow.transforms.combine import Aggregate
-from streamflow.transforms.core import Create, ParDo, Reshuffle
+from streamflow.transforms.elementwise import ParDo
 from streamflow.transforms.files import ReadFromFiles, WriteToFiles
 from streamflow.transforms.grouping import Grouping, PerKey
 from streamflow.transforms.io import ReadFromTopic, StoreSink, WriteToRows, WriteToTable, WriteToTopic

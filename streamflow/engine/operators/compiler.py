@@ -22,8 +22,9 @@ from streamflow.engine.operators.rows import (
 )
 from streamflow.engine.plan import Step
 from streamflow.engine.sides import Beside, Broadcast, Views
+from streamflow.transforms.collections import Reshuffle
 from streamflow.transforms.columns import AsColumns, FrameTransform
-from streamflow.transforms.core import ParDo, Reshuffle, RowFilter
+from streamflow.transforms.elementwise import ParDo, RowFilter
 from streamflow.transforms.grouping import Grouping
 from streamflow.transforms.io import StoreSink
 from streamflow.transforms.outputs import Tagged

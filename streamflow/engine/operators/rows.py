@@ -20,8 +20,8 @@ from streamflow.model.time import Timestamp
 from streamflow.model.user_metrics import at_step
 from streamflow.model.window import IntervalWindow
 from streamflow.model.windowing import Windowing
-from streamflow.transforms.core import DoFn, ParDo
 from streamflow.transforms.dofn import asks_window
+from streamflow.transforms.elementwise import DoFn, ParDo
 from streamflow.transforms.outputs import WindowedValue
 from streamflow.transforms.params import Param
 from streamflow.transforms.window import WindowInto
@@ -112,7 +112,7 @@ class RowOperator(Inner):
         }
         if self.asks_place:
             windows = () if window is None else (window,)
-            place = WindowedValue(value, offers[DoFn.TimestampParam], windows, offers[DoFn.PaneInfoParam])
+            place = WindowedValue(value, offers[DoFn.TimestampParam], list(windows), offers[DoFn.PaneInfoParam])
             offers[DoFn.WindowedValueParam] = place
         return {name: offers[param] for name, param in self.params.items()}
 

@@ -159,6 +159,10 @@ class Client(Closing):
     async def delete_snapshot(self, name: str) -> None:
         await self._run(lambda: self._store.delete_snapshot(name))
 
+    async def prune(self) -> int:
+        """Delete what retention no longer keeps; bytes freed. The workers of pipelines do it too."""
+        return await self._run(self._log.prune)
+
     def publisher(
         self,
         topic: str,

@@ -70,9 +70,9 @@ class Consumer:
         self._idle: tuple[Hashable, int | None] | None = None
         """How it looked before the last pull, if that gave nothing, and its `wake_us`."""
 
-    def pull(self, max_messages: int, max_bytes: int = 1 << 62) -> Deliveries:
+    def pull(self, max_messages: int, max_bytes: int = 1 << 62, deadline_s: float | None = None) -> Deliveries:
         """Lease up to so many messages, the oldest of each partition first; at least one whatever its size. Another
-        partition begins each time."""
+        partition begins each time. `deadline_s`: how long, if not for the subscription's ack deadline."""
         look = self._store.look(self.name)
         if look is not None and self._idle is not None:
             state, wake_us = self._idle
@@ -84,7 +84,7 @@ class Consumer:
 
         def pull(running: Running) -> tuple[tuple[AckId, ...], int | None]:
             nonlocal left_messages, left_bytes, waiting
-            pulled = running.pull(left_messages, left_bytes)
+            pulled = running.pull(left_messages, left_bytes, deadline_s)
             # Dead letters may go out as soon as there is a topic for them, which no look tells.
             waiting |= bool(running.machine.ledger.condemned)
             sizes = running.machine.ledger.sizes

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from streamflow.topics.client.consuming import EPOCH, Delivery
+from streamflow.topics.client.sending import message_size
 from streamflow.topics.subscriptions.decisions import AckStatus
 
 if TYPE_CHECKING:
@@ -22,9 +23,7 @@ class Message:
         self.ack_id = str(delivery.lease)
         """Names this delivery, for `Subscriber.ack` and `modify`, also in another process."""
         message = delivery.message
-        texts = sum(len(name) + len(value) for name, value in message.attributes.items()) if message.attributes else 0
-        self.size_bytes = len(message.data) + texts + len(message.ordering_key)
-        """As it counts for flow control: data, attributes and key."""
+        self.size_bytes = message_size(message.data, message.attributes, message.ordering_key)
 
     @property
     def data(self) -> bytes:

@@ -16,6 +16,14 @@ DUPLICATE = ""
 """The id of a message that was published before under the same sequence: where it is, is not known any more."""
 
 
+def message_size(data: bytes, attributes: Mapping[str, str] | None, ordering_key: str) -> int:
+    """As it counts for all bounds: data, attributes and key."""
+    size = len(data) + len(ordering_key)
+    if attributes:
+        size += sum(map(len, attributes)) + sum(map(len, attributes.values()))
+    return size
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """A message to be published; `sequence` counts only for named publishers."""
@@ -26,11 +34,10 @@ class Outgoing:
     time_us: int
     sequence: int = -1
     size_bytes: int = field(init=False)
-    """As it counts for all bounds: data, attributes and key."""
 
     def __post_init__(self) -> None:
-        texts = sum(len(name) + len(value) for name, value in self.attributes.items()) if self.attributes else 0
-        object.__setattr__(self, "size_bytes", len(self.data) + texts + len(self.ordering_key))
+        size = message_size(self.data, self.attributes, self.ordering_key)
+        object.__setattr__(self, "size_bytes", size)
 
 
 class Sender:

@@ -16,7 +16,7 @@ from streamflow.topics.client.message import Message
 from streamflow.topics.client.threads import Changes, Threads
 from streamflow.topics.protocol import Backlog
 from streamflow.topics.subscriptions.decisions import AckStatus
-from streamflow.topics.subscriptions.settings import check_ack_deadline
+from streamflow.topics.subscriptions.settings import check_ack_deadline, check_lease
 
 PULL_MESSAGES_MAX = 1_000
 """Of one pull of a stream: what is granted and not yet handed out comes back late if the process is killed."""
@@ -71,15 +71,25 @@ class Subscriber(Closing):
     def subscription(self) -> str:
         return self._consumer.name
 
-    async def pull(self, max_messages: int = 100, *, max_bytes: int = 10_000_000, wait_s: float = 0.0) -> list[Message]:
+    async def pull(
+        self,
+        max_messages: int = 100,
+        *,
+        max_bytes: int = 10_000_000,
+        wait_s: float = 0.0,
+        deadline_s: float | None = None,
+    ) -> list[Message]:
         """Up to so many messages, or fewer, as soon as there are any, or none after `wait_s`. One message is given
-        whatever its size."""
+        whatever its size. `deadline_s`: how long they are leased, 10 to 600 s; None: for the ack deadline. A pull that
+        is cancelled gives back what it leased."""
+        if deadline_s is not None:
+            check_lease(deadline_s)
         loop = asyncio.get_running_loop()
         until_s = loop.time() + wait_s
         while True:
             self._check_open()
             seen = self._changes.count
-            pulled = await self._threads.run(lambda: self._consumer.pull(max_messages, max_bytes))
+            pulled = await self._pulled(max_messages, max_bytes, deadline_s)
             left_s = until_s - loop.time()
             if pulled.found or (left_s <= 0 and not self._is_due(pulled)):
                 return [Message(each, self) for each in pulled.found]
@@ -158,6 +168,17 @@ class Subscriber(Closing):
             await self._settle(undelivered, 0)
         while self._settling is not None:
             await asyncio.wait([self._settling])
+
+    async def _pulled(self, max_messages: int, max_bytes: int, deadline_s: float | None) -> Deliveries:
+        call = self._threads.run(lambda: self._consumer.pull(max_messages, max_bytes, deadline_s))
+        pulling = asyncio.ensure_future(call)
+        try:
+            return await asyncio.shield(pulling)
+        except asyncio.CancelledError:
+            await asyncio.wait([pulling])
+            if pulling.exception() is None and pulling.result().found:
+                await self._settle([str(each.lease) for each in pulling.result().found], 0)
+            raise
 
     async def _pull_ahead(self) -> Deliveries:
         """A task of its own: what was granted is not lost if who waits for it is cancelled."""

@@ -48,8 +48,10 @@ class Changes:
         try:
             if self._watcher is None:
                 self._watcher = asyncio.create_task(self._watch())
+            # Not `wait_for`: it forgets that it was cancelled if the event comes in the same moment.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._changed.wait()
         finally:
             self._waiting -= 1
 

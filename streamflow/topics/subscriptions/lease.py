@@ -100,10 +100,11 @@ class LeaseMachine:
         max_bytes: int = _UNBOUNDED,
         *,
         keys: Mapping[int, str] | None = None,
+        deadline_s: float | None = None,
     ) -> Pulled:
         """Lease up to so many messages, oldest first, redeliveries included; within the bounds on what is outstanding.
         At least one message is let through for a bound on bytes. `keys`: of each candidate, "" if it has none;
-        candidates without an entry are not delivered."""
+        candidates without an entry are not delivered. `deadline_s`: of these leases, in place of the settings'."""
         self._check_attached()
         self.expire(now_us)
         self.active_us = now_us
@@ -121,7 +122,8 @@ class LeaseMachine:
         else:
             taken = self.ordered.take(room, bytes_room if bytes_room < _UNBOUNDED else None, keys or {})
         if taken:
-            ledger.lease(taken, now_us + round(self.settings.ack_deadline_s * 1e6))
+            lasting_s = self.settings.ack_deadline_s if deadline_s is None else deadline_s
+            ledger.lease(taken, now_us + round(lasting_s * 1e6))
         return Pulled(self._ids(taken), ledger.wake_us())
 
     def ack(self, ids: Sequence[AckId], now_us: int) -> list[AckStatus]:

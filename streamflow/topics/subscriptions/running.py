@@ -78,7 +78,7 @@ class Running:
         """The first message that the log has and that is younger than the subscription's retention."""
         return self._index.offset_at(self.now_us - round(self.machine.settings.retention_s * 1e6))
 
-    def pull(self, max_messages: int, max_bytes: int = 1 << 62) -> Pulled:
+    def pull(self, max_messages: int, max_bytes: int = 1 << 62, deadline_s: float | None = None) -> Pulled:
         """As the machine's; `wake_us` is now if there is more to look through than one pull does."""
         machine = self.machine
         active_us = machine.active_us
@@ -87,7 +87,7 @@ class Running:
         while True:
             candidates = machine.candidates(max_messages)
             keys.update((each.offset, each.ordering_key) for each in self._read(candidates))
-            pulled = machine.pull(self.now_us, max_messages, max_bytes, keys=keys)
+            pulled = machine.pull(self.now_us, max_messages, max_bytes, keys=keys, deadline_s=deadline_s)
             if pulled.deliveries or not any(offset in keys for offset in candidates):
                 break
             if candidates == machine.candidates(max_messages):

@@ -123,6 +123,11 @@ def check_ack_deadline(seconds: float) -> None:
     _check("ack deadline", seconds, 0, ACK_DEADLINE_MAX_S)
 
 
+def check_lease(seconds: float) -> None:
+    """Of a pull that says how long its messages are leased: DataError beyond what `ack_deadline_s` may be."""
+    _check("ack deadline", seconds, ACK_DEADLINE_MIN_S, ACK_DEADLINE_MAX_S)
+
+
 def _check(name: str, value: float, low: float, high: float, also: str = "") -> None:
     if not low <= value <= high:
         raise DataError(f"{name} is {value}, out of bounds. Give {also}{low} to {high}")

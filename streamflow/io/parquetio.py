@@ -1,0 +1,5 @@
+"""Apache Beam's module of this name."""
+
+from streamflow.transforms.files import ReadFromParquet, WriteToParquet
+
+__all__ = ["ReadFromParquet", "WriteToParquet"]

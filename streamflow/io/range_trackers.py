@@ -1,0 +1,5 @@
+"""Apache Beam's module of this name."""
+
+from streamflow.transforms.sources import OffsetRangeTracker
+
+__all__ = ["OffsetRangeTracker"]

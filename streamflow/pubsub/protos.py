@@ -1,0 +1,43 @@
+"""The messages of `google.pubsub.v1`, as google-cloud-pubsub publishes them: the plain ones, without the Python classes
+that it puts around them, which would cost more than all else that is done for a message."""
+
+from typing import Any
+
+from google.pubsub_v1 import types
+
+AcknowledgeRequest: Any = types.AcknowledgeRequest.pb()
+CreateSnapshotRequest: Any = types.CreateSnapshotRequest.pb()
+DeleteSnapshotRequest: Any = types.DeleteSnapshotRequest.pb()
+DeleteSubscriptionRequest: Any = types.DeleteSubscriptionRequest.pb()
+DeleteTopicRequest: Any = types.DeleteTopicRequest.pb()
+DetachSubscriptionRequest: Any = types.DetachSubscriptionRequest.pb()
+DetachSubscriptionResponse: Any = types.DetachSubscriptionResponse.pb()
+GetSnapshotRequest: Any = types.GetSnapshotRequest.pb()
+GetSubscriptionRequest: Any = types.GetSubscriptionRequest.pb()
+GetTopicRequest: Any = types.GetTopicRequest.pb()
+ListSnapshotsRequest: Any = types.ListSnapshotsRequest.pb()
+ListSnapshotsResponse: Any = types.ListSnapshotsResponse.pb()
+ListSubscriptionsRequest: Any = types.ListSubscriptionsRequest.pb()
+ListSubscriptionsResponse: Any = types.ListSubscriptionsResponse.pb()
+ListTopicSnapshotsRequest: Any = types.ListTopicSnapshotsRequest.pb()
+ListTopicSnapshotsResponse: Any = types.ListTopicSnapshotsResponse.pb()
+ListTopicSubscriptionsRequest: Any = types.ListTopicSubscriptionsRequest.pb()
+ListTopicSubscriptionsResponse: Any = types.ListTopicSubscriptionsResponse.pb()
+ListTopicsRequest: Any = types.ListTopicsRequest.pb()
+ListTopicsResponse: Any = types.ListTopicsResponse.pb()
+ModifyAckDeadlineRequest: Any = types.ModifyAckDeadlineRequest.pb()
+ModifyPushConfigRequest: Any = types.ModifyPushConfigRequest.pb()
+PublishRequest: Any = types.PublishRequest.pb()
+PublishResponse: Any = types.PublishResponse.pb()
+PullRequest: Any = types.PullRequest.pb()
+PullResponse: Any = types.PullResponse.pb()
+SeekRequest: Any = types.SeekRequest.pb()
+SeekResponse: Any = types.SeekResponse.pb()
+Snapshot: Any = types.Snapshot.pb()
+StreamingPullRequest: Any = types.StreamingPullRequest.pb()
+StreamingPullResponse: Any = types.StreamingPullResponse.pb()
+Subscription: Any = types.Subscription.pb()
+Topic: Any = types.Topic.pb()
+UpdateSnapshotRequest: Any = types.UpdateSnapshotRequest.pb()
+UpdateSubscriptionRequest: Any = types.UpdateSubscriptionRequest.pb()
+UpdateTopicRequest: Any = types.UpdateTopicRequest.pb()
