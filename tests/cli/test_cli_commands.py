@@ -30,6 +30,7 @@ GROUPS = {
     "sub": ["list", "create", "describe", "alter", "delete", "detach", "seek", "pull", "tail", "ack", "nack", "push"],
     "sub snapshot": ["list", "create", "delete"],
     "dead-letter": ["list", "show", "replay"],
+    "cluster": ["status", "stop", "reset"],
 }
 IN_GROUPS = [f"{group} {name}" for group, names in GROUPS.items() for name in names]
 

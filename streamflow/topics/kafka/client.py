@@ -124,6 +124,8 @@ class KafkaClient:
         answer = await self.admin.create_topics([topic])
         for _, code, message, *_ in answer.topic_errors:
             if code == TopicAlreadyExistsError.errno:
+                # Perhaps made by another at this moment, and not known everywhere yet.
+                await self._until(name, partitions=None)
                 return False
             if code:
                 raise for_code(code)(message)
@@ -261,12 +263,12 @@ class KafkaClient:
             self._consumer.seek(place, first)
             self._next, self._left = (place, first), []
 
-    async def _until(self, name: str, *, partitions: int) -> None:
-        """Kafka answers before all brokers know. 0 partitions: it is gone."""
+    async def _until(self, name: str, *, partitions: int | None) -> None:
+        """Kafka answers before all brokers know. 0 partitions: it is gone; None: it is there."""
         for _ in range(_WAITS_MAX):
             found = (await self.admin.describe_topics([name]))[0]
             known = [] if found["error_code"] else [each for each in found["partitions"] if each["leader"] >= 0]
-            if len(known) == partitions:
+            if len(known) == partitions or (partitions is None and known):
                 return
             await asyncio.sleep(_WAIT_S)
         raise StreamFlowError(f"Kafka did not change topic '{name}' in time. Look at its log")
