@@ -8,7 +8,7 @@ import polars as pl
 
 import streamflow as sf
 from streamflow.topics import codec
-from streamflow.topics.protocol import Kind, Log, Record, TopicConfig
+from streamflow.topics.protocol import Kind, Log, Record, TopicConfig, TopicLog
 
 SECOND_US = 1_000_000
 
@@ -43,14 +43,14 @@ def end_topic(log: Log, topic: str = "in") -> None:
     sf.Publisher(log, topic).end()
 
 
-def records(log: Log, topic: str) -> list[Record]:
+def records(log: TopicLog, topic: str) -> list[Record]:
     """Everything kept of a topic, partition by partition."""
     return [
         record for partition in range(log.topic(topic).config.partitions) for record in log.read(topic, partition, 0)
     ]
 
 
-def read_events(log: Log, topic: str = "out") -> list[Any]:
+def read_events(log: TopicLog, topic: str = "out") -> list[Any]:
     """What was published: dicts of an envelope's columns, parsed JSON events."""
     events: list[Any] = []
     for record in records(log, topic):

@@ -188,6 +188,13 @@ class Cluster:
             time.sleep(_POLL_S)
 
 
+def _id() -> str:
+    """As Kafka has them. With a hyphen in front it would be taken for an option."""
+    while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return made
+
+
 def _properties(index: int, ports: Sequence[_Ports], listeners: Sequence[str], data: Path) -> dict[str, str]:
     copies = str(min(3, len(ports)))
     own = ports[index]
@@ -212,13 +219,6 @@ def _properties(index: int, ports: Sequence[_Ports], listeners: Sequence[str], d
         "transaction.state.log.min.isr": str(max(1, min(2, len(ports)))),
         "group.initial.rebalance.delay.ms": "0",
     }
-
-
-def _id() -> str:
-    """As Kafka makes them: one that begins with "-" would be taken for an option."""
-    while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
-        pass
-    return made
 
 
 def _kept_ports(folder: Path) -> list[_Ports]:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import streamflow
-from streamflow.cli import elastic, letters, look, pubsub, runs, subs, topics, why
+from streamflow.cli import cluster, elastic, letters, look, pubsub, runs, subs, topics, why
 from streamflow.cli.options import CONTEXT
 from streamflow.cli.output import say
 
@@ -24,6 +24,7 @@ app.add_typer(topics.app, name="topic")
 app.add_typer(elastic.autoscale, name="autoscale")
 app.add_typer(subs.app, name="sub")
 app.add_typer(letters.app, name="dead-letter")
+app.add_typer(cluster.app, name="cluster")
 app.add_typer(pubsub.app)
 
 

@@ -3,7 +3,7 @@
 import logging
 import secrets
 import sys
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +15,7 @@ from streamflow.cli.folders import known_pipeline, live_workers, opened
 from streamflow.cli.options import Data, ExplainPanes, Latency, Name, Target, UntilOption
 from streamflow.cli.output import say, told_errors
 from streamflow.cli.progress import RunReport, StatusLine, topics_not_ended
+from streamflow.engine.plan import Plan
 from streamflow.runtime.autoscaler import Policy
 from streamflow.runtime.hints import command, count
 from streamflow.runtime.launch import launch
@@ -24,6 +25,7 @@ from streamflow.runtime.supervisor import Supervisor
 from streamflow.runtime.target import load_pipeline
 from streamflow.runtime.work import Until, condition, explaining, log_to_stderr, stop_on_signals, work, work_logged
 from streamflow.topics import open_log
+from streamflow.topics.protocol import Log
 from streamflow.web.server import MetricsServer
 
 app = typer.Typer()
@@ -75,21 +77,41 @@ def run(
 @app.command(
     epilog="Examples:\n\n"
     "`streamflow worker streamflow.examples.flights --data demo-data`\n\n"
-    "Start it several times: workers on one folder share the tasks, and take over from one that dies."
+    "`streamflow worker my_job.py --on kafka://host:9092`\n\n"
+    "Start it several times: workers on one folder, or on one Kafka, share the tasks, and take over from one that dies."
 )
 def worker(
     target: Target,
-    data: Data,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", "-d", help="The folder that holds topics, state, tables and rows; with --on: the stores."
+        ),
+    ] = None,
+    on: Annotated[str | None, typer.Option("--on", help="Topics and state on a Kafka: kafka://host:9092.")] = None,
     id: Annotated[str | None, typer.Option("--id", help="The worker's name; default: a random one.")] = None,
     until: UntilOption = "stopped",
+    host: Annotated[str, typer.Option(help="Address of the metrics page.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Serve metrics of the whole pipeline there; default: no.")
+    ] = None,
     explain_panes: ExplainPanes = False,
 ) -> None:
     """Run one worker of a pipeline in this process. `streamflow run` starts and replaces workers for you."""
     log_to_stderr(logging.WARNING, logging.INFO)
+
+    def serving(plan: Plan, log: Log) -> AbstractContextManager[object]:
+        if port is None:
+            return nullcontext()
+        server = MetricsServer(plan, log, SystemClock(), lambda: 1, host, port)
+        say(f"metrics at {server.url}/metrics")
+        return server
+
     if id is not None:
-        raise typer.Exit(work_logged(target, data, id, until, explain_panes=explain_panes))
+        raise typer.Exit(work_logged(target, data, id, until, explain_panes=explain_panes, on=on, around=serving))
     with told_errors():
-        raise typer.Exit(work(target, data, f"worker-{secrets.token_hex(3)}", until, explain_panes=explain_panes))
+        name = f"worker-{secrets.token_hex(3)}"
+        raise typer.Exit(work(target, data, name, until, explain_panes=explain_panes, on=on, around=serving))
 
 
 @app.command(

@@ -72,11 +72,11 @@ class SourceDecoder:
         bad: dict[int, Exception] = {}
         good = self._columns.of_envelope(frame, lambda _, offset, error: bad.update({offset: error}))
         for record in records if bad else ():
-            if offsets := [offset for offset in range(record.offset, record.end) if offset in bad]:
+            if offsets := [offset for offset in range(record.offset, record.end, record.stride) if offset in bad]:
                 # A dead letter holds the event as it was, not only the columns that are wanted of it.
                 whole = to_elements(with_offsets(record)).values
                 for offset in offsets:
-                    on_bad(whole[offset - record.offset], offset, bad[offset])
+                    on_bad(whole[(offset - record.offset) // record.stride], offset, bad[offset])
         return good
 
     def _free(self, record: Record, on_bad: OnBad) -> Batch:
@@ -191,7 +191,8 @@ class _Columns:
     def _one_by_one(self, record: Record, bad: list[_Bad], *, check: bool) -> list[Any]:
         """The events that can be decoded and, with `check`, be held by columns."""
         events: list[Any] = []
-        for offset, raw in enumerate(codec.json_documents(record), record.offset):
+        offsets = range(record.offset, record.end, record.stride)
+        for offset, raw in zip(offsets, codec.json_documents(record), strict=True):
             try:
                 event = self._decode(raw)
                 if check:
@@ -209,13 +210,15 @@ class _Columns:
 
 def offsets_of(records: Sequence[Record]) -> pl.Series:
     """The offset of each event of the records."""
-    ranges: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int, int]] = []
     for record in records:
-        if ranges and ranges[-1][1] == record.offset:
-            ranges[-1] = (ranges[-1][0], record.end)
+        if ranges and ranges[-1][1:] == (record.offset, record.stride):
+            ranges[-1] = (ranges[-1][0], record.end, record.stride)
         else:
-            ranges.append((record.offset, record.end))
-    return pl.concat([pl.int_range(begin, end, dtype=pl.Int64, eager=True) for begin, end in ranges]).alias(OFFSET)
+            ranges.append((record.offset, record.end, record.stride))
+    return pl.concat(
+        [pl.int_range(begin, end, stride, dtype=pl.Int64, eager=True) for begin, end, stride in ranges]
+    ).alias(OFFSET)
 
 
 def _times(records: Sequence[Record]) -> pl.Series:

@@ -124,8 +124,9 @@ class Task:
         return files is not None and not _is_read(snapshot, files)
 
     def waiting(self, snapshot: Snapshot) -> int:
-        """Events committed to the input and not yet read."""
-        return snapshot.ends[self.stage.topic, self.id.partition] - self.offset
+        """Events committed to the input and not yet read; messages, where the log numbers these."""
+        behind = snapshot.ends[self.stage.topic, self.id.partition] - self.offset
+        return -(-behind // self.log.offset_span)
 
     def step(self, snapshot: Snapshot, stage_watermark_us: int) -> StepCommit:
         """One round up to its commit. `stage_watermark_us`: of the stage's input at the instant of the snapshot."""
@@ -186,12 +187,13 @@ class Task:
 
     def _took(self, records: list[Record], end: int, context: StepContext) -> list[Record]:
         # The first record may hold events before the one at which reading began.
-        events = sum(record.end - max(record.offset, self.offset) for record in records)
+        events = sum(record.events_from(self.offset) for record in records)
         marks = sum(record.kind is Kind.MARK for record in records)
         # What retention took before it was read leaves a gap, up to the end if nothing was kept.
-        reached = records[-1].end if records else end
+        reached = self.log.after(self.stage.topic, self.id.partition, records[-1].end) if records else end
         context.counts["events_in"] += events - marks
-        context.counts["expired"] += reached - self.offset - events
+        if self.log.offset_span == 1:
+            context.counts["expired"] += reached - self.offset - events
         self.offset = reached
         return records
 

@@ -23,8 +23,16 @@ def shown(path: str | Path) -> Path:
     return full.relative_to(Path.cwd()) if full.is_relative_to(Path.cwd()) else full
 
 
+def on_command(url: str) -> bool:
+    """Whether the command line reaches the log at `url`."""
+    return url.startswith("kafka:") or folder_of(url) is not None
+
+
 def on_log(arguments: str, url: str, python: str) -> str:
     """The command that does it on the log at `url`; for a log without a folder, the `python` that does."""
+    if url.startswith("kafka:"):
+        on_cluster = arguments.startswith("reset ")
+        return f"`streamflow {'cluster ' if on_cluster else ''}{arguments} {'--on' if on_cluster else '--data'} {url}`"
     folder = folder_of(url)
     return f"`{python}`" if folder is None else command(arguments, folder)
 

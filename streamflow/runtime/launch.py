@@ -13,7 +13,7 @@ from streamflow.model.batch import OFFSET, Elements, pickled
 from streamflow.model.graph import Graph
 from streamflow.model.time import EARLIEST_US, EVENT_MAX_US, EVENT_MIN_US, MAX_US, MIN_US
 from streamflow.model.window import TimestampedValue
-from streamflow.runtime.hints import folder_of, on_log, sentence
+from streamflow.runtime.hints import on_command, on_log, sentence
 from streamflow.runtime.outline import keep_outline, keep_panes
 from streamflow.stores.files import Division, Shard, list_shards
 from streamflow.topics import codec, rules
@@ -33,6 +33,10 @@ def launch(graph: Graph, log: Log, settings: Settings | None = None) -> Plan:
     NotFoundError if a source topic does not exist; ConflictError if the pipeline is known with another shape."""
     plan = build_plan(graph, settings)
     for stage in plan.stages:
+        if stage.kind == "files" and log.offset_span > 1:
+            raise PipelineError(
+                f"{stage.node.label}: files can't be read in a pipeline on Kafka. Publish them to a topic first."
+            )
         if stage.kind == "source":
             _check_source(log, stage)
         else:
@@ -89,7 +93,7 @@ def _check_source(log: Log, stage: Stage) -> None:
     except NotFoundError as error:
         known = [info.name for info in log.topics() if not info.config.internal]
         create = on_log(f"topic create {stage.topic}", log.url, f"log.create_topic('{stage.topic}')")
-        hint = f"Create it with {create}{'' if folder_of(log.url) else ' on the log that you then `run(on=log)`'}."
+        hint = f"Create it with {create}{'' if on_command(log.url) else ' on the log that you then `run(on=log)`'}."
         raise NotFoundError(f"{sentence(rules.unknown('topic', stage.topic, known))} {hint}") from error
     for partition in range(log.topic(stage.topic).config.partitions):
         first, end = stage.node.transform.first_offset(partition), log.end(stage.topic, partition)
@@ -101,7 +105,10 @@ def _check_source(log: Log, stage: Stage) -> None:
 
 
 def _existing(log: Log, topic: str) -> TopicConfig | None:
-    return next((info.config for info in log.topics() if info.name == topic), None)
+    try:
+        return log.topic(topic).config
+    except NotFoundError:
+        return None
 
 
 def _publish_values(log: Log, stage: Stage) -> None:

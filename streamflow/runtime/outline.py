@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from streamflow.base.errors import NotFoundError
 from streamflow.engine.plan import Plan, Stage
 from streamflow.model.watermark import BoundedDisorder, WatermarkPolicy
 from streamflow.model.window import FixedWindows
@@ -88,10 +89,13 @@ def outline_topic(pipeline: str) -> str:
 def read_outline(log: Log, pipeline: str) -> Outline:
     """Empty if the pipeline has none: it was last run by an earlier version."""
     topic = outline_topic(pipeline)
-    if not any(info.name == topic for info in log.topics()) or not (end := log.end(topic, 0)):
+    try:
+        records = log.read(topic, 0, 0)
+    except NotFoundError:
         return {}
-    (record,) = log.read(topic, 0, end - 1)
-    stages = msgspec.json.decode(codec.json_documents(record)[0], type=list[StageOutline])
+    if not records:
+        return {}
+    stages = msgspec.json.decode(codec.json_documents(records[-1])[-1], type=list[StageOutline])
     return {stage.name: stage for stage in stages}
 
 

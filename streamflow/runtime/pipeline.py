@@ -22,10 +22,11 @@ from streamflow.model.user_metrics import Number, is_users, numbers
 from streamflow.options.pipeline_options import PipelineOptions, TypeOptions
 from streamflow.runners.direct.direct_runner import DirectRunner
 from streamflow.runtime.launch import launch
+from streamflow.runtime.opening import open_pipelines
 from streamflow.runtime.options import options_of
 from streamflow.runtime.progress import awaits_clock, is_drained, is_finished, stage_tasks
 from streamflow.runtime.worker import FAILURES_MAX, Stop, Worker
-from streamflow.topics import codec, open_log
+from streamflow.topics import codec
 from streamflow.topics.protocol import Log, Snapshot
 
 logger = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ class Pipeline(Graph):
         target = self.on if on is None else on
         opened = isinstance(target, (str, Path))
         clock = clock or (ManualClock() if self.players else SystemClock())
-        log: Log = open_log(target, clock=clock) if isinstance(target, (str, Path)) else target
+        log: Log = open_pipelines(target, clock=clock) if isinstance(target, (str, Path)) else target
         try:
             settings = self.settings if explain_panes is None else replace(self.settings, explain_panes=explain_panes)
             plan = launch(self, log, replace(settings, **_PLAYED) if self.players else settings)
@@ -234,12 +235,13 @@ def store_folder(url: str, data: str | Path | None) -> Path | None:
     """Where stores are kept: as given, else beside the log, else nowhere."""
     if data is not None:
         return Path(data)
-    return None if url.startswith("memory:") else Path(url.removeprefix("file:"))
+    return None if url.startswith(("memory:", "kafka:")) else Path(url.removeprefix("file:"))
 
 
 def newest_dead_letters(log: Log, topic: str, limit: int = DEAD_LETTERS_MAX) -> list[dict[str, Any]]:
     """The last `limit` events that failed, oldest first."""
-    start = max(0, log.end(topic, 0) - limit)
+    # Half of Kafka's offsets may be marks of transactions.
+    start = max(0, log.end(topic, 0) - limit * (1 if log.offset_span == 1 else 2 * log.offset_span))
     frames = [codec.decode(record) for record in log.read(topic, 0, start)]
     events = [raw for frame in frames for raw in frame[codec.JSON].to_list()]
     return [orjson.loads(raw) for raw in events[-limit:]]

@@ -24,7 +24,7 @@ def open_log(url: str | Path, *, clock: Clock | None = None) -> Log:
     - `memory://name`: shared within this process; `memory://`: a fresh private one
 
     NotFoundError for any other scheme; ConflictError for a folder that this version can't use; PipelineError for Kafka,
-    on which there are topics (`topics_at`) but no pipelines yet.
+    whose topics `topics_at` gives.
     """
     if isinstance(url, Path):
         return EmbeddedLog(url, clock=clock)
@@ -37,8 +37,8 @@ def open_log(url: str | Path, *, clock: Clock | None = None) -> Log:
         return MemoryLog(rest.removeprefix("//"), clock=clock)
     if scheme == "kafka":
         raise PipelineError(
-            "pipelines can't run on Kafka yet, only its topics can be used (`topics_at`). Use a folder: it serves many "
-            "processes on one machine"
+            f"'{url}' is no log of this machine. Its topics are at `topics_at`, and pipelines run there with "
+            "`streamflow worker … --on kafka://…`"
         )
     raise NotFoundError(
         f"log '{url}' has the unknown scheme '{scheme}'. Use a folder path, 'file:PATH' or 'memory://NAME'"

@@ -59,6 +59,10 @@ class Record:
         """The offset after the last event."""
         return self.offset + (self.count - 1) * self.stride + 1
 
+    def events_from(self, offset: int) -> int:
+        """How many of its events lie at or behind it."""
+        return self.count - min(self.count, max(0, -(-(offset - self.offset) // self.stride)))
+
 
 @dataclass(frozen=True, slots=True)
 class TopicConfig:
@@ -299,6 +303,10 @@ class TopicLog(Protocol):
         """Committed records from the one that contains `offset` (or the first kept one after it), stopping before
         `end`. At least one record if there is one, then as many as fit both bounds. CorruptionError on a bad
         checksum."""
+
+    def after(self, topic: str, partition: int, offset: int) -> int:
+        """Where a reader goes on that has read up to `offset`, the end of a record that `read` gave: later than that
+        where the log has offsets of its own which hold no event, so that it is at the end when there is no more."""
 
     def end(self, topic: str, partition: int) -> int:
         """The offset after the last committed event; 0 for an empty partition."""

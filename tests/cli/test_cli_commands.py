@@ -33,6 +33,7 @@ GROUPS = {
     "sub snapshot": ["list", "create", "delete"],
     "dead-letter": ["list", "show", "replay"],
     "autoscale": ["explain", "what-if"],
+    "cluster": ["status", "stop", "reset"],
 }
 IN_GROUPS = [f"{group} {name}" for group, names in GROUPS.items() for name in names]
 

@@ -188,11 +188,11 @@ VALUES: dict[str, tuple[Callable[[sf.Pipeline], Any], str]] = {
     ),
     "numbers grouped as pairs": (
         lambda p: p | sf.Create([1]) | sf.CombinePerKey(sum),
-        r"needs \(key, value\) pairs, but 'Create' gives int. Make them before",
+        r"'CombinePerKey\(sum\)' requires \(key, value\) pairs but got int. Make pairs",
     ),
     "state behind texts": (
         lambda p: p | sf.Create(["a"]) | sf.ParDo(Stateful()),
-        r"state or timers, which are kept per key, needs \(key, value\) pairs, but 'Create' gives str",
+        r"state is kept per key, so 'ParDo\(Stateful\)' requires \(key, value\) pairs but got str",
     ),
     "pipelines mixed": (mixed, "Flatten mixes PCollections of different pipelines"),
     "Create of a text": (lambda p: p | sf.Create("abc"), r"Write Create\(\['abc'\]\)"),

@@ -12,7 +12,9 @@ from confluent_kafka.admin import (
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
+from pipelines import read_events
 
+import streamflow as sf
 from loadgen.kafka.broker import Cluster
 from streamflow.base.errors import StreamFlowError
 from streamflow.topics import codec, topics_at
@@ -108,3 +110,15 @@ def test_missing_file_of_an_authority_is_told_with_its_name(cluster: Cluster) ->
 def test_plain_words_to_a_broker_that_wants_tls_are_told(cluster: Cluster) -> None:
     with pytest.raises(StreamFlowError, match="can't be reached"):
         topics_at(f"kafka://{cluster.servers_of('SSL')}?request_timeout_ms=2000")
+
+
+@pytest.mark.parametrize("protocol", ["PLAIN", "SCRAM-SHA-512", "SSL"])
+def test_pipelines_run_where_the_address_says_who_asks(cluster: Cluster, certificate: Path, protocol: str) -> None:
+    url = tls(cluster, cafile=certificate) if protocol == "SSL" else sasl(cluster, protocol)
+    name = f"run-{protocol.lower()}"
+    pipeline = sf.Pipeline(name)
+    pipeline | sf.Create([1, 2]) | sf.WriteToTopic(f"{name}-out")
+    pipeline.run(on=url)
+    log = topics_at(url)
+    assert sorted(read_events(log, f"{name}-out")) == [1, 2]
+    log.close()

@@ -179,6 +179,9 @@ class EmbeddedLog:
             for chunk, entry in zip(chunks, entries, strict=True)
         ]
 
+    def after(self, topic: str, partition: int, offset: int) -> int:
+        return offset
+
     def end(self, topic: str, partition: int) -> int:
         with self._truth.view() as db:
             return topic_rows.end(db, topic, partition)

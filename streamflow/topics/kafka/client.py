@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -36,7 +36,18 @@ _FETCH_BYTES = 4 << 20
 """Compressed. aiokafka asks for more only when it has given all away."""
 _VISIBLE_AGAIN_S = 0.002
 _WAIT_S, _WAITS_MAX = 0.1, 300
+_ASKED_MAX = 10
+"""Times that one of several brokers, each time another, is asked for a topic before it is believed not to exist: a new
+one is not known to all of them at once."""
 _RETENTION = "retention.ms"
+_COMPACTED = {
+    "cleanup.policy": "compact",
+    # Only what is not in the newest segment is compacted, and by default that is a gigabyte or a week.
+    "segment.bytes": str(64 << 20),
+    "segment.ms": str(3600 * 1000),
+    "min.cleanable.dirty.ratio": "0.2",
+}
+"""Who begins reads all of it."""
 _SET_ON_TOPIC = 1
 """Where a topic's setting comes from: itself, not the broker or Kafka's defaults."""
 _VISIBLE_S = 10.0
@@ -54,6 +65,7 @@ class KafkaClient:
         self.address = address
         self.options = address.client_options()
         self.replication = address.replication or 0
+        self._brokers = 1
         self.admin = AIOKafkaAdminClient(**self.options)
         reading = {**self.options, "isolation_level": "read_committed", "enable_auto_commit": False}
         # It never reads beyond what it knows to be there, so there is nothing to wait for at the end.
@@ -83,8 +95,9 @@ class KafkaClient:
             await self._consumer.start()
             unwrap(self._consumer)
             await self._asker.start()
+            self._brokers = len((await self.admin.describe_cluster())["brokers"])
             if self.address.replication is None:
-                self.replication = min(_REPLICATION, len((await self.admin.describe_cluster())["brokers"]))
+                self.replication = min(_REPLICATION, self._brokers)
             await self.notes.start(self.admin, self.replication)
         except BaseException:
             await self.close()
@@ -101,6 +114,11 @@ class KafkaClient:
         async with self._noting:
             return (await self.notes.refresh()).get(name, default)
 
+    async def all_notes(self) -> Mapping[str, Any]:
+        """Name → newest value committed."""
+        async with self._noting:
+            return dict(await self.notes.refresh())
+
     async def notes_of(self, topic: str) -> list[str]:
         """The names of what is noted of a topic."""
         async with self._noting:
@@ -108,14 +126,19 @@ class KafkaClient:
         own = (f"internal/{topic}", f"watermark/{topic}")
         return [name for name in known if name in own or name.startswith(f"sequence/{topic}/")]
 
-    async def create_topic(self, name: str, config: TopicConfig) -> bool:
-        """False if it exists already, however it is configured."""
-        # Compaction takes what retention would: internal logs are trimmed by their readers.
+    async def create_topic(self, name: str, config: TopicConfig, *, compacted: bool = False) -> bool:
+        """False if it exists already, however it is configured. `compacted`: keeps the newest message of each key."""
+        # Internal logs are trimmed by their readers, not by time.
         kept = {_RETENTION: "-1" if config.internal else str(round(config.retention_s * 1000))}
+        kept |= _COMPACTED if compacted else {}
+        # What is confirmed survives the loss of a broker.
+        kept |= {"min.insync.replicas": "2"} if self.replication > 2 else {}
         topic = NewTopic(name, config.partitions, self.replication, topic_configs=kept)
         answer = await self.admin.create_topics([topic])
         for _, code, message, *_ in answer.topic_errors:
             if code == TopicAlreadyExistsError.errno:
+                # Perhaps made by another at this moment, and not known everywhere yet.
+                await self._until(name, partitions=None)
                 return False
             if code:
                 raise for_code(code)(message)
@@ -172,8 +195,12 @@ class KafkaClient:
 
     async def partitions(self, name: str) -> int:
         """NotFoundError (with the closest names) if there is no such topic."""
-        found = (await patiently(lambda: self.admin.describe_topics([name])))[0]
-        if found["error_code"] == UnknownTopicOrPartitionError.errno or not found["partitions"]:
+        for again in range(_ASKED_MAX if self._brokers > 1 else 1):
+            await asyncio.sleep(_WAIT_S if again else 0)
+            found = (await patiently(lambda: self.admin.describe_topics([name])))[0]
+            if found["error_code"] != UnknownTopicOrPartitionError.errno and found["partitions"]:
+                break
+        else:
             raise rules.unknown("topic", name, await self.names())
         if found["error_code"]:
             raise for_code(found["error_code"])(name)
@@ -182,14 +209,22 @@ class KafkaClient:
     async def topic(self, name: str) -> TopicInfo:
         """NotFoundError as `partitions`."""
         partitions = await self.partitions(name)
-        resource = ConfigResource(ConfigResourceType.TOPIC, name, {_RETENTION: ""})
-        (answer,) = await self.admin.describe_configs([resource])
-        _, _, _, _, entries = answer.resources[0]
-        kept_ms = next(int(entry[1]) for entry in entries if entry[0] == _RETENTION)
+        kept_ms = await self._kept_ms(name)
         internal = bool(await self.note(f"internal/{name}", False))
         retention_s = float("inf") if kept_ms < 0 else kept_ms / 1000
         watermark_us = await self.note(f"watermark/{name}", MIN_US)
         return TopicInfo(name, TopicConfig(partitions, retention_s, internal), watermark_us)
+
+    async def _kept_ms(self, name: str) -> int:
+        resource = ConfigResource(ConfigResourceType.TOPIC, name, {_RETENTION: ""})
+        for _ in range(_WAITS_MAX):
+            (answer,) = await self.admin.describe_configs([resource])
+            _, _, _, _, entries = answer.resources[0]
+            for entry in entries:
+                if entry[0] == _RETENTION:
+                    return int(entry[1])
+            await asyncio.sleep(_WAIT_S)  # it may be too new for the broker that was asked
+        raise StreamFlowError(f"Kafka does not tell how long topic '{name}' is kept. Look at its log")
 
     async def bounds(self, place: TopicPartition) -> tuple[int, int]:
         """Kafka's offsets of the first message kept, and after the last one committed."""
@@ -241,12 +276,19 @@ class KafkaClient:
         self, place: TopicPartition, first: int, stop: int, *, max_events: int, max_bytes: int
     ) -> list[Received]:
         """The committed messages in `[first, stop)`, Kafka's offsets: one if there is any, then what fits."""
+        return (await self.fetch_on(place, first, stop, max_events=max_events, max_bytes=max_bytes))[0]
+
+    async def fetch_on(
+        self, place: TopicPartition, first: int, stop: int, *, max_events: int, max_bytes: int
+    ) -> tuple[list[Received], int]:
+        """The same, and where to go on: no message lies between the last one and there."""
         if first >= stop:
-            return []
+            return [], first
         async with self._reading:
             self._go_to(place, first)
             try:
-                return await self._taken(place, stop, max_events, max_bytes)
+                taken = await self._taken(place, stop, max_events, max_bytes)
+                return taken, self._next[1] if self._next is not None else first
             finally:
                 self._consumer.pause(place)  # or it would go on fetching
 
@@ -283,12 +325,12 @@ class KafkaClient:
             self._consumer.seek(place, first)
             self._next, self._left = (place, first), []
 
-    async def _until(self, name: str, *, partitions: int) -> None:
-        """Kafka answers before all brokers know. 0 partitions: it is gone."""
+    async def _until(self, name: str, *, partitions: int | None) -> None:
+        """Kafka answers before all brokers know. 0 partitions: it is gone; None: it is there."""
         for _ in range(_WAITS_MAX):
             found = (await self.admin.describe_topics([name]))[0]
             known = [] if found["error_code"] else [each for each in found["partitions"] if each["leader"] >= 0]
-            if len(known) == partitions:
+            if len(known) == partitions or (partitions is None and known):
                 return
             await asyncio.sleep(_WAIT_S)
         raise StreamFlowError(f"Kafka did not change topic '{name}' in time. Look at its log")

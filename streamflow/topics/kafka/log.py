@@ -157,16 +157,23 @@ class KafkaLog:
         if end is not None:
             stop = min(stop, -(-end // SPAN))
         first = max(begin, self._after.get((place, offset), offset // SPAN))
-        taken = await self._client.fetch(place, first, stop, max_events=max_events, max_bytes=max_bytes)
+        taken, position = await self._client.fetch_on(place, first, stop, max_events=max_events, max_bytes=max_bytes)
         if taken and taken[0].offset * SPAN + events_in(taken[0]) <= offset:
             # The message in which the offset lies ends before it.
-            taken = await self._client.fetch(place, first + 1, stop, max_events=max_events, max_bytes=max_bytes)
+            first += 1
+            taken, position = await self._client.fetch_on(
+                place, first, stop, max_events=max_events, max_bytes=max_bytes
+            )
         with collecting_later():
             found = list(records(topic, partition, taken, RECORD_BYTES_MAX))
         if found:
-            self._after[place, found[-1].end] = taken[-1].offset + 1
+            self._after[place, found[-1].end] = position
             self._after.pop((place, offset), None)
         return found
+
+    def after(self, topic: str, partition: int, offset: int) -> int:
+        # Known to who has just read, and asked once.
+        return self._after.pop((TopicPartition(topic, partition), offset), -(-offset // SPAN)) * SPAN
 
     def end(self, topic: str, partition: int) -> int:
         return self._loop.run(self._end(topic, partition))

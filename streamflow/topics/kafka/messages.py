@@ -62,7 +62,7 @@ class Messages:
     topic: str
     partition: int
     keys: Sequence[bytes | None]
-    values: Sequence[bytes]
+    values: Sequence[bytes | None]
     headers: Sequence[Headers]
 
 

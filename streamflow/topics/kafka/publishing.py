@@ -33,8 +33,8 @@ REQUEST_BYTES_MAX = 16 << 20
 _BATCH_BYTES = 1 << 19
 _LINGER_MS = 5
 _AGAIN_S = 0.2
-_FENCED = (InvalidProducerEpoch, ProducerFenced)
-_AWAY = (KafkaConnectionError, NodeNotReadyError, KafkaTimeoutError, RequestTimedOutError, OSError)
+FENCED = (InvalidProducerEpoch, ProducerFenced)
+AWAY = (KafkaConnectionError, NodeNotReadyError, KafkaTimeoutError, RequestTimedOutError, OSError)
 
 
 @dataclass(slots=True)
@@ -76,14 +76,14 @@ class Senders:
                     return None
                 try:
                     offsets = await self._send(sender.producer, messages, timestamp_ms, name, producer)
-                except _AWAY:
+                except AWAY:
                     # Whether it was committed is noted, if it has a name.
                     await self._forget(name)
                     if producer is None or time.monotonic() > until_s:
                         raise
                     await asyncio.sleep(_AGAIN_S)
                     continue
-                except _FENCED:
+                except FENCED:
                     # Another process has the name now, or our transaction took too long. What is committed tells
                     # whether it is to be published still.
                     await self._forget(name)
@@ -131,21 +131,9 @@ class Senders:
         """All in one transaction; Kafka's offset of the first message of each record."""
         await _know(through, {(each.topic, each.partition) for each in messages})
         async with through.transaction():
-            # Batches made here cost a tenth of what aiokafka takes for messages one by one.
-            with collecting_later():
-                made = batches(through, messages, timestamp_ms)
-            sent = [await through.send_batch(each.builder, each.topic, partition=each.partition) for each in made]
             if name is not None and producer is not None:
                 await notes.write(through, name, producer.sequence)
-            found = await asyncio.gather(*sent, return_exceptions=True)
-            offsets = [0] * len(messages)
-            ends: dict[TopicPartition, int] = {}
-            for batch, metadata in zip(made, found, strict=True):
-                if isinstance(metadata, BaseException):
-                    raise metadata
-                for index, nth in batch.firsts.items():
-                    offsets[index] = metadata.offset + nth
-                ends[TopicPartition(batch.topic, batch.partition)] = metadata.offset + batch.builder.record_count()
+            offsets, ends = await send(through, messages, timestamp_ms)
         for place, end in ends.items():
             self._client.has_published(place, end)
         return offsets
@@ -153,16 +141,7 @@ class Senders:
     async def _sender(self, name: str | None) -> _Sender:
         key = name or ""
         if key not in self._senders:
-            producer = AIOKafkaProducer(
-                **self._client.options,
-                transactional_id=self._own if name is None else f"streamflow.{name}",
-                # aiokafka compresses with LZ4 at level 9, which takes five times as long and leaves more.
-                compression_type="zstd",
-                max_request_size=REQUEST_BYTES_MAX,
-                max_batch_size=_BATCH_BYTES,
-                linger_ms=_LINGER_MS,
-            )
-            await producer.start()
+            producer = await started(self._client, self._own if name is None else f"streamflow.{name}")
             sequence = -1 if name is None else await self._client.note(name, -1)
             self._senders[key] = _Sender(producer, sequence)
         return self._senders[key]
@@ -178,6 +157,43 @@ async def _know(through: AIOKafkaProducer, places: Collection[tuple[str, int]]) 
     for topic, partition in places:
         while partition not in await through.partitions_for(topic):
             await through.client.force_metadata_update()
+
+
+async def started(client: KafkaClient, transactional_id: str) -> AIOKafkaProducer:
+    """A transactional producer. What another one with this id had begun is ended by now, and what it does from now on
+    is refused."""
+    producer = AIOKafkaProducer(
+        **client.options,
+        transactional_id=transactional_id,
+        # aiokafka compresses with LZ4 at level 9, which takes five times as long and leaves more.
+        compression_type="zstd",
+        max_request_size=REQUEST_BYTES_MAX,
+        max_batch_size=_BATCH_BYTES,
+        linger_ms=_LINGER_MS,
+    )
+    await producer.start()
+    return producer
+
+
+async def send(
+    through: AIOKafkaProducer, messages: Sequence[Messages], timestamp_ms: int
+) -> tuple[list[int], dict[TopicPartition, int]]:
+    """In the producer's transaction, which is under way: Kafka's offset of the first of each `Messages`, and that after
+    the last of each partition."""
+    # Batches made here cost a tenth of what aiokafka takes for messages one by one.
+    with collecting_later():
+        made = batches(through, messages, timestamp_ms)
+    sent = [await through.send_batch(each.builder, each.topic, partition=each.partition) for each in made]
+    found = await asyncio.gather(*sent, return_exceptions=True)
+    offsets = [0] * len(messages)
+    ends: dict[TopicPartition, int] = {}
+    for batch, metadata in zip(made, found, strict=True):
+        if isinstance(metadata, BaseException):
+            raise metadata
+        for index, nth in batch.firsts.items():
+            offsets[index] = metadata.offset + nth
+        ends[TopicPartition(batch.topic, batch.partition)] = metadata.offset + batch.builder.record_count()
+    return offsets, ends
 
 
 def batches(through: AIOKafkaProducer, messages: Sequence[Messages], timestamp_ms: int) -> list[Batch]:

@@ -145,6 +145,9 @@ class MemoryLog:
         with self._store.changed:
             return self._store.partition(topic, partition).read(offset, end, max_events, max_bytes)
 
+    def after(self, topic: str, partition: int, offset: int) -> int:
+        return offset
+
     def end(self, topic: str, partition: int) -> int:
         with self._store.changed:
             return self._store.partition(topic, partition).next_offset
