@@ -84,8 +84,9 @@ def even_out(
     for task in sorted(tasks.keys() - before.keys(), key=lambda task: (-weights[task], task)):
         min(crew.values(), key=_Held.order).take(task, weights[task])
     mean = sum(weights.values()) / len(crew)
+    gain_min = max(GAIN_MIN * mean if loads else 0.0, LOAD_MIN / 2)
     if _is_uneven(crew.values(), mean):
-        while (move := _best_move(crew.values(), GAIN_MIN * mean if loads else 0.0)) is not None:
+        while (move := _best_move(crew.values(), gain_min)) is not None:
             task, giver, taker = move
             taker.take(task, giver.tasks.pop(task))
     after = {task: held.worker for held in crew.values() for task in held.tasks}
@@ -124,23 +125,22 @@ def _is_uneven(crew: Iterable[_Held], mean: float) -> bool:
 
 def _best_move(crew: Collection[_Held], gain_min: float) -> tuple[TaskId, _Held, _Held] | None:
     """From the most loaded that has several to the least loaded: the task that brings them closest together, if that
-    helps enough; of equal ones one of the stage of which the giver has most. To a worker without any, a task always may
-    move."""
+    helps enough; of equal ones one of the stage of which the giver has most beyond the taker. To a worker without any,
+    a task always may move."""
     givers = [held for held in crew if len(held.tasks) > 1]
     if not givers:
         return None
     giver, taker = max(givers, key=_Held.order), min(crew, key=_Held.order)
     between = giver.load - taker.load
-    of_stage = Counter(task.stage for task in giver.tasks)
+    more = Counter(task.stage for task in giver.tasks)
+    more.subtract(task.stage for task in taker.tasks)
     fitting = [
-        (abs(between - 2 * weight), -of_stage[task.stage], task)
-        for task, weight in giver.tasks.items()
-        if weight < between
+        (abs(between - 2 * weight), -more[task.stage], task) for task, weight in giver.tasks.items() if weight < between
     ]
     if not fitting:
         return None
     left, _, task = min(fitting)
-    return (task, giver, taker) if not taker.tasks or (between - left) / 2 > gain_min else None
+    return (task, giver, taker) if not taker.tasks or (between - left) / 2 >= gain_min else None
 
 
 def coordinate(

@@ -25,7 +25,6 @@ COMMANDS = [
     "why",
     "workers",
     "pubsub-server",
-    "workers",
 ]
 GROUPS = {
     "topic": ["list", "create", "describe", "alter", "delete", "publish", "end", "tail"],
