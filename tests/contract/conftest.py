@@ -23,7 +23,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | Path]:
     if request.param != "kafka":
         yield f"memory://{secrets.token_hex(4)}" if request.param == "memory" else tmp_path / "log"
         return
-    kafka_url = request.getfixturevalue("kafka_url")
+    yield request.getfixturevalue("emptied_kafka_url")
+
+
+@pytest.fixture
+def emptied_kafka_url(kafka_url: str) -> Iterator[str]:
+    """What a test leaves there is deleted behind it."""
     yield kafka_url
     log = topics_at(kafka_url)
     for subscription in log.subscriptions.subscriptions():

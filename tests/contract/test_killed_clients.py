@@ -73,9 +73,9 @@ def test_killed_publishers_and_subscribers_lose_and_repeat_nothing(tmp_path: Pat
 
 @pytest.mark.kafka
 @pytest.mark.timeout(3_000)
-def test_killed_clients_of_kafka_lose_and_repeat_nothing_with_two_subscribers(tmp_path: Path, kafka_url: str):
+def test_killed_clients_of_kafka_lose_and_repeat_nothing_with_two_subscribers(tmp_path: Path, emptied_kafka_url: str):
     """Each death, and each start, moves partitions to and fro."""
-    story = Story(tmp_path, f"{kafka_url}?session_timeout_ms=1000")
+    story = Story(tmp_path, f"{emptied_kafka_url}?session_timeout_ms=1000")
     run(story, ["publisher", "subscriber", "subscriber"], pause_s=3, wanted={"publisher": 2, "subscriber": 10})
 
 
